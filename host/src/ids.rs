@@ -1,0 +1,202 @@
+//! Names and identifiers that cross module borders, as types, so that one cannot stand for another.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not a valid {what}: {rule}")]
+pub struct InvalidName {
+    what: &'static str,
+    value: String,
+    rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(value: &str) -> Result<Self, InvalidName> {
+                let is_valid: fn(&str) -> bool = $check;
+                if is_valid(value) {
+                    Ok(Self(value.into()))
+                } else {
+                    let value = value.chars().take(80).collect();
+                    Err(InvalidName { what: $what, value, rule: $rule })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(value: String) -> Result<Self, InvalidName> {
+                value.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a plugin: 1 to 64 small letters, digits and hyphens, beginning with a letter. It is a folder
+    /// name, a metric label and part of an address, so it stays plain.
+    PluginName,
+    "plugin name",
+    "1 to 64 small letters, digits and hyphens, beginning with a letter",
+    |name| is_slug(name, 64, "-")
+);
+
+name!(
+    /// What a plugin calls one of its stores, databases or secrets: 1 to 64 small letters, digits, hyphens and
+    /// underscores, beginning with a letter.
+    Label,
+    "label",
+    "1 to 64 small letters, digits, hyphens and underscores, beginning with a letter",
+    |name| is_slug(name, 64, "-_")
+);
+
+name!(
+    /// A right that a role may carry, for example `reservations.write`.
+    Permission,
+    "permission",
+    "1 to 100 small letters, digits, dots, hyphens and underscores, beginning with a letter",
+    |name| is_slug(name, 100, "-_.")
+);
+
+name!(
+    /// A bundle of permissions that the operator gives to people.
+    RoleName,
+    "role name",
+    "1 to 64 small letters, digits, hyphens and underscores, beginning with a letter",
+    |name| is_slug(name, 64, "-_")
+);
+
+fn is_slug(text: &str, length_max: usize, also: &str) -> bool {
+    text.len() <= length_max
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $type(uuid::Uuid);
+
+        impl $type {
+            /// A new id; later ones sort after earlier ones (UUID version 7, RFC 9562).
+            #[allow(clippy::new_without_default, reason = "two defaults would differ")]
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = uuid::Error;
+
+            fn from_str(value: &str) -> Result<Self, uuid::Error> {
+                value.parse().map(Self)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// One version of a plugin put on the platform.
+    DeploymentId
+);
+id!(
+    /// An account.
+    UserId
+);
+id!(
+    /// One request, from the first byte to the last; also the id of the invocation it causes.
+    RequestId
+);
+
+/// The SHA-256 of some bytes: the address of an artifact.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidName;
+
+    fn from_str(value: &str) -> Result<Self, InvalidName> {
+        let mut bytes = [0; 32];
+        match hex::decode_to_slice(value, &mut bytes) {
+            Ok(()) => Ok(Self(bytes)),
+            Err(_) => Err(InvalidName {
+                what: "digest",
+                value: value.chars().take(80).collect(),
+                rule: "64 hexadecimal digits",
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidName;
+
+    fn try_from(value: String) -> Result<Self, InvalidName> {
+        value.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        hex::encode(digest.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}

@@ -1,0 +1,6 @@
+//! What a plugin may ask the host for. Each service has its own `Config`, its limits, its WIT side in `host.rs` and
+//! its SQL in `store.rs`. A service imports no other service.
+
+mod error;
+
+pub use error::{Error, Kind};
