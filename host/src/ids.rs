@@ -100,7 +100,9 @@ name!(
 fn is_slug(text: &str, length_max: usize, also: &str) -> bool {
     text.len() <= length_max
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
 }
 
 macro_rules! id {

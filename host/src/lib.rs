@@ -1,6 +1,7 @@
 //! Gantry: a server that hosts sandboxed WebAssembly plugins. `ARCHITECTURE.md` has the map; a module imports only
 //! from rows below its own.
 
+pub mod bindings;
 pub mod db;
 pub mod ids;
 pub mod services;

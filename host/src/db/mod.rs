@@ -27,7 +27,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { readers: 4, wait_ms: 5000 }
+        Self {
+            readers: 4,
+            wait_ms: 5000,
+        }
     }
 }
 
@@ -72,7 +75,10 @@ impl Db {
                 })
                 .connect(&url)
         };
-        let failed = |source| Error::Open { path: file.to_owned(), source };
+        let failed = |source| Error::Open {
+            path: file.to_owned(),
+            source,
+        };
         let writer = open(1).await.map_err(failed)?;
         sqlx::migrate!("../migrations/sqlite").run(&writer).await?;
         let reader = open(config.readers).await.map_err(failed)?;
@@ -96,7 +102,10 @@ impl Db {
 
     /// Whether the rows can be reached now.
     pub async fn check(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT 1").execute(&self.reader).await.map(drop)
+        sqlx::query("SELECT 1")
+            .execute(&self.reader)
+            .await
+            .map(drop)
     }
 
     /// Finishes what is under way and closes all connections.

@@ -30,7 +30,12 @@ pub struct Error {
 impl Error {
     /// An error without advice on when to try again.
     pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code: Cow::Borrowed(code), message: message.into(), retry_after_ms: None }
+        Self {
+            kind,
+            code: Cow::Borrowed(code),
+            message: message.into(),
+            retry_after_ms: None,
+        }
     }
 
     /// Not granted to this plugin.
@@ -56,6 +61,10 @@ impl Error {
     /// The host failed. The cause goes to the host's log, the guest learns only that it happened.
     pub fn internal(code: &'static str, cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error.code = code, error.cause = %cause, "A service failed");
-        Self::new(Kind::Internal, code, "the host failed while serving this call")
+        Self::new(
+            Kind::Internal,
+            code,
+            "the host failed while serving this call",
+        )
     }
 }
