@@ -2,5 +2,6 @@
 //! its SQL in `store.rs`. A service imports no other service.
 
 mod error;
+pub mod kv;
 
 pub use error::{Error, Kind};
