@@ -1,7 +1,10 @@
 //! Gantry: a server that hosts sandboxed WebAssembly plugins. `ARCHITECTURE.md` has the map; a module imports only
 //! from rows below its own.
 
+pub mod auth;
 pub mod bindings;
+pub mod clock;
 pub mod db;
 pub mod ids;
+pub mod limits;
 pub mod services;
