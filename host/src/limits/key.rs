@@ -46,7 +46,7 @@ impl Key {
     /// The key of a client address: the whole IPv4 address, or the /64 of an IPv6 address.
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
             IpAddr::V6(v6) => Self(v6.to_bits() >> 64 << 64 | 1),
         }
     }
