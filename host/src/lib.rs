@@ -7,4 +7,5 @@ pub mod clock;
 pub mod db;
 pub mod ids;
 pub mod limits;
+pub mod plugins;
 pub mod services;

@@ -1,0 +1,201 @@
+//! `plugin.toml`, what the author asks for. It is read as data: no guest code runs, and what the platform cannot
+//! honour is refused and never skipped. Whether the plugin gets what it asks for is decided in `validate`.
+
+mod about;
+mod capabilities;
+mod config;
+mod host;
+mod limits;
+mod path;
+mod reader;
+mod route;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeMap;
+
+use toml::de::DeTable;
+
+use crate::ids::PluginName;
+use crate::plugins::{Location, Mistake};
+
+pub use about::{About, Build, Component, DeclaredPermission};
+pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
+pub use config::ConfigSchema;
+pub use host::{HostPattern, InvalidHost};
+pub use limits::Limits;
+pub use route::{Auth, RateKey, RateLimit, Route};
+
+use reader::{Fields, Reader};
+
+/// Most bytes of a manifest.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Most routes of one plugin.
+pub const ROUTES_MAX: usize = 1000;
+/// Most entries of any other list in a manifest.
+const ENTRIES_MAX: usize = 100;
+
+/// Parts of the manifest that a later version will read. Accepting them now would promise what nobody keeps.
+const LATER: &[&str] = &[
+    "activity",
+    "alert",
+    "asset",
+    "blob",
+    "event",
+    "filter",
+    "flow",
+    "health",
+    "job",
+    "lifecycle",
+    "metric",
+    "must_understand",
+    "reuse",
+    "schedule",
+    "subscribe",
+    "test",
+    "workflow",
+];
+
+/// A whole `plugin.toml`, every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Name, version and so on.
+    pub plugin: About,
+    /// Where the author's build leaves the component. Read only when a bundle is packed.
+    pub component: Component,
+    /// How the author builds it. Read only by the command line.
+    pub build: Option<Build>,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+    /// What the plugin wants from the host.
+    pub capabilities: Capabilities,
+    /// How much the plugin wants to use; what is not set is the operator's default.
+    pub limits: Limits,
+    /// Which settings the plugin takes; nothing means none.
+    pub config: Option<ConfigSchema>,
+    /// The permissions that the plugin defines and its routes ask for.
+    pub permissions: Vec<DeclaredPermission>,
+    places: BTreeMap<String, Location>,
+}
+
+impl Manifest {
+    /// Reads the text to its end. On failure, tells every mistake with its place, in the order of the file.
+    pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
+        if text.len() > TEXT_BYTES_MAX {
+            let message = format!(
+                "plugin.toml has {} bytes, at most {TEXT_BYTES_MAX} are allowed",
+                text.len()
+            );
+            return Err(vec![Mistake::new(message)]);
+        }
+        let mut reader = Reader::new(text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            reader.mistake(
+                error.span().unwrap_or(0..0),
+                error.message().replace('\n', ", "),
+            );
+        }
+        if reader.has_mistakes() {
+            // A document that is not TOML would produce mistakes that vanish with the first one.
+            return Err(reader.into_mistakes());
+        }
+        match read(&mut reader, document.get_ref()) {
+            Some(mut manifest) if !reader.has_mistakes() => {
+                manifest.places = reader.into_places();
+                Ok(manifest)
+            }
+            _ => Err(reader.into_mistakes()),
+        }
+    }
+
+    /// The text of a manifest for a component that comes without one: every method on this path and below it, no
+    /// capabilities.
+    pub fn for_bare_component(name: &PluginName, path: &str, auth: Auth) -> String {
+        let below = format!("{}/{{*rest}}", path.trim_end_matches('/'));
+        let paths = if path.contains('{') {
+            vec![path]
+        } else {
+            vec![path, &below]
+        };
+        let routes: String = paths
+            .into_iter()
+            .map(|path| {
+                let path = toml::Value::from(path);
+                format!(
+                    "\n[[route]]\n\
+                     method = [\"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\", \"HEAD\", \"OPTIONS\"]\n\
+                     path = {path}\nauth = \"{auth}\"\n"
+                )
+            })
+            .collect();
+        format!(
+            "schema = 1\n\n[plugin]\nname = \"{name}\"\nversion = \"0.0.0\"\n\n\
+             [component]\npath = \"plugin.wasm\"\n{routes}"
+        )
+    }
+
+    /// Where something stands in the text: `route:0`, `kv:carts`, `sql:main`, `secret:stripe`,
+    /// `http:api.example.com`, `limits.memory`, `capabilities`.
+    pub fn place(&self, key: &str) -> Option<Location> {
+        self.places.get(key).copied()
+    }
+}
+
+fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
+    let mut fields = Fields::root(document);
+    read_schema(reader, &mut fields);
+    let plugin = match fields.required_table(reader, "plugin") {
+        Some(table) => About::read(reader, table),
+        None => None,
+    };
+    let component = match fields.required_table(reader, "component") {
+        Some(table) => Component::read(reader, table),
+        None => None,
+    };
+    let build = fields
+        .table(reader, "build", "`[build]`")
+        .map(|table| Build::read(reader, table));
+    let permissions = DeclaredPermission::read_all(reader, &mut fields);
+    let routes = Route::read_all(reader, &mut fields, &permissions);
+    let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
+        Some(table) => Capabilities::read(reader, table),
+        None => Capabilities::default(),
+    };
+    let limits = match fields.table(reader, "limits", "`[limits]`") {
+        Some(table) => Limits::read(reader, table),
+        None => Limits::default(),
+    };
+    let config = fields
+        .get("config")
+        .and_then(|value| ConfigSchema::read(reader, value));
+    fields.finish(reader, LATER, &[]);
+    Some(Manifest {
+        plugin: plugin?,
+        component: component?,
+        build: build.flatten(),
+        routes,
+        capabilities,
+        limits,
+        config,
+        permissions,
+        places: BTreeMap::new(),
+    })
+}
+
+fn read_schema(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) {
+    match fields.integer(reader, "schema", 0..=i64::MAX) {
+        Some(schema) if *schema.get_ref() != 1 => {
+            let message = format!("schema {} is not known", schema.get_ref());
+            reader.mistake_with_help(schema.span(), message, "this server reads `schema = 1`");
+        }
+        Some(_) => {}
+        None if fields.has("schema") => {}
+        None => reader.mistake_with_help(
+            fields.span(),
+            "`schema` is missing",
+            "write `schema = 1` in the first line",
+        ),
+    }
+}

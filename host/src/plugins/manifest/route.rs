@@ -1,0 +1,406 @@
+//! `[[route]]`: which requests reach the plugin, and what must hold before they do.
+
+use std::{fmt, ops::Range, time::Duration};
+
+use http::Method;
+use toml::{Spanned, de::DeValue};
+
+use super::reader::{Fields, Reader, clip, nearest, parsed, refuse_duplicates, string};
+use super::{DeclaredPermission, ENTRIES_MAX, ROUTES_MAX, path};
+use crate::ids::Permission;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody; credentials are not looked at.
+    Public,
+    /// Everybody; with credentials the plugin learns who it is.
+    Optional,
+    /// Only callers whom the host has authenticated.
+    Required,
+}
+
+impl fmt::Display for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        })
+    }
+}
+
+/// What a rate limit counts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RateKey {
+    /// The address of the client.
+    Ip,
+    /// The account of the caller.
+    User,
+    /// The API key of the caller.
+    ApiKey,
+    /// All callers of the route together.
+    Route,
+}
+
+impl fmt::Display for RateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ip => "ip",
+            Self::User => "user",
+            Self::ApiKey => "api-key",
+            Self::Route => "route",
+        })
+    }
+}
+
+/// One policy on how often a route may be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Unique within the route; shown to clients. Default: the key.
+    pub name: String,
+    /// Calls per window.
+    pub limit: u64,
+    /// Whole seconds, because clients are told seconds.
+    pub window: Duration,
+    /// Calls that may come at once after a quiet time. Default: the limit.
+    pub burst: Option<u64>,
+    /// Whose calls are counted together.
+    pub key: RateKey,
+}
+
+/// One entry of the routing table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// At least one, none twice.
+    pub methods: Vec<Method>,
+    /// A pattern for the router, below the plugin's mount, ASCII: `/orders/{id}`, `/files/{*rest}`.
+    pub path: String,
+    /// Default: required.
+    pub auth: Auth,
+    /// The caller needs all of them. Empty unless authentication is required.
+    pub permissions: Vec<Permission>,
+    /// All of them must agree.
+    pub limits: Vec<RateLimit>,
+    /// How long the answer may take; nothing means the plugin's limit.
+    pub timeout: Option<Duration>,
+    /// Most bytes of a request's body; nothing means the operator's default.
+    pub body_bytes_max: Option<u64>,
+    /// One line for the documentation.
+    pub summary: Option<String>,
+    /// The group in the documentation.
+    pub tag: Option<String>,
+}
+
+/// Keys of a route that a later version will read.
+const LATER: &[&str] = &[
+    "cache",
+    "csrf",
+    "deprecation",
+    "filters",
+    "idempotency",
+    "middleware",
+    "mock",
+    "request_schema",
+    "response_schema",
+    "stream",
+    "version",
+];
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+];
+const RATE_LIMITS_MAX: usize = 8;
+const CALLS_MAX: i64 = 1_000_000_000;
+
+impl Route {
+    pub(super) fn read_all(
+        reader: &mut Reader<'_>,
+        fields: &mut Fields<'_, '_>,
+        declared: &[DeclaredPermission],
+    ) -> Vec<Self> {
+        let tables = fields.tables(reader, "route", "`[[route]]`", ROUTES_MAX);
+        let mut routes = Vec::with_capacity(tables.len());
+        for fields in tables {
+            let at = fields.span();
+            if let Some(route) = Self::read(reader, fields, declared) {
+                reader.remember(format!("route:{}", routes.len()), at);
+                routes.push(route);
+            }
+        }
+        routes
+    }
+
+    fn read(
+        reader: &mut Reader<'_>,
+        mut fields: Fields<'_, '_>,
+        declared: &[DeclaredPermission],
+    ) -> Option<Self> {
+        let methods = read_methods(reader, &mut fields);
+        let path = fields.required_string(reader, "path", 4096);
+        if let Some(path) = &path
+            && let Some(mistake) = path::mistake(path.get_ref())
+        {
+            reader.mistake(path.span(), format!("`path`: {mistake}"));
+        }
+        let auth = read_auth(reader, &mut fields);
+        let permissions = read_permissions(reader, &mut fields, auth, declared);
+        let limits = read_limits(reader, &mut fields, auth);
+        let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
+        let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
+        let summary = fields.string(reader, "summary", 200);
+        let tag = fields.string(reader, "tag", 64);
+        fields.finish(
+            reader,
+            LATER,
+            &[
+                ("body_limit", "did you mean `body_bytes_max`?"),
+                ("max_body", "did you mean `body_bytes_max`?"),
+                ("rate", "did you mean `limits`?"),
+                ("rate_limit", "did you mean `limits`?"),
+                ("scopes", "did you mean `permissions`?"),
+            ],
+        );
+        Some(Self {
+            methods,
+            path: (*path?.get_ref()).to_owned(),
+            auth: auth?,
+            permissions,
+            limits,
+            timeout: timeout.map(Spanned::into_inner),
+            body_bytes_max: body_bytes_max.map(Spanned::into_inner),
+            summary: summary.map(|text| (*text.get_ref()).to_owned()),
+            tag: tag.map(|text| (*text.get_ref()).to_owned()),
+        })
+    }
+}
+
+fn read_methods(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Vec<Method> {
+    if !fields.has("method") {
+        let help = "write `method = \"GET\"` or a list";
+        reader.mistake_with_help(fields.span(), "`method` is missing in `[[route]]`", help);
+    }
+    let Some(value) = fields.get("method") else {
+        return Vec::new();
+    };
+    let single = std::slice::from_ref(value);
+    let values = match value.get_ref() {
+        DeValue::Array(list) => &**list,
+        _ => single,
+    };
+    if values.is_empty() {
+        reader.mistake(value.span(), "`method` is empty");
+    }
+    read_method_list(reader, "method", values.iter())
+}
+
+/// The HTTP methods that these values name.
+pub(super) fn read_method_list<'v>(
+    reader: &mut Reader<'_>,
+    key: &str,
+    values: impl Iterator<Item = &'v Spanned<DeValue<'v>>>,
+) -> Vec<Method> {
+    let mut methods = Vec::new();
+    for value in values.take(ENTRIES_MAX) {
+        let Some(text) = string(reader, key, value, 32) else {
+            continue;
+        };
+        let word = *text.get_ref();
+        if let Some(method) = METHODS.iter().find(|method| method.as_str() == word) {
+            methods.push((text.span(), method.clone()));
+            continue;
+        }
+        let message = format!("`{}` is not a method that a route can have", clip(word));
+        let known = METHODS
+            .iter()
+            .find(|method| method.as_str().eq_ignore_ascii_case(word));
+        let help = match known {
+            Some(method) => format!("write `{method}`"),
+            None => format!(
+                "known methods: {}",
+                METHODS.each_ref().map(Method::as_str).join(", ")
+            ),
+        };
+        reader.mistake_with_help(text.span(), message, help);
+    }
+    refuse_duplicates(
+        reader,
+        "the method",
+        methods
+            .iter()
+            .map(|(at, method)| (at.clone(), method.as_str())),
+    );
+    methods.into_iter().map(|(_, method)| method).collect()
+}
+
+/// Nothing if the key is there but wrong: then checks that depend on it are skipped.
+fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<Auth> {
+    if !fields.has("auth") {
+        fields.get("auth");
+        return Some(Auth::Required);
+    }
+    let text = fields.string(reader, "auth", 32)?;
+    choice(
+        reader,
+        "auth",
+        &text,
+        &[Auth::Public, Auth::Optional, Auth::Required],
+    )
+}
+
+fn read_permissions(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_, '_>,
+    auth: Option<Auth>,
+    declared: &[DeclaredPermission],
+) -> Vec<Permission> {
+    let mut found: Vec<(Range<usize>, Permission)> = Vec::new();
+    for text in fields.strings(reader, "permissions", ENTRIES_MAX, 100) {
+        let Some(permission) = parsed::<Permission>(reader, "permissions", &text) else {
+            continue;
+        };
+        let name = permission.get_ref().as_str();
+        if !declared
+            .iter()
+            .any(|declared| declared.name.as_str() == name)
+        {
+            let known: Vec<&str> = declared
+                .iter()
+                .map(|declared| declared.name.as_str())
+                .collect();
+            let message = format!("the permission `{name}` is not declared");
+            let help = match nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add `[[permission]]` with `name = \"{name}\"`"),
+            };
+            reader.mistake_with_help(text.span(), message, help);
+        }
+        found.push((text.span(), permission.into_inner()));
+    }
+    if let (Some(auth), Some((at, _))) = (auth, found.first())
+        && auth != Auth::Required
+    {
+        let message = format!("`permissions` cannot be asked for with `auth = \"{auth}\"`");
+        reader.mistake_with_help(at.clone(), message, "write `auth = \"required\"`");
+    }
+    refuse_duplicates(reader, "the permission", found.iter().cloned());
+    found
+        .into_iter()
+        .map(|(_, permission)| permission)
+        .collect()
+}
+
+fn read_limits(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_, '_>,
+    auth: Option<Auth>,
+) -> Vec<RateLimit> {
+    let mut limits = Vec::new();
+    for mut fields in fields.tables(reader, "limits", "`limits`", RATE_LIMITS_MAX) {
+        let at = fields.span();
+        for key in ["limit", "window"] {
+            if !fields.has(key) {
+                let help =
+                    "for example `limits = [{ limit = 100, window = \"15m\", key = \"ip\" }]`";
+                reader.mistake_with_help(
+                    at.clone(),
+                    format!("`{key}` is missing in `limits`"),
+                    help,
+                );
+            }
+        }
+        let name = fields.string(reader, "name", 32);
+        if let Some(name) = &name
+            && !is_policy_name(name.get_ref())
+        {
+            let message = "the name of a limit has small letters, digits and hyphens only";
+            reader.mistake(name.span(), message);
+        }
+        let limit = fields.integer(reader, "limit", 1..=CALLS_MAX);
+        let window = fields.duration(reader, "window", SECOND..=24 * 60 * MINUTE);
+        if let Some(window) = &window
+            && window.get_ref().subsec_millis() != 0
+        {
+            reader.mistake(window.span(), "`window` must be whole seconds");
+        }
+        let burst = fields.integer(reader, "burst", 1..=CALLS_MAX);
+        let key = match fields.string(reader, "key", 32) {
+            Some(text) => {
+                let keys = [RateKey::Ip, RateKey::User, RateKey::ApiKey, RateKey::Route];
+                let key = choice(reader, "key", &text, &keys);
+                if let Some(key @ (RateKey::User | RateKey::ApiKey)) = key
+                    && auth == Some(Auth::Public)
+                {
+                    let message =
+                        format!("`key = \"{key}\"` has nobody to count with `auth = \"public\"`");
+                    reader.mistake_with_help(text.span(), message, "write `key = \"ip\"`");
+                }
+                key
+            }
+            None => Some(RateKey::Ip),
+        };
+        fields.finish(
+            reader,
+            &["algorithm", "cost", "expression", "shadow"],
+            &[("per", "did you mean `window`?")],
+        );
+        let (Some(limit), Some(window), Some(key)) = (limit, window, key) else {
+            continue;
+        };
+        let name = name.map_or_else(|| key.to_string(), |name| (*name.get_ref()).to_owned());
+        limits.push((
+            at,
+            RateLimit {
+                name,
+                limit: limit.into_inner().unsigned_abs(),
+                window: window.into_inner(),
+                burst: burst.map(|burst| burst.into_inner().unsigned_abs()),
+                key,
+            },
+        ));
+    }
+    let names = limits
+        .iter()
+        .map(|(at, limit)| (at.clone(), limit.name.as_str()));
+    refuse_duplicates(reader, "the limit", names);
+    limits.into_iter().map(|(_, limit)| limit).collect()
+}
+
+/// One of a few words, or a mistake that names them.
+pub(super) fn choice<T: Copy + fmt::Display>(
+    reader: &mut Reader<'_>,
+    key: &str,
+    text: &Spanned<&str>,
+    choices: &[T],
+) -> Option<T> {
+    let found = choices
+        .iter()
+        .find(|choice| choice.to_string() == *text.get_ref());
+    if found.is_none() {
+        let words: Vec<String> = choices
+            .iter()
+            .map(|choice| format!("\"{choice}\""))
+            .collect();
+        let message = format!("`{key}` cannot be \"{}\"", clip(text.get_ref()));
+        reader.mistake_with_help(
+            text.span(),
+            message,
+            format!("write {}", words.join(" or ")),
+        );
+    }
+    found.copied()
+}
+
+fn is_policy_name(name: &str) -> bool {
+    name.chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
