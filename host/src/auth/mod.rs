@@ -1,8 +1,178 @@
 //! Who is calling and what they may do: accounts, roles, API keys, access tokens, guest tokens. What a refusal looks
 //! like on the wire is for the front doors to know.
 
+mod api_keys;
+mod config;
+mod directory;
+mod error;
 pub mod guest;
 pub mod keys;
+mod login;
+mod password;
+pub mod permissions;
+mod principal;
+mod roles;
+mod store;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod tokens;
+mod users;
 
+pub use api_keys::{ApiKey, ApiKeyId, CreatedApiKey, InvalidApiKeyId, NewApiKey};
+pub use config::Config;
+pub use error::{Error, Rejection};
 pub use guest::GuestTokens;
 pub use keys::Keys;
+pub use login::Login;
+pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
+pub use principal::{Forbidden, Principal, PrincipalKind};
+pub use roles::{ADMIN, Role};
+pub use users::{NewUser, User, UserPage};
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::ids::RoleName;
+
+/// Longest credential that is looked at, in bytes. Our own are far shorter.
+const CREDENTIAL_BYTES_MAX: usize = 4096;
+/// Uses of API keys that wait to be noted in the rows.
+const USED_KEYS_MAX: usize = 256;
+
+/// Knows everybody who may call. Cheap to clone; one per process, because it keeps the rows in memory.
+#[derive(Clone)]
+pub struct Auth {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    clock: Clock,
+    store: store::Store,
+    directory: directory::Directory,
+    passwords: password::Passwords,
+    throttle: throttle::Throttle,
+    access_tokens: tokens::AccessTokens,
+    used_keys: mpsc::Sender<(ApiKeyId, i64)>,
+    /// Held while rows and memory change together.
+    changes: tokio::sync::Mutex<()>,
+}
+
+impl Auth {
+    /// Loads everybody into memory. Needs a tokio runtime, on which it notes the use of API keys until it is dropped.
+    pub async fn open(db: Db, keys: &Keys, clock: Clock, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let store = store::Store { db };
+        let directory = directory::Directory::default();
+        for role in store.all_roles().await? {
+            directory.put_role(role);
+        }
+        for account in store.all_users().await? {
+            directory.put_user(&account);
+        }
+        for key in store.all_keys().await? {
+            directory.put_key(key);
+        }
+        let (used_keys, uses) = mpsc::channel(USED_KEYS_MAX);
+        tokio::spawn(note_uses(store.clone(), uses));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                passwords: password::Passwords::new(&config).await?,
+                throttle: throttle::Throttle::new(&config),
+                access_tokens: tokens::AccessTokens::new(keys, &config)?,
+                changes: tokio::sync::Mutex::default(),
+                config,
+                clock,
+                store,
+                directory,
+                used_keys,
+            }),
+        })
+    }
+
+    /// Who sent these headers (`Authorization` and `X-API-Key`); None if there are none. Answers from memory: an
+    /// access token seen before costs a digest and a look-up, an API key always.
+    pub fn authenticate(
+        &self,
+        authorization: Option<&str>,
+        api_key: Option<&str>,
+    ) -> Result<Option<Arc<Principal>>, Rejection> {
+        let credential = match (authorization, api_key) {
+            (None, None) => return Ok(None),
+            // Which of the two counts must not be a matter of taste.
+            (Some(_), Some(_)) => return Err(Rejection::Malformed),
+            (None, Some(key)) if !key.starts_with(api_keys::PREFIX) => {
+                return Err(Rejection::Malformed);
+            }
+            (None, Some(key)) => key,
+            (Some(authorization), None) => bearer(authorization)?,
+        };
+        if credential.len() > CREDENTIAL_BYTES_MAX {
+            return Err(Rejection::Malformed);
+        }
+        let principal = if credential.starts_with(api_keys::PREFIX) {
+            self.check_api_key(credential)
+        } else {
+            let now_ms = self.inner.clock.now_ms();
+            self.inner
+                .access_tokens
+                .verify(credential, &self.inner.directory, now_ms)
+        };
+        principal.map(Some)
+    }
+
+    /// The public keys that verify access tokens, as a JSON Web Key Set (`application/jwk-set+json`).
+    pub fn jwks(&self) -> &str {
+        self.inner.access_tokens.jwks()
+    }
+
+    /// All permissions of these roles together, from memory. A role that does not exist carries none.
+    pub fn permissions_of(&self, roles: &[RoleName]) -> Arc<PermissionSet> {
+        self.inner.directory.permissions_of(roles)
+    }
+
+    /// Runs a change of rows and memory, one at a time, to its end: if the caller goes away in between, memory must
+    /// not be left behind the rows.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let auth = self.clone();
+        let change = async move {
+            let _alone = auth.inner.changes.lock().await;
+            work.await
+        };
+        tokio::spawn(change).await?
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Auth")
+    }
+}
+
+fn bearer(authorization: &str) -> Result<&str, Rejection> {
+    let (scheme, credential) = authorization.split_once(' ').ok_or(Rejection::Malformed)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Rejection::SchemeUnsupported);
+    }
+    let credential = credential.trim();
+    let is_plain = |c: u8| c.is_ascii_graphic();
+    if credential.is_empty() || !credential.bytes().all(is_plain) {
+        return Err(Rejection::Malformed);
+    }
+    Ok(credential)
+}
+
+async fn note_uses(store: store::Store, mut uses: mpsc::Receiver<(ApiKeyId, i64)>) {
+    while let Some((id, used_at_ms)) = uses.recv().await {
+        if let Err(error) = store.touch_key(id, used_at_ms).await {
+            tracing::warn!(api_key.id = %id, %error, "The use of an API key was not noted");
+        }
+    }
+}

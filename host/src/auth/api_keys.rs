@@ -1,0 +1,274 @@
+//! API keys: long random secrets for programs, recognised by their digest. The secret is shown once, when it is made.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::auth::store::StoredKey;
+use crate::auth::{ADMIN, Auth, Error, Principal, Rejection};
+use crate::ids::RoleName;
+
+/// How every API key begins, so that people and secret scanners know one when they see it.
+pub(super) const PREFIX: &str = "gk_";
+const SECRET_BYTES: usize = 32;
+const NAME_CHARS_MAX: usize = 100;
+
+/// Names an API key without its secret: `gk_` and 16 hexadecimal digits. May be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApiKeyId([u8; 8]);
+
+/// What is known about an API key. The secret is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: ApiKeyId,
+    /// For people: who uses it and what for.
+    pub name: String,
+    /// Sorted, each once.
+    pub roles: Vec<RoleName>,
+    pub created_at_ms: i64,
+    /// Refused from this moment on. None means never.
+    pub expires_at_ms: Option<i64>,
+    pub revoked_at_ms: Option<i64>,
+    /// To the minute after a restart.
+    pub last_used_at_ms: Option<i64>,
+}
+
+/// What an API key is made of.
+#[derive(Debug, Clone)]
+pub struct NewApiKey {
+    pub name: String,
+    pub roles: Vec<RoleName>,
+    pub expires_at_ms: Option<i64>,
+}
+
+/// An API key just made, with the only copy of its secret.
+#[derive(Clone)]
+pub struct CreatedApiKey {
+    pub key: ApiKey,
+    /// The whole key: `gk_<id>_<secret>`. Show it to its owner and forget it.
+    pub token: String,
+}
+
+impl ApiKey {
+    /// Whether the key is neither revoked nor past its end.
+    pub fn is_alive(&self, now_ms: i64) -> bool {
+        self.revoked_at_ms.is_none() && self.expires_at_ms.is_none_or(|end_ms| now_ms < end_ms)
+    }
+}
+
+impl Auth {
+    /// Makes an API key. `ApiKeyName`, `ApiKeyExpiry`, `RoleNotFound`, `TooMany`.
+    pub async fn create_api_key(&self, new: NewApiKey) -> Result<CreatedApiKey, Error> {
+        let is_length = (1..=NAME_CHARS_MAX).contains(&new.name.chars().count());
+        if !is_length || new.name.chars().any(char::is_control) {
+            return Err(Error::ApiKeyName);
+        }
+        let auth = self.clone();
+        self.change(async move { auth.make_key(new).await }).await
+    }
+
+    /// All API keys, also those revoked or expired, oldest first.
+    pub fn list_api_keys(&self) -> Vec<ApiKey> {
+        let mut keys: Vec<_> = self
+            .inner
+            .directory
+            .keys()
+            .iter()
+            .map(|key| key.view())
+            .collect();
+        keys.sort_by_key(|key| (key.created_at_ms, key.id));
+        keys
+    }
+
+    /// Revokes an API key at once and for good. `ApiKeyNotFound`.
+    pub async fn revoke_api_key(&self, id: ApiKeyId) -> Result<ApiKey, Error> {
+        let auth = self.clone();
+        self.change(async move {
+            let now_ms = auth.inner.clock.now_ms();
+            let stored = auth.inner.store.revoke_key(id, now_ms).await?;
+            let key = stored.key.clone();
+            auth.inner.directory.put_key(stored);
+            tracing::info!(api_key.id = %id, "An API key was revoked");
+            Ok(key)
+        })
+        .await
+    }
+
+    /// Makes an API key for the administrator if nobody, user or key, holds the role `admin`; otherwise None. Made to
+    /// be called at the start: print the token, it cannot be had again.
+    pub async fn ensure_admin(&self) -> Result<Option<CreatedApiKey>, Error> {
+        let auth = self.clone();
+        self.change(async move {
+            let admin: RoleName = ADMIN.parse().map_err(|_| Error::ApiKeyName)?;
+            let directory = &auth.inner.directory;
+            let now_ms = auth.inner.clock.now_ms();
+            if directory.has_active_user_with(&admin)
+                || directory.has_active_key_with(&admin, now_ms)
+            {
+                return Ok(None);
+            }
+            let name = "first administrator".to_owned();
+            let new = NewApiKey {
+                name,
+                roles: vec![admin],
+                expires_at_ms: None,
+            };
+            auth.make_key(new).await.map(Some)
+        })
+        .await
+    }
+
+    async fn make_key(&self, new: NewApiKey) -> Result<CreatedApiKey, Error> {
+        let roles = self.check_roles(new.roles)?;
+        let now_ms = self.inner.clock.now_ms();
+        if new.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms) {
+            return Err(Error::ApiKeyExpiry);
+        }
+        let max = self.inner.config.api_keys_max;
+        if self.inner.directory.keys().len() >= max {
+            self.inner.store.delete_dead_keys(now_ms).await?;
+            self.inner.directory.remove_dead_keys(now_ms);
+        }
+        if self.inner.directory.keys().len() >= max {
+            return Err(Error::TooMany {
+                what: "API keys",
+                max,
+            });
+        }
+        let id = ApiKeyId(rand::random());
+        let token = token_of(id, &rand::random());
+        let key = ApiKey {
+            id,
+            name: new.name,
+            roles,
+            created_at_ms: now_ms,
+            expires_at_ms: new.expires_at_ms,
+            revoked_at_ms: None,
+            last_used_at_ms: None,
+        };
+        let stored = StoredKey {
+            key: key.clone(),
+            token_sha256: Sha256::digest(&token).into(),
+        };
+        self.inner.store.insert_key(&stored).await?;
+        self.inner.directory.put_key(stored);
+        tracing::info!(api_key.id = %id, "An API key was made");
+        Ok(CreatedApiKey { key, token })
+    }
+
+    pub(super) fn check_api_key(&self, token: &str) -> Result<Arc<Principal>, Rejection> {
+        let id = id_in(token).ok_or(Rejection::Malformed)?;
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let live = self.inner.directory.key(id).ok_or(Rejection::KeyUnknown)?;
+        let state = live.state.load();
+        // First of all: whoever does not have the secret learns nothing about the key.
+        if !bool::from(digest.ct_eq(&state.token_sha256)) {
+            return Err(Rejection::KeyUnknown);
+        }
+        let now_ms = self.inner.clock.now_ms();
+        if state.key.revoked_at_ms.is_some() {
+            return Err(Rejection::KeyRevoked);
+        }
+        if !state.key.is_alive(now_ms) {
+            return Err(Rejection::KeyExpired);
+        }
+        if live.touch(now_ms) {
+            // If the queue is full, the next use after a minute is noted instead.
+            let _ = self.inner.used_keys.try_send((id, now_ms));
+        }
+        Ok(state.principal.clone())
+    }
+}
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", hex::encode(self.0))
+    }
+}
+
+/// Not the id of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the id of an API key is `{PREFIX}` and 16 hexadecimal digits")]
+pub struct InvalidApiKeyId;
+
+impl FromStr for ApiKeyId {
+    type Err = InvalidApiKeyId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidApiKeyId> {
+        let mut id = [0; 8];
+        let digits = text.strip_prefix(PREFIX).ok_or(InvalidApiKeyId)?;
+        hex::decode_to_slice(digits, &mut id).map_err(|_| InvalidApiKeyId)?;
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Debug for CreatedApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreatedApiKey")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `gk_<id>_<secret><checksum>`: the checksum lets a scanner or a form tell a key from a slip without asking us.
+fn token_of(id: ApiKeyId, secret: &[u8; SECRET_BYTES]) -> String {
+    let plain = format!("{id}_{}", hex::encode(secret));
+    let checksum = checksum_of(&plain);
+    plain + &checksum
+}
+
+/// The id in a token of the right form. Whether the secret is right is another question.
+fn id_in(token: &str) -> Option<ApiKeyId> {
+    let (id, rest) = token.strip_prefix(PREFIX)?.split_once('_')?;
+    let is_form = rest.len() == SECRET_BYTES * 2 + CHECKSUM_DIGITS
+        && rest.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let mut bytes = [0; 8];
+    hex::decode_to_slice(id, &mut bytes).ok()?;
+    is_form.then_some(ApiKeyId(bytes))
+}
+
+const CHECKSUM_DIGITS: usize = 8;
+
+fn checksum_of(plain: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(plain).into();
+    hex::encode(&digest[..CHECKSUM_DIGITS / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_carries_its_id_and_a_checksum() {
+        let id = ApiKeyId(*b"\x01\x23\x45\x67\x89\xab\xcd\xef");
+        let token = token_of(id, &[7; 32]);
+        assert_eq!(token.len(), 3 + 16 + 1 + 64 + 8);
+        assert!(token.starts_with("gk_0123456789abcdef_0707"));
+        assert_eq!(
+            checksum_of(&token[..token.len() - 8]),
+            token[token.len() - 8..]
+        );
+        assert_eq!(id_in(&token), Some(id));
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn what_does_not_look_like_a_key_is_none() {
+        let token = token_of(ApiKeyId([1; 8]), &[7; 32]);
+        let cases = [
+            "",
+            "gk_",
+            "gk__",
+            "gk_01_02",
+            "gk_0101010101010101",
+            &token[1..],
+        ];
+        for case in cases
+            .into_iter()
+            .chain([&token[..token.len() - 1], &format!("{token}0")])
+        {
+            assert_eq!(id_in(case), None, "{case}");
+        }
+    }
+}

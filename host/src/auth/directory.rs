@@ -1,0 +1,295 @@
+//! Everybody who may call, in memory, so that no request has to ask the database who is calling. Loaded at the start
+//! and changed together with the rows.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::auth::permissions::{PermissionSet, RolePermission};
+use crate::auth::store::{Account, StoredKey};
+use crate::auth::{ApiKey, ApiKeyId, Principal, PrincipalKind, Role};
+use crate::ids::{RoleName, UserId};
+
+/// Used keys are noted in the rows at most this often.
+const TOUCH_EVERY_MS: i64 = 60_000;
+const NEVER: i64 = i64::MIN / 2;
+
+#[derive(Default)]
+pub(super) struct Directory {
+    roles: ArcSwap<RoleTable>,
+    users: RwLock<HashMap<UserId, Arc<LiveUser>>>,
+    keys: RwLock<HashMap<ApiKeyId, Arc<LiveKey>>>,
+}
+
+#[derive(Default)]
+struct RoleTable(HashMap<RoleName, LiveRole>);
+
+#[derive(Clone)]
+struct LiveRole {
+    permissions: Vec<RolePermission>,
+    /// Of this role alone, because most principals have one role.
+    set: Arc<PermissionSet>,
+}
+
+/// A user as requests see it. Verified tokens hold on to it, so that a change reaches them.
+pub(super) struct LiveUser {
+    state: ArcSwapOption<UserState>,
+}
+
+struct UserState {
+    generation: i64,
+    is_disabled: bool,
+    principal: Arc<Principal>,
+}
+
+/// An API key as requests see it.
+pub(super) struct LiveKey {
+    pub(super) state: ArcSwap<KeyState>,
+    used_at_ms: AtomicI64,
+    written_at_ms: AtomicI64,
+}
+
+pub(super) struct KeyState {
+    pub(super) key: ApiKey,
+    pub(super) token_sha256: [u8; 32],
+    pub(super) principal: Arc<Principal>,
+}
+
+impl LiveUser {
+    /// The user as a principal, if tokens of this generation still count.
+    pub(super) fn principal_of(&self, generation: i64) -> Option<Arc<Principal>> {
+        let state = self.state.load();
+        let state = state.as_ref()?;
+        let is_good = state.generation == generation && !state.is_disabled;
+        is_good.then(|| state.principal.clone())
+    }
+}
+
+impl LiveKey {
+    /// Notes that the key was used. True at most once a minute: then the rows should know.
+    pub(super) fn touch(&self, now_ms: i64) -> bool {
+        self.used_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+        let written_at_ms = self.written_at_ms.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(written_at_ms) >= TOUCH_EVERY_MS;
+        // If another thread was faster, it writes.
+        is_due
+            && self
+                .written_at_ms
+                .compare_exchange(written_at_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The key as people see it, with its last use up to now.
+    pub(super) fn view(&self) -> ApiKey {
+        let mut key = self.state.load().key.clone();
+        let used_at_ms = self.used_at_ms.load(Ordering::Relaxed);
+        key.last_used_at_ms = (used_at_ms != NEVER).then_some(used_at_ms);
+        key
+    }
+}
+
+impl Directory {
+    pub(super) fn user(&self, id: UserId) -> Option<Arc<LiveUser>> {
+        read(&self.users).get(&id).cloned()
+    }
+
+    pub(super) fn key(&self, id: ApiKeyId) -> Option<Arc<LiveKey>> {
+        read(&self.keys).get(&id).cloned()
+    }
+
+    pub(super) fn users_count(&self) -> usize {
+        read(&self.users).len()
+    }
+
+    pub(super) fn roles_count(&self) -> usize {
+        self.roles.load().0.len()
+    }
+
+    pub(super) fn keys(&self) -> Vec<Arc<LiveKey>> {
+        read(&self.keys).values().cloned().collect()
+    }
+
+    pub(super) fn has_role(&self, name: &RoleName) -> bool {
+        self.roles.load().0.contains_key(name)
+    }
+
+    /// Whether a user, or a key that still works, holds this role.
+    pub(super) fn is_held(&self, role: &RoleName, now_ms: i64) -> bool {
+        let is_holder = |principal: &Principal| principal.roles.contains(role);
+        let holds = |user: &Arc<LiveUser>| {
+            user.state
+                .load()
+                .as_ref()
+                .is_some_and(|state| is_holder(&state.principal))
+        };
+        read(&self.users).values().any(holds) || self.has_active_key_with(role, now_ms)
+    }
+
+    /// Whether a user who is not disabled holds this role.
+    pub(super) fn has_active_user_with(&self, role: &RoleName) -> bool {
+        read(&self.users).values().any(|user| {
+            let state = user.state.load();
+            let holds =
+                |state: &Arc<UserState>| !state.is_disabled && state.principal.roles.contains(role);
+            state.as_ref().is_some_and(holds)
+        })
+    }
+
+    /// Whether a key that still works holds this role.
+    pub(super) fn has_active_key_with(&self, role: &RoleName, now_ms: i64) -> bool {
+        read(&self.keys).values().any(|key| {
+            let state = key.state.load();
+            state.key.is_alive(now_ms) && state.key.roles.contains(role)
+        })
+    }
+
+    /// All permissions of these roles together. A role that does not exist carries none.
+    pub(super) fn permissions_of(&self, roles: &[RoleName]) -> Arc<PermissionSet> {
+        let table = self.roles.load();
+        match roles {
+            [role] => table
+                .0
+                .get(role)
+                .map(|role| role.set.clone())
+                .unwrap_or_default(),
+            roles => {
+                let known = roles.iter().filter_map(|role| table.0.get(role));
+                Arc::new(known.flat_map(|role| &role.permissions).collect())
+            }
+        }
+    }
+
+    /// Makes or replaces a role, and with it what its holders may do.
+    pub(super) fn put_role(&self, role: Role) {
+        let set = Arc::new(role.permissions.iter().collect());
+        let mut roles = self.roles.load().0.clone();
+        roles.insert(
+            role.name,
+            LiveRole {
+                permissions: role.permissions,
+                set,
+            },
+        );
+        self.replace_roles(roles);
+    }
+
+    /// Forgets a role; whoever holds it has less permissions.
+    pub(super) fn remove_role(&self, name: &RoleName) {
+        let mut roles = self.roles.load().0.clone();
+        roles.remove(name);
+        self.replace_roles(roles);
+    }
+
+    fn replace_roles(&self, roles: HashMap<RoleName, LiveRole>) {
+        self.roles.store(Arc::new(RoleTable(roles)));
+        let refreshed = |old: &Arc<Principal>| {
+            let permissions = self.permissions_of(&old.roles);
+            Arc::new(Principal {
+                permissions,
+                ..Principal::clone(old)
+            })
+        };
+        for user in read(&self.users).values() {
+            if let Some(old) = user.state.load_full() {
+                let principal = refreshed(&old.principal);
+                let state = UserState {
+                    principal,
+                    generation: old.generation,
+                    is_disabled: old.is_disabled,
+                };
+                user.state.store(Some(Arc::new(state)));
+            }
+        }
+        for live in read(&self.keys).values() {
+            let old = live.state.load_full();
+            let (key, token_sha256) = (old.key.clone(), old.token_sha256);
+            let principal = refreshed(&old.principal);
+            live.state.store(Arc::new(KeyState {
+                key,
+                token_sha256,
+                principal,
+            }));
+        }
+    }
+
+    pub(super) fn put_user(&self, account: &Account) {
+        let user = &account.user;
+        let principal = Arc::new(Principal {
+            id: user.id.to_string(),
+            kind: PrincipalKind::User,
+            name: user.email.clone(),
+            roles: user.roles.as_slice().into(),
+            permissions: self.permissions_of(&user.roles),
+        });
+        let (generation, is_disabled) = (account.generation, user.is_disabled);
+        let state = Some(Arc::new(UserState {
+            generation,
+            is_disabled,
+            principal,
+        }));
+        let mut users = write(&self.users);
+        let live = users.entry(user.id).or_insert_with(|| {
+            Arc::new(LiveUser {
+                state: ArcSwapOption::empty(),
+            })
+        });
+        live.state.store(state);
+    }
+
+    pub(super) fn remove_user(&self, id: UserId) {
+        if let Some(user) = write(&self.users).remove(&id) {
+            // Tokens that were verified before still point here.
+            user.state.store(None);
+        }
+    }
+
+    pub(super) fn put_key(&self, stored: StoredKey) {
+        let StoredKey { key, token_sha256 } = stored;
+        let principal = Arc::new(Principal {
+            id: key.id.to_string(),
+            kind: PrincipalKind::ApiKey,
+            name: key.name.clone(),
+            roles: key.roles.as_slice().into(),
+            permissions: self.permissions_of(&key.roles),
+        });
+        let last_used_ms = key.last_used_at_ms.unwrap_or(NEVER);
+        let id = key.id;
+        let state = KeyState {
+            key,
+            token_sha256,
+            principal,
+        };
+        let mut keys = write(&self.keys);
+        match keys.get(&id) {
+            Some(live) => live.state.store(Arc::new(state)),
+            None => {
+                let live = LiveKey {
+                    state: ArcSwap::from_pointee(state),
+                    used_at_ms: AtomicI64::new(last_used_ms),
+                    written_at_ms: AtomicI64::new(last_used_ms),
+                };
+                keys.insert(id, Arc::new(live));
+            }
+        }
+    }
+
+    /// Forgets the keys that were revoked or have expired.
+    pub(super) fn remove_dead_keys(&self, now_ms: i64) {
+        write(&self.keys).retain(|_, live| live.state.load().key.is_alive(now_ms));
+    }
+}
+
+/// The tables are changed by single insertions and removals, so a poisoned lock is still good.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

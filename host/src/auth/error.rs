@@ -1,0 +1,160 @@
+//! Why an account, role or key could not be changed, why a login failed, why a credential was not accepted.
+
+use crate::auth::permissions::InvalidPermission;
+use crate::ids::RoleName;
+
+/// Why an account, role or key could not be read or changed, or a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the settings of `auth` cannot be used: {0}")]
+    Config(String),
+    #[error("the rows of accounts cannot be read or written")]
+    Rows(#[from] sqlx::Error),
+    #[error("the {table} row `{id}` cannot be understood: {problem}")]
+    Corrupt {
+        table: &'static str,
+        id: String,
+        problem: String,
+    },
+    #[error("a change of accounts was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+    #[error("an access token could not be signed")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+    #[error("a password could not be hashed: {0}")]
+    Hash(argon2::password_hash::Error),
+    #[error("this is not a usable e-mail address: {0}")]
+    EmailInvalid(&'static str),
+    #[error("there is an account with this e-mail address already")]
+    EmailTaken,
+    #[error("a password needs at least {chars_min} characters")]
+    PasswordTooShort { chars_min: usize },
+    #[error("a password has at most {bytes_max} bytes")]
+    PasswordTooLong { bytes_max: usize },
+    #[error("there is no such user")]
+    UserNotFound,
+    #[error("there is no role `{0}`")]
+    RoleNotFound(RoleName),
+    #[error("there is a role `{0}` already")]
+    RoleTaken(RoleName),
+    #[error("the role `{0}` is built in and stays as it is")]
+    RoleBuiltIn(RoleName),
+    #[error("the role `{0}` is still held by users or API keys; take it from them first")]
+    RoleInUse(RoleName),
+    #[error(transparent)]
+    PermissionInvalid(#[from] InvalidPermission),
+    #[error("there is no such API key")]
+    ApiKeyNotFound,
+    #[error("the name of an API key has 1 to 100 characters and no control characters")]
+    ApiKeyName,
+    #[error("an API key must expire in the future")]
+    ApiKeyExpiry,
+    #[error("there can be at most {max} {what}")]
+    TooMany { what: &'static str, max: usize },
+    #[error("the e-mail address or the password is wrong")]
+    CredentialsWrong,
+    #[error("this account is disabled")]
+    AccountDisabled,
+    #[error("too many failed logins; try again in {retry_after_s} s")]
+    TooManyAttempts { retry_after_s: u64 },
+    #[error("too many logins at once; try again in {retry_after_s} s")]
+    Busy { retry_after_s: u64 },
+}
+
+impl Error {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_)
+            | Self::Rows(_)
+            | Self::Corrupt { .. }
+            | Self::Interrupted(_)
+            | Self::Sign(_)
+            | Self::Hash(_) => "auth.internal",
+            Self::EmailInvalid(_) => "auth.email_invalid",
+            Self::EmailTaken => "auth.email_taken",
+            Self::PasswordTooShort { .. } => "auth.password_too_short",
+            Self::PasswordTooLong { .. } => "auth.password_too_long",
+            Self::UserNotFound => "auth.user_not_found",
+            Self::RoleNotFound(_) => "auth.role_not_found",
+            Self::RoleTaken(_) => "auth.role_taken",
+            Self::RoleBuiltIn(_) => "auth.role_built_in",
+            Self::RoleInUse(_) => "auth.role_in_use",
+            Self::PermissionInvalid(_) => "auth.permission_invalid",
+            Self::ApiKeyNotFound => "auth.api_key_not_found",
+            Self::ApiKeyName => "auth.api_key_name_invalid",
+            Self::ApiKeyExpiry => "auth.api_key_expiry_invalid",
+            Self::TooMany { .. } => "auth.too_many",
+            Self::CredentialsWrong => "auth.credentials_wrong",
+            Self::AccountDisabled => "auth.account_disabled",
+            Self::TooManyAttempts { .. } => "auth.too_many_attempts",
+            Self::Busy { .. } => "auth.busy",
+        }
+    }
+
+    /// Seconds after which trying again makes sense, where that is so.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooManyAttempts { retry_after_s } | Self::Busy { retry_after_s } => {
+                Some(*retry_after_s)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a credential that came with a request is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error(
+        "the credentials cannot be read; send one of `Authorization: Bearer …` and `X-API-Key`"
+    )]
+    Malformed,
+    #[error("only the `Bearer` scheme is accepted in `Authorization`")]
+    SchemeUnsupported,
+    #[error("the access token is not valid")]
+    TokenInvalid,
+    #[error("the access token has expired")]
+    TokenExpired,
+    #[error("the access token was revoked; log in again")]
+    TokenRevoked,
+    #[error("the API key is not known")]
+    KeyUnknown,
+    #[error("the API key has expired")]
+    KeyExpired,
+    #[error("the API key was revoked")]
+    KeyRevoked,
+}
+
+impl Rejection {
+    /// The stable code of this rejection.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "auth.malformed",
+            Self::SchemeUnsupported => "auth.scheme_unsupported",
+            Self::TokenInvalid => "auth.token_invalid",
+            Self::TokenExpired => "auth.token_expired",
+            Self::TokenRevoked => "auth.token_revoked",
+            Self::KeyUnknown => "auth.key_unknown",
+            Self::KeyExpired => "auth.key_expired",
+            Self::KeyRevoked => "auth.key_revoked",
+        }
+    }
+
+    /// The value of `WWW-Authenticate` for this rejection (RFC 6750). Without any credential it is plain `Bearer`.
+    pub fn www_authenticate(self) -> &'static str {
+        match self {
+            Self::Malformed => r#"Bearer error="invalid_request""#,
+            Self::SchemeUnsupported => "Bearer",
+            Self::TokenInvalid => r#"Bearer error="invalid_token""#,
+            Self::TokenExpired => {
+                r#"Bearer error="invalid_token", error_description="The access token expired""#
+            }
+            Self::TokenRevoked => {
+                r#"Bearer error="invalid_token", error_description="The access token was revoked""#
+            }
+            Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
+                r#"Bearer error="invalid_token", error_description="The API key is not valid""#
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Logging in with e-mail address and password.
+
+use std::fmt;
+
+use crate::auth::password::Verdict;
+use crate::auth::throttle::Parties;
+use crate::auth::users::normal_email;
+use crate::auth::{Auth, Error, User};
+
+/// What a successful login gives.
+#[derive(Clone)]
+pub struct Login {
+    /// To be sent as `Authorization: Bearer …`.
+    pub access_token: String,
+    pub expires_in_s: u64,
+    pub user: User,
+}
+
+impl Auth {
+    /// Checks an e-mail address and a password and gives an access token. `client` names where the attempt comes
+    /// from, usually the address. `CredentialsWrong` says the same, and takes as long, whether or not the account
+    /// exists; `AccountDisabled` only to who has the password; `TooManyAttempts` and `Busy` say when to come back.
+    pub async fn login(&self, email: &str, password: &str, client: &str) -> Result<Login, Error> {
+        let inner = &self.inner;
+        // Too long to belong to an account: not worth hashing.
+        inner
+            .passwords
+            .check_length(password)
+            .map_err(|_| Error::CredentialsWrong)?;
+        let email = normal_email(email).map_err(|_| Error::CredentialsWrong)?;
+        let parties = Parties::new(&email, client);
+        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        let turn = inner.passwords.turn().await?;
+        // Again, because others may have failed while this one waited: a crowd of guesses gets no further than a few.
+        inner.throttle.check(&parties, inner.clock.now_ms())?;
+
+        let account = inner.store.user_by_email(&email).await?;
+        let known_hash = account
+            .as_ref()
+            .map(|account| account.password_hash.as_str());
+        let hash = known_hash.unwrap_or(inner.passwords.nobody());
+        let Verdict {
+            is_right,
+            better_hash,
+            turn,
+        } = turn.verify(password, hash).await?;
+        let now_ms = inner.clock.now_ms();
+        let account = match account {
+            Some(account) if is_right => account,
+            known => {
+                inner.throttle.fail(&parties, now_ms);
+                match known {
+                    Some(account) => tracing::warn!(user.id = %account.user.id, "A login failed"),
+                    None => tracing::warn!("A login to an unknown account failed"),
+                }
+                return Err(Error::CredentialsWrong);
+            }
+        };
+        let user = account.user;
+        if user.is_disabled {
+            tracing::warn!(user.id = %user.id, "A login to a disabled account was refused");
+            return Err(Error::AccountDisabled);
+        }
+        inner.throttle.succeed(&parties);
+        drop(turn);
+        if let Some(better) = better_hash {
+            inner
+                .store
+                .replace_hash(user.id, &account.password_hash, &better)
+                .await?;
+        }
+        // If the account was changed meanwhile, its generation is no longer this one and the token opens nothing.
+        let access_token = inner
+            .access_tokens
+            .sign(&user, account.generation, now_ms)?;
+        tracing::info!(user.id = %user.id, "A user logged in");
+        Ok(Login {
+            access_token,
+            expires_in_s: inner.access_tokens.life_s(),
+            user,
+        })
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("user.id", &self.user.id)
+            .finish_non_exhaustive()
+    }
+}

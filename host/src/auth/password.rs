@@ -1,0 +1,182 @@
+//! Hashing and checking passwords (argon2id), a few at a time: each takes tens of milliseconds and megabytes, so an
+//! unbounded crowd of logins would stop the host.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
+
+use crate::auth::{Config, Error};
+
+/// Hashing takes much less than this, so a place is free again by then.
+const RETRY_AFTER_S: u64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Passwords {
+    argon2: Argon2<'static>,
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue_max: usize,
+    chars_min: usize,
+    bytes_max: usize,
+    /// Of no password: what an unknown account is checked against, so that it takes as long as a known one.
+    nobody: String,
+}
+
+/// The right to use a processor for hashing, once.
+pub(super) struct Turn {
+    argon2: Argon2<'static>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What checking a password showed.
+pub(super) struct Verdict {
+    pub(super) is_right: bool,
+    /// The same password under today's parameters, if its hash was made under others.
+    pub(super) better_hash: Option<String>,
+    /// Keep it until the verdict was acted upon: who comes next must see a failure that went before.
+    pub(super) turn: OwnedSemaphorePermit,
+}
+
+impl Passwords {
+    pub(super) async fn new(config: &Config) -> Result<Self, Error> {
+        let params = config
+            .argon2_params()
+            .map_err(|error| Error::Config(error.to_string()))?;
+        let argon2 = Argon2::from(params);
+        let mut passwords = Self {
+            argon2,
+            turns: Arc::new(Semaphore::new(config.hash_concurrency_max)),
+            waiting: AtomicUsize::new(0),
+            queue_max: config.hash_queue_max,
+            chars_min: config.password_chars_min,
+            bytes_max: config.password_bytes_max,
+            nobody: String::new(),
+        };
+        let password = hex::encode(rand::random::<[u8; 16]>());
+        passwords.nobody = passwords.turn().await?.hash(&password).await?;
+        Ok(passwords)
+    }
+
+    /// Refuses passwords that are too short or too long for a new one.
+    pub(super) fn check_rules(&self, password: &str) -> Result<(), Error> {
+        self.check_length(password)?;
+        if password.chars().count() < self.chars_min {
+            return Err(Error::PasswordTooShort {
+                chars_min: self.chars_min,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses what is too long to be hashed at all.
+    pub(super) fn check_length(&self, password: &str) -> Result<(), Error> {
+        let bytes_max = self.bytes_max;
+        if password.len() > bytes_max {
+            Err(Error::PasswordTooLong { bytes_max })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for a turn; `Busy` if too many wait already.
+    pub(super) async fn turn(&self) -> Result<Turn, Error> {
+        let permit = match self.turns.clone().try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            Err(_) => {
+                let _waiting = Waiting::enter(&self.waiting, self.queue_max)?;
+                self.turns.clone().acquire_owned().await
+            }
+        };
+        let permit = permit.map_err(|_| Error::Busy {
+            retry_after_s: RETRY_AFTER_S,
+        })?;
+        Ok(Turn {
+            argon2: self.argon2.clone(),
+            permit,
+        })
+    }
+
+    pub(super) fn nobody(&self) -> &str {
+        &self.nobody
+    }
+}
+
+impl Turn {
+    pub(super) async fn hash(self, password: &str) -> Result<String, Error> {
+        let password = Zeroizing::new(password.to_owned());
+        let Self { argon2, permit } = self;
+        tokio::task::spawn_blocking(move || {
+            // Held until the work is done, even if nobody waits for it any more.
+            let _permit = permit;
+            hash(&argon2, &password)
+        })
+        .await?
+    }
+
+    pub(super) async fn verify(self, password: &str, stored: &str) -> Result<Verdict, Error> {
+        let password = Zeroizing::new(password.to_owned());
+        let stored = stored.to_owned();
+        let Self { argon2, permit } = self;
+        tokio::task::spawn_blocking(move || {
+            let stored = PasswordHash::new(&stored).map_err(|error| Error::Hash(error.into()))?;
+            let is_right = match argon2.verify_password(password.as_bytes(), &stored) {
+                Ok(()) => true,
+                Err(argon2::password_hash::Error::PasswordInvalid) => false,
+                Err(error) => return Err(Error::Hash(error)),
+            };
+            let is_outdated = is_right && !is_made_with(&stored, argon2.params());
+            let better_hash = if is_outdated {
+                Some(hash(&argon2, &password)?)
+            } else {
+                None
+            };
+            Ok(Verdict {
+                is_right,
+                better_hash,
+                turn: permit,
+            })
+        })
+        .await?
+    }
+}
+
+fn hash(argon2: &Argon2<'_>, password: &str) -> Result<String, Error> {
+    let hash = argon2
+        .hash_password(password.as_bytes())
+        .map_err(Error::Hash)?;
+    Ok(hash.to_string())
+}
+
+fn is_made_with(hash: &PasswordHash, params: &argon2::Params) -> bool {
+    let is_argon2id = hash.algorithm == argon2::ARGON2ID_IDENT;
+    let costs = |params: &argon2::Params| (params.m_cost(), params.t_cost(), params.p_cost());
+    let made_with = argon2::Params::try_from(hash);
+    is_argon2id && made_with.is_ok_and(|made_with| costs(&made_with) == costs(params))
+}
+
+/// Counts one waiting login for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize, max: usize) -> Result<Self, Error> {
+        let entered = Self(waiting);
+        if waiting.fetch_add(1, Ordering::AcqRel) < max {
+            Ok(entered)
+        } else {
+            Err(Error::Busy {
+                retry_after_s: RETRY_AFTER_S,
+            })
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

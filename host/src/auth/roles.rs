@@ -1,0 +1,133 @@
+//! Roles: bundles of permissions that the operator gives to people and keys.
+
+use crate::auth::permissions::RolePermission;
+use crate::auth::{Auth, Error};
+use crate::ids::RoleName;
+
+/// The name of the role that may do everything. It is always there.
+pub const ADMIN: &str = "admin";
+
+/// A bundle of permissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    pub name: RoleName,
+    /// Sorted, each once.
+    pub permissions: Vec<RolePermission>,
+    pub created_at_ms: i64,
+    pub updated_at_ms: i64,
+}
+
+impl Auth {
+    /// All roles, by name.
+    pub async fn list_roles(&self) -> Result<Vec<Role>, Error> {
+        self.inner.store.all_roles().await
+    }
+
+    /// Makes a role. `RoleTaken`, `PermissionInvalid`, `TooMany`.
+    pub async fn create_role(&self, name: RoleName, permissions: &[&str]) -> Result<Role, Error> {
+        let permissions = self.parse_permissions(permissions)?;
+        let auth = self.clone();
+        self.change(async move {
+            let max = auth.inner.config.roles_max;
+            if auth.inner.directory.roles_count() >= max {
+                return Err(Error::TooMany { what: "roles", max });
+            }
+            let now_ms = auth.inner.clock.now_ms();
+            let role = Role {
+                name,
+                permissions,
+                created_at_ms: now_ms,
+                updated_at_ms: now_ms,
+            };
+            auth.inner.store.insert_role(&role).await?;
+            auth.inner.directory.put_role(role.clone());
+            Ok(role)
+        })
+        .await
+    }
+
+    /// Replaces the permissions of a role; everybody who holds it has the new ones at once. `RoleNotFound`,
+    /// `RoleBuiltIn`, `PermissionInvalid`, `TooMany`.
+    pub async fn set_role_permissions(
+        &self,
+        name: RoleName,
+        permissions: &[&str],
+    ) -> Result<Role, Error> {
+        require_changeable(&name)?;
+        let permissions = self.parse_permissions(permissions)?;
+        let auth = self.clone();
+        self.change(async move {
+            let now_ms = auth.inner.clock.now_ms();
+            let role = auth
+                .inner
+                .store
+                .set_permissions(&name, &permissions, now_ms)
+                .await?;
+            auth.inner.directory.put_role(role.clone());
+            Ok(role)
+        })
+        .await
+    }
+
+    /// Deletes a role that nobody holds. `RoleNotFound`, `RoleBuiltIn`, `RoleInUse`.
+    pub async fn delete_role(&self, name: RoleName) -> Result<(), Error> {
+        require_changeable(&name)?;
+        let auth = self.clone();
+        self.change(async move {
+            if auth
+                .inner
+                .directory
+                .is_held(&name, auth.inner.clock.now_ms())
+            {
+                return Err(Error::RoleInUse(name));
+            }
+            auth.inner.store.delete_role(&name).await?;
+            auth.inner.directory.remove_role(&name);
+            Ok(())
+        })
+        .await
+    }
+
+    fn parse_permissions(&self, permissions: &[&str]) -> Result<Vec<RolePermission>, Error> {
+        let max = self.inner.config.permissions_per_role_max;
+        if permissions.len() > max {
+            return Err(Error::TooMany {
+                what: "permissions of one role",
+                max,
+            });
+        }
+        let parsed: Result<Vec<_>, _> = permissions.iter().map(|text| text.parse()).collect();
+        let mut permissions = parsed?;
+        permissions.sort();
+        permissions.dedup();
+        Ok(permissions)
+    }
+
+    /// Sorts the names and checks that all of these roles exist and that they are not too many.
+    pub(super) fn check_roles(&self, mut roles: Vec<RoleName>) -> Result<Vec<RoleName>, Error> {
+        roles.sort();
+        roles.dedup();
+        let max = self.inner.config.roles_per_principal_max;
+        if roles.len() > max {
+            return Err(Error::TooMany {
+                what: "roles of one user or API key",
+                max,
+            });
+        }
+        match roles
+            .iter()
+            .find(|role| !self.inner.directory.has_role(role))
+        {
+            Some(unknown) => Err(Error::RoleNotFound(unknown.clone())),
+            None => Ok(roles),
+        }
+    }
+}
+
+fn require_changeable(name: &RoleName) -> Result<(), Error> {
+    if name.as_str() == ADMIN {
+        Err(Error::RoleBuiltIn(name.clone()))
+    } else {
+        Ok(())
+    }
+}

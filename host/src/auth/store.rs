@@ -1,0 +1,360 @@
+//! The rows of users, roles and API keys.
+
+use std::str::FromStr;
+
+use sqlx::{Row as _, any::AnyRow};
+
+use crate::auth::permissions::RolePermission;
+use crate::auth::{ApiKey, ApiKeyId, Error, Role, User};
+use crate::db::Db;
+use crate::ids::{RoleName, UserId};
+
+/// A user with what only logging in may see.
+pub(super) struct Account {
+    pub(super) user: User,
+    pub(super) password_hash: String,
+    pub(super) generation: i64,
+}
+
+/// An API key with the digest that recognises it.
+pub(super) struct StoredKey {
+    pub(super) key: ApiKey,
+    pub(super) token_sha256: [u8; 32],
+}
+
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) db: Db,
+}
+
+impl Store {
+    pub(super) async fn all_users(&self) -> Result<Vec<Account>, Error> {
+        let rows = sqlx::query("SELECT * FROM users")
+            .fetch_all(self.db.reader())
+            .await?;
+        rows.iter().map(read_account).collect()
+    }
+
+    pub(super) async fn user_by_id(&self, id: UserId) -> Result<Option<Account>, Error> {
+        let query = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id.to_string());
+        query
+            .fetch_optional(self.db.reader())
+            .await?
+            .as_ref()
+            .map(read_account)
+            .transpose()
+    }
+
+    pub(super) async fn user_by_email(&self, email: &str) -> Result<Option<Account>, Error> {
+        let query = sqlx::query("SELECT * FROM users WHERE email = $1").bind(email);
+        query
+            .fetch_optional(self.db.reader())
+            .await?
+            .as_ref()
+            .map(read_account)
+            .transpose()
+    }
+
+    /// Users in the order of their creation, after this one.
+    pub(super) async fn users_after(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, Error> {
+        let rows = sqlx::query("SELECT * FROM users WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(self.db.reader())
+            .await?;
+        rows.iter()
+            .map(|row| read_account(row).map(|account| account.user))
+            .collect()
+    }
+
+    pub(super) async fn insert_user(&self, account: &Account) -> Result<(), Error> {
+        let user = &account.user;
+        let inserted = sqlx::query(
+            "INSERT INTO users
+             (id, email, password_hash, roles, is_disabled, generation, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(user.id.to_string())
+        .bind(&user.email)
+        .bind(&account.password_hash)
+        .bind(to_json(&user.roles))
+        .bind(i64::from(user.is_disabled))
+        .bind(account.generation)
+        .bind(user.created_at_ms)
+        .bind(user.updated_at_ms)
+        .execute(self.db.writer())
+        .await;
+        inserted
+            .map(drop)
+            .map_err(|error| if_taken(error, Error::EmailTaken))
+    }
+
+    /// Sets the password and revokes the access tokens.
+    pub(super) async fn set_password(
+        &self,
+        id: UserId,
+        password_hash: &str,
+        now_ms: i64,
+    ) -> Result<Account, Error> {
+        let row = sqlx::query(
+            "UPDATE users SET password_hash = $1, generation = generation + 1, updated_at = $2
+             WHERE id = $3 RETURNING *",
+        )
+        .bind(password_hash)
+        .bind(now_ms)
+        .bind(id.to_string())
+        .fetch_optional(self.db.writer())
+        .await?;
+        read_account(&row.ok_or(Error::UserNotFound)?)
+    }
+
+    /// Replaces the hash of an unchanged password, unless the password was changed meanwhile.
+    pub(super) async fn replace_hash(&self, id: UserId, old: &str, new: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3")
+            .bind(new)
+            .bind(id.to_string())
+            .bind(old)
+            .execute(self.db.writer())
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn set_user_roles(
+        &self,
+        id: UserId,
+        roles: &[RoleName],
+        now_ms: i64,
+    ) -> Result<Account, Error> {
+        let query =
+            sqlx::query("UPDATE users SET roles = $1, updated_at = $2 WHERE id = $3 RETURNING *")
+                .bind(to_json(roles))
+                .bind(now_ms)
+                .bind(id.to_string());
+        let row = query.fetch_optional(self.db.writer()).await?;
+        read_account(&row.ok_or(Error::UserNotFound)?)
+    }
+
+    /// Disables or enables a user, and revokes the access tokens either way.
+    pub(super) async fn set_disabled(
+        &self,
+        id: UserId,
+        is_disabled: bool,
+        now_ms: i64,
+    ) -> Result<Account, Error> {
+        let row = sqlx::query(
+            "UPDATE users SET is_disabled = $1, generation = generation + 1, updated_at = $2
+             WHERE id = $3 RETURNING *",
+        )
+        .bind(i64::from(is_disabled))
+        .bind(now_ms)
+        .bind(id.to_string())
+        .fetch_optional(self.db.writer())
+        .await?;
+        read_account(&row.ok_or(Error::UserNotFound)?)
+    }
+
+    pub(super) async fn delete_user(&self, id: UserId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM users WHERE id = $1").bind(id.to_string());
+        let done = query.execute(self.db.writer()).await?;
+        if done.rows_affected() == 0 {
+            Err(Error::UserNotFound)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) async fn all_roles(&self) -> Result<Vec<Role>, Error> {
+        let query = sqlx::query("SELECT * FROM roles ORDER BY name");
+        query
+            .fetch_all(self.db.reader())
+            .await?
+            .iter()
+            .map(read_role)
+            .collect()
+    }
+
+    pub(super) async fn insert_role(&self, role: &Role) -> Result<(), Error> {
+        let inserted = sqlx::query(
+            "INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(role.name.as_str())
+        .bind(to_json(&role.permissions))
+        .bind(role.created_at_ms)
+        .bind(role.updated_at_ms)
+        .execute(self.db.writer())
+        .await;
+        inserted
+            .map(drop)
+            .map_err(|error| if_taken(error, Error::RoleTaken(role.name.clone())))
+    }
+
+    pub(super) async fn set_permissions(
+        &self,
+        name: &RoleName,
+        permissions: &[RolePermission],
+        now_ms: i64,
+    ) -> Result<Role, Error> {
+        let row = sqlx::query(
+            "UPDATE roles SET permissions = $1, updated_at = $2 WHERE name = $3 RETURNING *",
+        )
+        .bind(to_json(permissions))
+        .bind(now_ms)
+        .bind(name.as_str())
+        .fetch_optional(self.db.writer())
+        .await?;
+        read_role(&row.ok_or_else(|| Error::RoleNotFound(name.clone()))?)
+    }
+
+    pub(super) async fn delete_role(&self, name: &RoleName) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM roles WHERE name = $1").bind(name.as_str());
+        let done = query.execute(self.db.writer()).await?;
+        if done.rows_affected() == 0 {
+            Err(Error::RoleNotFound(name.clone()))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) async fn all_keys(&self) -> Result<Vec<StoredKey>, Error> {
+        let rows = sqlx::query("SELECT * FROM api_keys")
+            .fetch_all(self.db.reader())
+            .await?;
+        rows.iter().map(read_key).collect()
+    }
+
+    pub(super) async fn insert_key(&self, stored: &StoredKey) -> Result<(), Error> {
+        let key = &stored.key;
+        sqlx::query(
+            "INSERT INTO api_keys (id, name, token_sha256, roles, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(key.id.to_string())
+        .bind(&key.name)
+        .bind(hex::encode(stored.token_sha256))
+        .bind(to_json(&key.roles))
+        .bind(key.created_at_ms)
+        .bind(key.expires_at_ms)
+        .execute(self.db.writer())
+        .await?;
+        Ok(())
+    }
+
+    /// Revokes a key; if it was revoked before, the first time stays.
+    pub(super) async fn revoke_key(&self, id: ApiKeyId, now_ms: i64) -> Result<StoredKey, Error> {
+        let row = sqlx::query(
+            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE id = $2 RETURNING *",
+        )
+        .bind(now_ms)
+        .bind(id.to_string())
+        .fetch_optional(self.db.writer())
+        .await?;
+        read_key(&row.ok_or(Error::ApiKeyNotFound)?)
+    }
+
+    /// Forgets the keys that were revoked or have expired.
+    pub(super) async fn delete_dead_keys(&self, now_ms: i64) -> Result<(), Error> {
+        sqlx::query("DELETE FROM api_keys WHERE revoked_at IS NOT NULL OR expires_at <= $1")
+            .bind(now_ms)
+            .execute(self.db.writer())
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn touch_key(&self, id: ApiKeyId, used_at_ms: i64) -> Result<(), Error> {
+        sqlx::query("UPDATE api_keys SET last_used_at = $1 WHERE id = $2")
+            .bind(used_at_ms)
+            .bind(id.to_string())
+            .execute(self.db.writer())
+            .await?;
+        Ok(())
+    }
+}
+
+fn if_taken(error: sqlx::Error, taken: Error) -> Error {
+    let is_taken = error
+        .as_database_error()
+        .is_some_and(|error| error.is_unique_violation());
+    if is_taken { taken } else { Error::Rows(error) }
+}
+
+fn read_account(row: &AnyRow) -> Result<Account, Error> {
+    let id: String = row.try_get("id")?;
+    let is_disabled: i64 = row.try_get("is_disabled")?;
+    Ok(Account {
+        user: User {
+            id: parse("users", &id, &id)?,
+            email: row.try_get("email")?,
+            roles: from_json("users", &id, row.try_get("roles")?)?,
+            is_disabled: is_disabled != 0,
+            created_at_ms: row.try_get("created_at")?,
+            updated_at_ms: row.try_get("updated_at")?,
+        },
+        password_hash: row.try_get("password_hash")?,
+        generation: row.try_get("generation")?,
+    })
+}
+
+fn read_role(row: &AnyRow) -> Result<Role, Error> {
+    let name: String = row.try_get("name")?;
+    Ok(Role {
+        name: parse("roles", &name, &name)?,
+        permissions: from_json("roles", &name, row.try_get("permissions")?)?,
+        created_at_ms: row.try_get("created_at")?,
+        updated_at_ms: row.try_get("updated_at")?,
+    })
+}
+
+fn read_key(row: &AnyRow) -> Result<StoredKey, Error> {
+    let id: String = row.try_get("id")?;
+    let mut token_sha256 = [0; 32];
+    hex::decode_to_slice(row.try_get::<String, _>("token_sha256")?, &mut token_sha256)
+        .map_err(|problem| corrupt("api_keys", &id, &problem))?;
+    let key = ApiKey {
+        id: parse("api_keys", &id, &id)?,
+        name: row.try_get("name")?,
+        roles: from_json("api_keys", &id, row.try_get("roles")?)?,
+        created_at_ms: row.try_get("created_at")?,
+        expires_at_ms: row.try_get("expires_at")?,
+        revoked_at_ms: row.try_get("revoked_at")?,
+        last_used_at_ms: row.try_get("last_used_at")?,
+    };
+    Ok(StoredKey { key, token_sha256 })
+}
+
+fn to_json(items: &[impl ToString]) -> String {
+    let items: Vec<_> = items
+        .iter()
+        .map(|item| serde_json::Value::String(item.to_string()))
+        .collect();
+    serde_json::Value::Array(items).to_string()
+}
+
+fn from_json<T: FromStr<Err: std::fmt::Display>>(
+    table: &'static str,
+    id: &str,
+    json: &str,
+) -> Result<Vec<T>, Error> {
+    let items: Vec<String> =
+        serde_json::from_str(json).map_err(|problem| corrupt(table, id, &problem))?;
+    items.iter().map(|item| parse(table, id, item)).collect()
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(
+    table: &'static str,
+    id: &str,
+    text: &str,
+) -> Result<T, Error> {
+    text.parse().map_err(|problem| corrupt(table, id, &problem))
+}
+
+fn corrupt(table: &'static str, id: &str, problem: &dyn std::fmt::Display) -> Error {
+    Error::Corrupt {
+        table,
+        id: id.to_owned(),
+        problem: problem.to_string(),
+    }
+}
