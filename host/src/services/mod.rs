@@ -3,5 +3,6 @@
 
 mod error;
 pub mod kv;
+pub mod sql;
 
 pub use error::{Error, Kind};

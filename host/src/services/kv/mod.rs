@@ -405,7 +405,6 @@ fn decode_cursor(cursor: &str) -> Result<String, Error> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "goes into map_err as it is")]
 fn failed(error: sqlx::Error) -> Error {
     match error {
         sqlx::Error::PoolTimedOut => Error {
