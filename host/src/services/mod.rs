@@ -1,8 +1,11 @@
 //! What a plugin may ask the host for. Each service has its own `Config`, its limits, its WIT side in `host.rs` and
 //! its SQL in `store.rs`. A service imports no other service.
 
+pub mod config;
 mod error;
 pub mod kv;
+pub mod log;
+pub mod secrets;
 pub mod sql;
 
 pub use error::{Error, Kind};

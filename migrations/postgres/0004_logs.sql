@@ -1,0 +1,16 @@
+-- What plugins log. Old entries are removed by count and age.
+CREATE TABLE log_entries (
+    plugin TEXT NOT NULL,
+    -- Grows with each entry, over all plugins: the order of pages.
+    sequence BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    -- 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 critical
+    level BIGINT NOT NULL,
+    context TEXT NOT NULL,
+    message TEXT NOT NULL,
+    deployment TEXT,
+    request_id TEXT,
+    PRIMARY KEY (plugin, sequence)
+);
+
+CREATE INDEX log_entries_request_id ON log_entries (plugin, request_id) WHERE request_id IS NOT NULL;
