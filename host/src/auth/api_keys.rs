@@ -100,7 +100,7 @@ impl Auth {
     pub async fn ensure_admin(&self) -> Result<Option<CreatedApiKey>, Error> {
         let auth = self.clone();
         self.change(async move {
-            let admin: RoleName = ADMIN.parse().map_err(|_| Error::ApiKeyName)?;
+            let admin: RoleName = ADMIN.parse().expect("the built-in name is a role name");
             let directory = &auth.inner.directory;
             let now_ms = auth.inner.clock.now_ms();
             if directory.has_active_user_with(&admin)

@@ -8,7 +8,10 @@ use std::{
 
 use crate::limits::{CHECKS_MAX, Config, Decision, Key, Outcome, Policy};
 
-const SHARDS: usize = 64;
+/// Enough that threads seldom meet. Fewer if there are fewer entries, so that the bound stays exact.
+const SHARDS_MAX: usize = 64;
+/// Stands for no shard.
+const NOWHERE: usize = usize::MAX;
 /// Most policies per shard whose newcomers have a bucket of their own when the shard is full.
 const SHARED_MAX: usize = 256;
 /// A shard smaller than this is not worth sweeping.
@@ -42,9 +45,10 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter that remembers nothing yet.
     pub fn new(config: &Config) -> Self {
+        let shards = config.entries_max.clamp(1, SHARDS_MAX);
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            entries_per_shard_max: config.entries_max.div_ceil(SHARDS).max(1),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            entries_per_shard_max: (config.entries_max / shards).max(1),
             hasher: RandomState::new(),
         }
     }
@@ -124,14 +128,14 @@ impl Limiter {
         };
         // The table inside the shard uses the other bits.
         Place {
-            shard: (hash >> 32) as usize % SHARDS,
+            shard: (hash >> 32) as usize % self.shards.len(),
             slot,
         }
     }
 
     /// Locks each shard once, always in the same order, so that two requests cannot wait for each other.
     fn lock(&self, places: &[Place]) -> Locked<'_> {
-        let mut order = [SHARDS; CHECKS_MAX];
+        let mut order = [NOWHERE; CHECKS_MAX];
         for (shard, place) in order.iter_mut().zip(places) {
             *shard = place.shard;
         }
@@ -139,7 +143,7 @@ impl Limiter {
         let mut guards = [const { None }; CHECKS_MAX];
         let mut last = None;
         for (guard, shard) in guards.iter_mut().zip(order) {
-            if shard < SHARDS && last != Some(shard) {
+            if shard != NOWHERE && last != Some(shard) {
                 *guard = Some((shard, lock(&self.shards[shard])));
                 last = Some(shard);
             }
@@ -193,7 +197,7 @@ struct Place {
 impl Default for Place {
     fn default() -> Self {
         Self {
-            shard: SHARDS,
+            shard: NOWHERE,
             slot: Slot {
                 hash: 0,
                 policy: 0,
