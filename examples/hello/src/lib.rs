@@ -1,0 +1,22 @@
+//! Greets whoever asks.
+
+use gantry_sdk::prelude::*;
+
+#[gantry_sdk::handler]
+fn hello(Path(name): Path<String>) -> String {
+    format!("Hello, {name}!")
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_sdk::testing::TestApp;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_greeted() {
+        let app = TestApp::new(Router::new().get("/hello/{name}", hello));
+
+        assert_eq!(app.get("/hello/Ann%20Lee").text(), "Hello, Ann Lee!");
+    }
+}

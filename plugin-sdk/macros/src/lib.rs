@@ -1,0 +1,86 @@
+//! The attributes of `gantry-sdk`. They only need a function's name, so there is no parser to compile (no `syn`).
+//! They are documented where authors meet them: in `gantry_sdk`.
+
+use proc_macro::{TokenStream, TokenTree};
+
+/// `#[gantry_sdk::main]` on `fn app() -> Router`.
+#[proc_macro_attribute]
+pub fn main(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(
+        item,
+        HANDLER,
+        "::gantry_sdk::__rt::serve(request, |r| NAME().handle(r))",
+    )
+}
+
+/// `#[gantry_sdk::handler]` on a function that answers every request of the plugin.
+#[proc_macro_attribute]
+pub fn handler(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(
+        item,
+        HANDLER,
+        "::gantry_sdk::__rt::serve(request, |r| ::gantry_sdk::Handler::call(&NAME, r))",
+    )
+}
+
+/// `#[gantry_sdk::transform]` on a function that turns one document into another.
+#[proc_macro_attribute]
+pub fn transform(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(
+        item,
+        TRANSFORMATION,
+        "::gantry_sdk::__rt::transform(input, params, &NAME)",
+    )
+}
+
+const HANDLER: &str = "
+    impl ::gantry_sdk::__rt::HandlerGuest for __Plugin {
+        fn handle(
+            request: ::gantry_sdk::__rt::WitRequest,
+        ) -> ::core::result::Result<::gantry_sdk::__rt::WitResponse, ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_module!(__Plugin);";
+
+const TRANSFORMATION: &str = "
+    impl ::gantry_sdk::__rt::TransformGuest for __Plugin {
+        fn transform(
+            input: ::gantry_sdk::__rt::WitDocument,
+            params: ::std::string::String,
+        ) -> ::core::result::Result<::gantry_sdk::__rt::WitDocument, ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_transformation!(__Plugin);";
+
+/// Puts the export of a component behind the function. Natively the function stays a function, so that tests can
+/// call it; naming it in a constant keeps the compiler from calling it unused.
+fn export(item: TokenStream, implementation: &str, call: &str) -> TokenStream {
+    let Some(name) = function_name(item.clone()) else {
+        return source("::core::compile_error!(\"this attribute goes on a function\");");
+    };
+    let implementation = implementation.replace("CALL", &call.replace("NAME", &name));
+    let mut output = item;
+    output.extend(source(&format!(
+        "#[cfg(target_family = \"wasm\")]
+         const _: () = {{ struct __Plugin; {implementation} }};
+         #[cfg(not(target_family = \"wasm\"))]
+         const _: () = {{ let _ = &{name}; }};"
+    )));
+    output
+}
+
+fn function_name(item: TokenStream) -> Option<String> {
+    let mut tokens = item.into_iter();
+    tokens.find(|token| matches!(token, TokenTree::Ident(word) if word.to_string() == "fn"))?;
+    match tokens.next() {
+        Some(TokenTree::Ident(name)) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+fn source(text: &str) -> TokenStream {
+    text.parse()
+        .expect("the glue of an attribute is valid Rust")
+}

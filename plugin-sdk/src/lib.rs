@@ -1,0 +1,190 @@
+//! Write plugins for Gantry: a router, extractors, errors, and one module for each service of the host.
+//!
+//! A whole plugin:
+//!
+//! ```
+//! use gantry_sdk::prelude::*;
+//!
+//! #[derive(Serialize)]
+//! struct Greeting {
+//!     message: String,
+//!     visits: i64,
+//! }
+//!
+//! #[gantry_sdk::main]
+//! fn app() -> Router {
+//!     Router::new().get("/hello/{name}", hello)
+//! }
+//!
+//! fn hello(Path(name): Path<String>) -> Result<Json<Greeting>> {
+//!     let visits = kv::open("counters")?.increment(&name, 1)?;
+//!     Ok(Json(Greeting { message: format!("Hello, {name}!"), visits }))
+//! }
+//! ```
+//!
+//! Its manifest, `plugin.toml`:
+//!
+//! ```toml
+//! schema = 1
+//!
+//! [plugin]
+//! name = "hello"
+//! version = "0.1.0"
+//! description = "Greets and counts."
+//! license = "Apache-2.0"
+//!
+//! [component]
+//! path = "target/wasm32-wasip2/release/hello.wasm"
+//!
+//! [[route]]
+//! method = "GET"
+//! path = "/hello/{name}"
+//! auth = "public"
+//!
+//! [capabilities]
+//! kv = ["counters"]
+//! ```
+//!
+//! `cargo build --target wasm32-wasip2 --release` of a crate with `crate-type = ["cdylib"]` makes the component.
+//! `cargo test` runs the same code natively, against the host in memory of [`testing`].
+//!
+//! # What an instance lives for
+//!
+//! Each request gets a fresh instance, so a `static` starts anew with each request, and nothing can leak from one
+//! caller to another. What should last goes to [`kv`] or [`sql`].
+//!
+//! # Memory
+//!
+//! With the feature `arena` (on by default) the SDK sets the global allocator: the first 256 KiB come from a region
+//! that is part of the component's initial memory, so that a usual request never grows it. Growing costs the server
+//! a system call that all its threads wait for. What does not fit comes from the ordinary allocator behind it, so
+//! long runs and large bodies just work. Turn the feature off to set an allocator of your own.
+
+// The attributes and the generated bindings name this crate by one path, also from inside.
+extern crate self as gantry_sdk;
+
+#[cfg(all(target_family = "wasm", feature = "arena"))]
+mod arena;
+#[doc(hidden)]
+pub mod bindings;
+pub mod config;
+pub mod context;
+mod error;
+mod extract;
+mod host;
+pub mod identity;
+pub mod kv;
+pub mod log;
+pub mod outbound;
+mod pairs;
+mod request;
+mod response;
+mod router;
+pub mod secrets;
+pub mod sql;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+pub mod tokens;
+mod transform;
+
+pub use error::{Error, ErrorKind, FieldError, OptionExt, Result, ResultExt};
+pub use extract::{Bytes, FromRequest, Json, Path, Query};
+/// Makes a function the plugin: it answers every request itself, without a router.
+///
+/// The arguments are extractors. [`Path`] gives the parameters of the route in `plugin.toml`.
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::handler]
+/// fn handle(request: Request) -> Result<Response> {
+///     Ok(Response::text(format!("You asked for {}", request.path)))
+/// }
+/// ```
+pub use gantry_sdk_macros::handler;
+/// Makes a router the plugin: goes on a function without arguments that returns a [`Router`].
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::main]
+/// fn app() -> Router {
+///     Router::new().get("/ping", || "pong")
+/// }
+/// ```
+pub use gantry_sdk_macros::main;
+/// Makes a function a transformation: one document in, one document out.
+///
+/// With types, the documents are JSON. A second argument takes the parameters of the step (or of the query).
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[derive(Deserialize)]
+/// struct Celsius { celsius: f64 }
+/// #[derive(Serialize)]
+/// struct Fahrenheit { fahrenheit: f64 }
+///
+/// #[gantry_sdk::transform]
+/// fn convert(input: Celsius) -> Result<Fahrenheit> {
+///     Ok(Fahrenheit { fahrenheit: input.celsius * 1.8 + 32.0 })
+/// }
+/// ```
+///
+/// With [`Document`], any bytes:
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::transform]
+/// fn shout(input: Document) -> Result<Document> {
+///     Ok(Document::new("text/plain", input.text()?.to_uppercase()))
+/// }
+/// ```
+pub use gantry_sdk_macros::transform;
+pub use identity::Principal;
+pub use request::Request;
+pub use response::{IntoResponse, Response};
+pub use router::{Handler, Router};
+pub use transform::{Document, Transformation};
+pub use {serde, serde_json};
+
+/// Everything a plugin usually needs: `use gantry_sdk::prelude::*;`.
+pub mod prelude {
+    pub use crate::sql::Executor;
+    pub use crate::{
+        Bytes, Document, Error, ErrorKind, FromRequest, IntoResponse, Json, OptionExt, Path,
+        Principal, Query, Request, Response, Result, ResultExt, Router,
+    };
+    pub use crate::{config, context, identity, kv, log, outbound, params, secrets, sql, tokens};
+    pub use serde::{Deserialize, Serialize};
+    pub use serde_json::json;
+}
+
+/// What the attributes and the generated code name. Not part of the SDK's promise.
+#[doc(hidden)]
+pub mod __rt {
+    pub use crate::bindings;
+    pub use crate::bindings::module::export_module;
+    pub use crate::bindings::module::exports::gantry::http::handler::{
+        Guest as HandlerGuest, Request as WitRequest, Response as WitResponse,
+    };
+    pub use crate::bindings::module::gantry::types::types::Error as WitError;
+    pub use crate::bindings::transformation::export_transformation;
+    pub use crate::bindings::transformation::exports::gantry::transform::transform::{
+        Document as WitDocument, Guest as TransformGuest,
+    };
+    pub use crate::transform::transform;
+
+    use crate::{Error, Request, Response, Result};
+
+    /// Answers one request of the host.
+    pub fn serve(
+        request: WitRequest,
+        answer: impl FnOnce(&mut Request) -> Result<Response>,
+    ) -> Result<WitResponse, WitError> {
+        answer(&mut Request::of(request))
+            .or_else(Error::into_answer)
+            .map(Response::into_wit)
+    }
+}

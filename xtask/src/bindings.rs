@@ -1,0 +1,137 @@
+//! Generates the checked-in Rust bindings of guests from `wit/`, so that a plugin's build parses no WIT.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use wit_bindgen_core::wit_parser::{Resolve, UnresolvedPackageGroup};
+use wit_bindgen_core::{Files, WorldGenerator};
+use wit_bindgen_rust::{Opts, WithOption};
+
+/// One generated file.
+struct Target {
+    /// The folder whose package has the world; its dependencies are looked for in `wit/`.
+    package: &'static str,
+    world: &'static str,
+    output: &'static str,
+    /// The macro that exports the world, where somebody implements it.
+    export_macro: Option<&'static str>,
+    /// The Rust path of the generated module, as the export macro must name it.
+    module: &'static str,
+    /// Interfaces that another file has already: the errors of all worlds must be one type.
+    reuse: &'static [(&'static str, &'static str)],
+}
+
+const TARGETS: &[Target] = &[
+    Target {
+        package: "wit/worlds",
+        world: "module",
+        output: "plugin-sdk/src/bindings/module.rs",
+        export_macro: Some("export_module"),
+        module: "::gantry_sdk::__rt::bindings::module",
+        reuse: &[],
+    },
+    Target {
+        package: "wit/worlds",
+        world: "transformation",
+        output: "plugin-sdk/src/bindings/transformation.rs",
+        export_macro: Some("export_transformation"),
+        module: "::gantry_sdk::__rt::bindings::transformation",
+        reuse: &[
+            (
+                "gantry:types/types@1.0.0",
+                "::gantry_sdk::__rt::bindings::module::gantry::types::types",
+            ),
+            (
+                "wasi:config/store@0.2.0-rc.1",
+                "::gantry_sdk::__rt::bindings::module::wasi::config::store",
+            ),
+            (
+                "wasi:logging/logging@0.1.0-draft",
+                "::gantry_sdk::__rt::bindings::module::wasi::logging::logging",
+            ),
+        ],
+    },
+];
+
+/// Writes the bindings, or with `--check` fails if they are not what the WIT says.
+pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
+    let only_check = match options {
+        [] => false,
+        [option] if option == "--check" => true,
+        _ => bail!("`cargo xtask bindings` takes only `--check`"),
+    };
+    for target in TARGETS {
+        let path = crate::root().join(target.output);
+        let text = generate(target).with_context(|| format!("generating {}", target.output))?;
+        let is_current = fs::read_to_string(&path).is_ok_and(|current| current == text);
+        match (is_current, only_check) {
+            (true, _) => {}
+            (false, true) => bail!("{} is stale: run `cargo xtask bindings`", target.output),
+            (false, false) => {
+                fs::write(&path, text)?;
+                println!("wrote {}", target.output);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn generate(target: &Target) -> anyhow::Result<String> {
+    let mut resolve = Resolve::default();
+    let main = UnresolvedPackageGroup::parse_dir(crate::root().join(target.package))?;
+    let package = resolve.push_groups(main, packages_beside(target.package)?)?;
+    let world = resolve.select_world(&[package], Some(target.world))?;
+    let options = Opts {
+        format: true,
+        generate_all: true,
+        runtime_path: Some("::wit_bindgen::rt".to_owned()),
+        export_macro_name: target.export_macro.map(str::to_owned),
+        pub_export_macro: target.export_macro.is_some(),
+        default_bindings_module: Some(target.module.to_owned()),
+        with: target
+            .reuse
+            .iter()
+            .map(|(interface, path)| {
+                (
+                    (*interface).to_owned(),
+                    WithOption::Path((*path).to_owned()),
+                )
+            })
+            .collect(),
+        ..Opts::default()
+    };
+    let mut files = Files::default();
+    options.build().generate(&mut resolve, world, &mut files)?;
+    let (_, source) = files.iter().next().context("the generator wrote no file")?;
+    Ok(String::from_utf8(source.to_vec())?)
+}
+
+/// All packages of `wit/`, except the one that is generated. The parser sorts them by who needs whom.
+fn packages_beside(main: &str) -> anyhow::Result<Vec<UnresolvedPackageGroup>> {
+    let wit = crate::root().join("wit");
+    let main = crate::root().join(main).canonicalize()?;
+    let mut packages = Vec::new();
+    for parent in [wit.join("deps"), wit] {
+        for folder in sorted_folders(&parent)? {
+            if folder.file_name().is_some_and(|name| name != "deps")
+                && folder.canonicalize()? != main
+            {
+                packages.push(UnresolvedPackageGroup::parse_dir(&folder)?);
+            }
+        }
+    }
+    Ok(packages)
+}
+
+fn sorted_folders(parent: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
