@@ -103,12 +103,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
         let params = request.path_params();
         let result = T::deserialize(Pairs::new(&params)).map(Path);
         request.params = Some(params);
-        result.or_else(|error| {
-            Err(Error::bad_request(
-                "request.invalid_path",
-                error.to_string(),
-            ))
-        })
+        result.map_err(|error| Error::bad_request("request.invalid_path", error.to_string()))
     }
 }
 

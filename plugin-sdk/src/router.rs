@@ -67,11 +67,14 @@ pub struct Router {
     routes: Vec<Route>,
 }
 
+/// A handler whose arguments are forgotten.
+pub(crate) type Answer = Box<dyn Fn(&mut Request) -> Result<Response>>;
+
 struct Route {
     method: &'static str,
     pattern: &'static str,
     // Functions have no size, so this box allocates nothing.
-    handler: Box<dyn Fn(&mut Request) -> Result<Response>>,
+    handler: Answer,
 }
 
 macro_rules! methods {

@@ -36,6 +36,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::log::Level;
+use crate::router::Answer;
 use crate::{Document, Error, Handler, Request, Response, Result, Router, Transformation};
 use crate::{context, outbound};
 
@@ -189,7 +190,7 @@ pub fn migrate(label: &str, statements: &str) {
 
 /// A plugin to be asked.
 pub struct TestApp {
-    answer: Box<dyn Fn(&mut Request) -> Result<Response>>,
+    answer: Answer,
 }
 
 impl TestApp {

@@ -92,12 +92,12 @@ where
 /// What `#[gantry_sdk::transform]` calls.
 pub fn transform<A>(
     input: wit::Document,
-    params: String,
+    params: &str,
     transformation: &impl Transformation<A>,
 ) -> Result<wit::Document, crate::__rt::WitError> {
     let wit::Document { body, content_type } = input;
     let Document { body, content_type } = transformation
-        .call(Document { body, content_type }, &params)
+        .call(Document { body, content_type }, params)
         .map_err(Error::into_wit)?;
     Ok(wit::Document { body, content_type })
 }

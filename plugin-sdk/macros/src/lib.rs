@@ -29,7 +29,7 @@ pub fn transform(_options: TokenStream, item: TokenStream) -> TokenStream {
     export(
         item,
         TRANSFORMATION,
-        "::gantry_sdk::__rt::transform(input, params, &NAME)",
+        "::gantry_sdk::__rt::transform(input, &params, &NAME)",
     )
 }
 

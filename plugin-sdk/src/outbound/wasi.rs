@@ -27,13 +27,14 @@ pub(crate) fn send(request: Request) -> Result<Response> {
     let outgoing_body = outgoing
         .body()
         .map_err(|()| invalid("the request has no body to write"))?;
-    let future = outgoing_handler::handle(outgoing, timeout_ms.map(options)).map_err(of_code)?;
+    let future = outgoing_handler::handle(outgoing, timeout_ms.map(options))
+        .map_err(|code| of_code(&code))?;
     write(outgoing_body, &body)?;
 
     future.subscribe().block();
     let response = match future.get() {
         Some(Ok(Ok(response))) => response,
-        Some(Ok(Err(code))) => return Err(of_code(code)),
+        Some(Ok(Err(code))) => return Err(of_code(&code)),
         Some(Err(())) | None => return Err(failed("the response came twice or not at all")),
     };
     let status = response.status();
@@ -162,7 +163,7 @@ fn read(response: &IncomingResponse, body_bytes_max: usize) -> Result<Vec<u8>> {
     }
 }
 
-fn of_code(code: ErrorCode) -> Error {
+fn of_code(code: &ErrorCode) -> Error {
     let (kind, name) = match code {
         ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => {
             (ErrorKind::Denied, "outbound.denied")

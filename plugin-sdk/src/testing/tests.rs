@@ -1,4 +1,8 @@
 //! The SDK as a plugin uses it: services, errors, and what a client sees of them.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a transformation takes its input"
+)]
 
 use std::time::Duration;
 

@@ -7,6 +7,11 @@ pub(crate) use sqlite::{Connection, Database, Transaction, database};
 
 #[cfg(not(feature = "testing-sql"))]
 mod absent {
+    #![expect(
+        clippy::needless_pass_by_value,
+        reason = "as the generated functions take the handle"
+    )]
+
     use super::super::{Error, detail};
     use crate::sql::{RowSet, RunResult, Value};
 
@@ -53,6 +58,11 @@ mod absent {
 
 #[cfg(feature = "testing-sql")]
 mod sqlite {
+    #![expect(
+        clippy::needless_pass_by_value,
+        reason = "as the generated functions take the handle"
+    )]
+
     use std::cell::Cell;
     use std::rc::Rc;
 
