@@ -1,3 +1,5 @@
+//! The rules of the limiter, case by case, by property and with many threads.
+
 use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},

@@ -1,0 +1,102 @@
+//! A host's accounts on a real database, and what people try with them.
+
+mod accounts;
+mod credentials;
+mod logins;
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::FutureExt as _;
+use serde_json::json;
+
+use crate::auth::{
+    ADMIN, Auth, Config, Error, Keys, NewApiKey, NewUser, PlatformPermission, Principal,
+    PrincipalKind, Rejection, User,
+};
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::ids::{PluginName, RoleName, UserId};
+
+const PASSWORD: &str = "correct horse";
+const START_MS: i64 = 1_700_000_000_000;
+
+/// A host's accounts in a folder of their own, and the means to start anew on the same rows.
+struct Host {
+    auth: Auth,
+    db: Db,
+    clock: Clock,
+    config: Config,
+    folder: tempfile::TempDir,
+}
+
+impl Host {
+    async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        // Cheap hashes: these tests are not about what argon2 costs.
+        let mut config = Config {
+            argon2_memory_kib: 16,
+            argon2_iterations: 1,
+            ..Config::default()
+        };
+        change(&mut config);
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&folder.path().join("host.db"), &Default::default())
+            .await
+            .unwrap();
+        let clock = Clock::manual(START_MS);
+        let keys = Keys::open(folder.path()).unwrap();
+        let auth = Auth::open(db.clone(), &keys, clock.clone(), config.clone())
+            .await
+            .unwrap();
+        Self {
+            auth,
+            db,
+            clock,
+            config,
+            folder,
+        }
+    }
+
+    async fn restart(&mut self) {
+        let keys = Keys::open(self.folder.path()).unwrap();
+        let config = self.config.clone();
+        let opened = Auth::open(self.db.clone(), &keys, self.clock.clone(), config).await;
+        self.auth = opened.unwrap();
+    }
+
+    async fn add_user(&self, email: &str, roles: &[&str]) -> User {
+        let new = NewUser {
+            email: email.into(),
+            password: PASSWORD.into(),
+            roles: names(roles),
+        };
+        self.auth.create_user(new).await.unwrap()
+    }
+
+    async fn token_of(&self, email: &str) -> String {
+        self.auth
+            .login(email, PASSWORD, "192.0.2.1")
+            .await
+            .unwrap()
+            .access_token
+    }
+
+    fn see(&self, token: &str) -> Result<Arc<Principal>, Rejection> {
+        let header = format!("Bearer {token}");
+        self.auth
+            .authenticate(Some(&header), None)
+            .map(|principal| principal.unwrap())
+    }
+}
+
+fn names(roles: &[&str]) -> Vec<RoleName> {
+    roles.iter().map(|role| role.parse().unwrap()).collect()
+}
+
+fn name(role: &str) -> RoleName {
+    role.parse().unwrap()
+}
