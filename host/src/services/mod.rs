@@ -5,6 +5,7 @@ pub mod config;
 mod error;
 pub mod kv;
 pub mod log;
+pub mod outbound;
 pub mod secrets;
 pub mod sql;
 

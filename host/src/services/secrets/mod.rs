@@ -99,8 +99,8 @@ impl fmt::Debug for Secrets {
 
 impl Secrets {
     /// Secrets in these rows, encrypted with this key. Who has the key and the rows has the secrets.
-    pub fn new(db: Db, key: &[u8; 32], config: Config) -> Self {
-        let cipher = XChaCha20Poly1305::new(key.into());
+    pub fn new(db: Db, key: [u8; 32], config: Config) -> Self {
+        let cipher = XChaCha20Poly1305::new(&key.into());
         let cache = moka::sync::Cache::builder()
             .max_capacity(config.cached_max)
             .time_to_live(Duration::from_millis(config.cached_ms))
@@ -191,6 +191,14 @@ impl Secrets {
             .map_err(failed)?;
         self.forget(plugin, label);
         Ok(was_set)
+    }
+
+    /// Deletes all secrets of a plugin.
+    pub async fn delete_plugin(&self, plugin: &PluginName) -> Result<(), Error> {
+        for secret in self.list(plugin).await? {
+            self.delete(plugin, &secret.label).await?;
+        }
+        Ok(())
     }
 
     fn forget(&self, plugin: &PluginName, label: &Label) {

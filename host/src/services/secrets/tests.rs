@@ -14,7 +14,7 @@ async fn scene(config: Config) -> Scene {
     let db = Db::open(&folder.path().join("host.db"), &db::Config::default())
         .await
         .unwrap();
-    let secrets = Secrets::new(db.clone(), &[7; 32], config);
+    let secrets = Secrets::new(db.clone(), [7; 32], config);
     let (plugin, label) = ("shop".parse().unwrap(), "api-key".parse().unwrap());
     Scene {
         db,
@@ -97,7 +97,7 @@ async fn a_sealed_value_opens_only_in_its_own_row_and_with_its_key() {
         folder: _folder,
     } = scene(Config::default()).await;
     secrets.set(&plugin, &label, b"one").await.unwrap();
-    let stranger = Secrets::new(db.clone(), &[8; 32], Config::default());
+    let stranger = Secrets::new(db.clone(), [8; 32], Config::default());
     let error = stranger.get(&plugin, &label).await.unwrap_err();
     assert_eq!(
         (error.kind, &*error.code),
@@ -159,4 +159,26 @@ async fn size_and_number_have_limits() {
         .set(&"blog".parse().unwrap(), &label, b"x")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn deleting_a_plugin_deletes_its_secrets_only() {
+    let Scene {
+        secrets,
+        plugin,
+        label,
+        folder: _folder,
+        ..
+    } = scene(Config::default()).await;
+    let other: PluginName = "blog".parse().unwrap();
+    secrets.set(&plugin, &label, b"x").await.unwrap();
+    secrets
+        .set(&plugin, &"two".parse().unwrap(), b"x")
+        .await
+        .unwrap();
+    secrets.set(&other, &label, b"x").await.unwrap();
+    secrets.delete_plugin(&plugin).await.unwrap();
+    assert_eq!(value(&secrets, &plugin, &label).await, None);
+    assert_eq!(secrets.list(&plugin).await.unwrap(), []);
+    assert!(value(&secrets, &other, &label).await.is_some());
 }
