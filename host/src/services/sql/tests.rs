@@ -871,3 +871,49 @@ async fn what_was_committed_is_there_after_closing() {
     );
     assert_eq!(names(&scene.open()).await, ["a"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_given_up_at_any_moment_leave_no_half_of_a_transaction() {
+    let config = Config {
+        synchronous: Synchronous::Normal,
+        ..Config::default()
+    };
+    let (_scene, database) = Scene::items(config).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200_u64 {
+        let database = database.clone();
+        tasks.spawn(async move {
+            let write = async {
+                let mut transaction = database.begin(soon()).await?;
+                for _ in 0..2 {
+                    let sql = "INSERT INTO items (count) VALUES ($1)";
+                    transaction
+                        .execute(sql, vec![Value::Integer(number as i64)])
+                        .await?;
+                }
+                transaction.commit().await
+            };
+            // From "at once" to "long enough", in steps that do not line up with the work.
+            let patience = Duration::from_micros(number * number * 7 % 20_000);
+            tokio::time::timeout(patience, write)
+                .await
+                .is_ok_and(|result| result.is_ok())
+        });
+    }
+    let kept = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|kept| *kept)
+        .count();
+    let sql = "SELECT count, count(*) FROM items GROUP BY count";
+    let groups = database.query(sql, vec![], soon()).await.unwrap().rows;
+    assert!(
+        groups.len() >= kept,
+        "what was reported as committed is there"
+    );
+    for group in groups {
+        assert_eq!(group[1], Value::Integer(2));
+    }
+    insert(&database, "the writer is free").await.unwrap();
+}
