@@ -1,5 +1,5 @@
-//! `[config]`: a JSON Schema of the settings that the plugin takes. The operator's values are checked against it when
-//! they are set and when the plugin is deployed.
+//! `[config]`: a JSON Schema of the settings that the plugin takes. The operator's values are checked against it by
+//! `services::config`.
 
 use serde_json::{Map, Value};
 use toml::{Spanned, de::DeValue};
@@ -42,22 +42,6 @@ impl ConfigSchema {
             );
             return None;
         }
-        // A setting with a misspelt name must not pass in silence, unless the author wants it so.
-        if ![
-            "unevaluatedProperties",
-            "patternProperties",
-            "allOf",
-            "anyOf",
-            "oneOf",
-            "$ref",
-        ]
-        .iter()
-        .any(|key| schema.contains_key(*key))
-        {
-            schema
-                .entry("additionalProperties")
-                .or_insert(Value::Bool(false));
-        }
         let config = Self {
             schema: Value::Object(schema),
         };
@@ -88,30 +72,6 @@ impl ConfigSchema {
     /// The schema as JSON, for the console and for documentation.
     pub fn as_json(&self) -> &Value {
         &self.schema
-    }
-
-    /// The operator's values with the author's defaults. On failure, tells everything that does not fit, without
-    /// repeating the values.
-    pub fn resolve(&self, values: &Map<String, Value>) -> Result<Map<String, Value>, Vec<String>> {
-        let mut resolved = Value::Object(values.clone());
-        apply_defaults(&self.schema, &mut resolved);
-        let validator = self.validator().map_err(|message| vec![message])?;
-        let mistakes: Vec<String> = validator
-            .iter_errors(&resolved)
-            .map(|error| {
-                let place = error.instance_path().as_str().to_owned();
-                let place = if place.is_empty() {
-                    "the settings".to_owned()
-                } else {
-                    format!("`{place}`")
-                };
-                format!("{place}: {}", error.masked_with("the value"))
-            })
-            .collect();
-        match resolved {
-            Value::Object(resolved) if mistakes.is_empty() => Ok(resolved),
-            _ => Err(mistakes),
-        }
     }
 
     fn validator(&self) -> Result<jsonschema::Validator, String> {

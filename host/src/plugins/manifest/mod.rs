@@ -6,6 +6,7 @@ mod capabilities;
 mod config;
 mod host;
 mod limits;
+mod nesting;
 mod path;
 mod reader;
 mod route;
@@ -26,6 +27,7 @@ pub use config::ConfigSchema;
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
 pub use route::{Auth, RateKey, RateLimit, Route};
+pub(super) use units::{show_duration, show_size};
 
 use reader::{Fields, Reader};
 
@@ -90,6 +92,10 @@ impl Manifest {
             return Err(vec![Mistake::new(message)]);
         }
         let mut reader = Reader::new(text);
+        if let Some(at) = nesting::too_deep(text) {
+            reader.mistake(at, "this is nested too deeply");
+            return Err(reader.into_mistakes());
+        }
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             reader.mistake(

@@ -1,0 +1,575 @@
+//! The rows of plugins, their deployments and their grants. A deployment is never changed; which one is live is a
+//! pointer in the plugin's row.
+
+use std::{collections::BTreeSet, str::FromStr};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sqlx::{Row as _, any::AnyRow};
+
+use crate::db::{Db, Transaction, now_ms};
+use crate::ids::{DeploymentId, Digest, PluginName};
+use crate::plugins::Mount;
+use crate::plugins::validate::{EntryKind, Grant, Grants};
+
+/// How much history is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Most deployments of one plugin; the oldest go first, the live one never. Default: 100.
+    pub deployments_kept_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deployments_kept_max: 100,
+        }
+    }
+}
+
+/// Why the rows could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("there is no plugin `{0}`")]
+    PluginNotFound(PluginName),
+    #[error("the plugin `{plugin}` has no such deployment to go back to")]
+    DeploymentNotFound { plugin: PluginName },
+    #[error("the mount `{mount}` is taken by the plugin `{by}`; choose another one")]
+    MountTaken { mount: Mount, by: PluginName },
+    #[error("a row of the table `{table}` cannot be understood: {reason}")]
+    Row { table: &'static str, reason: String },
+    #[error("the host's rows cannot be reached")]
+    Rows(#[from] sqlx::Error),
+}
+
+/// Everything that decides how a plugin runs. Equal rows mean that nothing has to be loaded anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveRow {
+    pub plugin: PluginName,
+    pub deployment: DeploymentId,
+    /// The manifest's text; it was valid when it was recorded.
+    pub manifest: String,
+    /// From the manifest.
+    pub version: semver::Version,
+    /// The component's address in the artifact store.
+    pub component: Digest,
+    pub entry: EntryKind,
+    pub mount: Mount,
+    /// The operator's values, without the author's defaults.
+    pub config: Map<String, Value>,
+    pub grants: Grants,
+}
+
+/// One version of a plugin as it was put on the platform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub plugin: PluginName,
+    pub version: semver::Version,
+    pub component: Digest,
+    pub entry: EntryKind,
+    pub manifest: String,
+    pub created_at_ms: i64,
+    pub created_by: String,
+    pub note: Option<String>,
+    pub is_live: bool,
+}
+
+/// A plugin, live or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginRow {
+    pub name: PluginName,
+    pub mount: Mount,
+    pub live: Option<DeploymentId>,
+    /// Who made the live deployment live, and when.
+    pub live_by: String,
+    pub live_at_ms: i64,
+    /// The operator's values.
+    pub config: Map<String, Value>,
+    pub created_at_ms: i64,
+}
+
+/// Access to the rows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+    config: Config,
+}
+
+impl Store {
+    /// Access to these rows.
+    pub fn new(db: Db, config: Config) -> Self {
+        Self { db, config }
+    }
+
+    /// All live deployments, by name of the plugin.
+    pub async fn live(&self) -> Result<Vec<LiveRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, \
+             p.mount_host, p.mount_path, p.config \
+             FROM plugins p JOIN deployments d ON d.id = p.live_deployment ORDER BY d.plugin",
+        );
+        let rows = query.fetch_all(self.db.reader()).await?;
+        let mut live = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let plugin: PluginName = parsed(row, "plugins", "plugin")?;
+            live.push(LiveRow {
+                deployment: parsed(row, "deployments", "id")?,
+                manifest: row.try_get("manifest")?,
+                version: parsed(row, "deployments", "version")?,
+                component: parsed(row, "deployments", "component")?,
+                entry: entry(row)?,
+                mount: mount(row)?,
+                config: config(row)?,
+                grants: self.grants(&plugin).await?,
+                plugin,
+            });
+        }
+        Ok(live)
+    }
+
+    /// Writes a deployment with mount, settings and grants, and makes it live, all or nothing. Returns also which one
+    /// was live before.
+    pub async fn record(
+        &self,
+        wanted: &LiveRow,
+        by: &str,
+        note: Option<&str>,
+    ) -> Result<(Deployment, Option<DeploymentId>), StoreError> {
+        let now = now_ms();
+        let mut tx = self.db.begin().await?;
+        let replaced = live_of(&mut tx, &wanted.plugin).await?.flatten();
+        refuse_taken(&mut tx, &wanted.plugin, &wanted.mount).await?;
+        sqlx::query(
+            "INSERT INTO plugins \
+             (name, mount_host, mount_path, config, live_by, live_at_ms, created_at_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $6) \
+             ON CONFLICT (name) DO UPDATE SET mount_host = excluded.mount_host, \
+             mount_path = excluded.mount_path, config = excluded.config",
+        )
+        .bind(wanted.plugin.as_str())
+        .bind(wanted.mount.host.as_deref().unwrap_or_default())
+        .bind(wanted.mount.path.as_str())
+        .bind(Value::Object(wanted.config.clone()).to_string())
+        .bind(by)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        write_grants(&mut tx, &wanted.plugin, &wanted.grants, by, now).await?;
+        sqlx::query(
+            "INSERT INTO deployments \
+             (id, plugin, version, component, entry, manifest, created_at_ms, created_by, note) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(wanted.deployment.to_string())
+        .bind(wanted.plugin.as_str())
+        .bind(wanted.version.to_string())
+        .bind(wanted.component.to_string())
+        .bind(entry_word(wanted.entry))
+        .bind(wanted.manifest.as_str())
+        .bind(now)
+        .bind(by)
+        .bind(note)
+        .execute(&mut *tx)
+        .await?;
+        set_live(&mut tx, &wanted.plugin, wanted.deployment, by, now).await?;
+        self.forget_oldest(&mut tx, &wanted.plugin).await?;
+        tx.commit().await?;
+        let deployment = Deployment {
+            id: wanted.deployment,
+            plugin: wanted.plugin.clone(),
+            version: wanted.version.clone(),
+            component: wanted.component,
+            entry: wanted.entry,
+            manifest: wanted.manifest.clone(),
+            created_at_ms: now,
+            created_by: by.to_owned(),
+            note: note.map(str::to_owned),
+            is_live: true,
+        };
+        Ok((deployment, replaced))
+    }
+
+    /// Makes an earlier deployment live again: the newest one before the live one, if none is named. Returns also
+    /// which one was live before.
+    pub async fn roll_back(
+        &self,
+        plugin: &PluginName,
+        to: Option<DeploymentId>,
+        by: &str,
+    ) -> Result<(Deployment, Option<DeploymentId>), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let replaced = live_of(&mut tx, plugin).await?;
+        let replaced = replaced.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))?;
+        let row = match to {
+            Some(to) => {
+                sqlx::query("SELECT * FROM deployments WHERE plugin = $1 AND id = $2")
+                    .bind(plugin.as_str())
+                    .bind(to.to_string())
+                    .fetch_optional(&mut *tx)
+                    .await?
+            }
+            None => {
+                // Ids are ordered by time.
+                sqlx::query(
+                    "SELECT * FROM deployments WHERE plugin = $1 AND id < $2 ORDER BY id DESC LIMIT 1",
+                )
+                .bind(plugin.as_str())
+                .bind(replaced.map(|id| id.to_string()).unwrap_or_default())
+                .fetch_optional(&mut *tx)
+                .await?
+            }
+        };
+        let row = row.ok_or_else(|| StoreError::DeploymentNotFound {
+            plugin: plugin.clone(),
+        })?;
+        let mut deployment = deployment(&row, None)?;
+        set_live(&mut tx, plugin, deployment.id, by, now_ms()).await?;
+        tx.commit().await?;
+        deployment.is_live = true;
+        Ok((deployment, replaced))
+    }
+
+    /// All plugins by name.
+    pub async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        let query = sqlx::query("SELECT * FROM plugins ORDER BY name");
+        query
+            .fetch_all(self.db.reader())
+            .await?
+            .iter()
+            .map(plugin)
+            .collect()
+    }
+
+    /// One plugin, if there is one of this name.
+    pub async fn find_plugin(&self, name: &PluginName) -> Result<Option<PluginRow>, StoreError> {
+        let query = sqlx::query("SELECT * FROM plugins WHERE name = $1").bind(name.as_str());
+        query
+            .fetch_optional(self.db.reader())
+            .await?
+            .as_ref()
+            .map(plugin)
+            .transpose()
+    }
+
+    /// Deployments of a plugin, newest first, older than `before`, at most `limit`.
+    pub async fn deployments(
+        &self,
+        name: &PluginName,
+        before: Option<DeploymentId>,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let live = self.find_plugin(name).await?;
+        let live = live
+            .ok_or_else(|| StoreError::PluginNotFound(name.clone()))?
+            .live;
+        let query = sqlx::query(
+            "SELECT * FROM deployments WHERE plugin = $1 AND ($2 = '' OR id < $2) \
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(name.as_str())
+        .bind(before.map(|id| id.to_string()).unwrap_or_default())
+        .bind(i64::from(limit));
+        let rows = query.fetch_all(self.db.reader()).await?;
+        rows.iter().map(|row| deployment(row, live)).collect()
+    }
+
+    /// What a plugin was given; nothing for one that does not exist.
+    pub async fn grants(&self, plugin: &PluginName) -> Result<Grants, StoreError> {
+        let query =
+            sqlx::query("SELECT capability FROM grants WHERE plugin = $1").bind(plugin.as_str());
+        let rows = query.fetch_all(self.db.reader()).await?;
+        rows.iter()
+            .map(|row| parsed::<Grant>(row, "grants", "capability"))
+            .collect()
+    }
+
+    /// Gives a plugin exactly these, from the next refresh on.
+    pub async fn set_grants(
+        &self,
+        plugin: &PluginName,
+        grants: &Grants,
+        by: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let found = live_of(&mut tx, plugin).await?;
+        found.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))?;
+        write_grants(&mut tx, plugin, grants, by, now_ms()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Hangs a plugin elsewhere, from the next refresh on.
+    pub async fn set_mount(&self, plugin: &PluginName, mount: &Mount) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        refuse_taken(&mut tx, plugin, mount).await?;
+        let done =
+            sqlx::query("UPDATE plugins SET mount_host = $1, mount_path = $2 WHERE name = $3")
+                .bind(mount.host.as_deref().unwrap_or_default())
+                .bind(mount.path.as_str())
+                .bind(plugin.as_str())
+                .execute(&mut *tx)
+                .await?;
+        found(plugin, done.rows_affected())?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Gives a plugin these settings, from the next refresh on. They were checked against its schema.
+    pub async fn set_config(
+        &self,
+        plugin: &PluginName,
+        config: &Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        let done = sqlx::query("UPDATE plugins SET config = $1 WHERE name = $2")
+            .bind(Value::Object(config.clone()).to_string())
+            .bind(plugin.as_str())
+            .execute(self.db.writer())
+            .await?;
+        found(plugin, done.rows_affected())
+    }
+
+    /// Forgets a plugin with its deployments and grants. What it stored through services stays.
+    pub async fn delete_plugin(&self, plugin: &PluginName) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        for statement in [
+            "DELETE FROM grants WHERE plugin = $1",
+            "DELETE FROM deployments WHERE plugin = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(plugin.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        let done = sqlx::query("DELETE FROM plugins WHERE name = $1")
+            .bind(plugin.as_str())
+            .execute(&mut *tx)
+            .await?;
+        found(plugin, done.rows_affected())?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The components that some deployment needs; all other artifacts may go.
+    pub async fn referenced_artifacts(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let query = sqlx::query("SELECT DISTINCT component FROM deployments");
+        let rows = query.fetch_all(self.db.reader()).await?;
+        rows.iter()
+            .map(|row| parsed(row, "deployments", "component"))
+            .collect()
+    }
+
+    async fn forget_oldest(
+        &self,
+        tx: &mut Transaction,
+        plugin: &PluginName,
+    ) -> Result<(), StoreError> {
+        // The newest is the live one here, and one is always kept.
+        sqlx::query(
+            "DELETE FROM deployments WHERE plugin = $1 AND id NOT IN \
+             (SELECT id FROM deployments WHERE plugin = $1 ORDER BY id DESC LIMIT $2)",
+        )
+        .bind(plugin.as_str())
+        .bind(i64::from(self.config.deployments_kept_max.max(1)))
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Nothing if there is no such plugin; inside, nothing if none of it is live.
+async fn live_of(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+) -> Result<Option<Option<DeploymentId>>, StoreError> {
+    let query =
+        sqlx::query("SELECT live_deployment FROM plugins WHERE name = $1").bind(plugin.as_str());
+    match query.fetch_optional(&mut **tx).await? {
+        Some(row) => optional(&row, "plugins", "live_deployment").map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn refuse_taken(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+    mount: &Mount,
+) -> Result<(), StoreError> {
+    let taken = sqlx::query(
+        "SELECT name FROM plugins WHERE mount_host = $1 AND mount_path = $2 AND name <> $3",
+    )
+    .bind(mount.host.as_deref().unwrap_or_default())
+    .bind(mount.path.as_str())
+    .bind(plugin.as_str())
+    .fetch_optional(&mut **tx)
+    .await?;
+    match taken {
+        Some(row) => {
+            let by = parsed(&row, "plugins", "name")?;
+            Err(StoreError::MountTaken {
+                mount: mount.clone(),
+                by,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+async fn set_live(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+    deployment: DeploymentId,
+    by: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE plugins SET live_deployment = $1, live_by = $2, live_at_ms = $3 WHERE name = $4",
+    )
+    .bind(deployment.to_string())
+    .bind(by)
+    .bind(now)
+    .bind(plugin.as_str())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Leaves exactly these grants. Those that were there keep who gave them and when.
+async fn write_grants(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+    grants: &Grants,
+    by: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT capability FROM grants WHERE plugin = $1")
+        .bind(plugin.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    let wanted: BTreeSet<String> = grants.iter().map(ToString::to_string).collect();
+    for row in rows {
+        let capability: String = row.try_get("capability")?;
+        if !wanted.contains(&capability) {
+            sqlx::query("DELETE FROM grants WHERE plugin = $1 AND capability = $2")
+                .bind(plugin.as_str())
+                .bind(capability)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    for capability in wanted {
+        sqlx::query(
+            "INSERT INTO grants (plugin, capability, granted_by, granted_at_ms) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (plugin, capability) DO NOTHING",
+        )
+        .bind(plugin.as_str())
+        .bind(capability)
+        .bind(by)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+fn plugin(row: &AnyRow) -> Result<PluginRow, StoreError> {
+    Ok(PluginRow {
+        name: parsed(row, "plugins", "name")?,
+        mount: mount(row)?,
+        live: optional(row, "plugins", "live_deployment")?,
+        live_by: row.try_get("live_by")?,
+        live_at_ms: row.try_get("live_at_ms")?,
+        config: config(row)?,
+        created_at_ms: row.try_get("created_at_ms")?,
+    })
+}
+
+fn deployment(row: &AnyRow, live: Option<DeploymentId>) -> Result<Deployment, StoreError> {
+    let id = parsed(row, "deployments", "id")?;
+    Ok(Deployment {
+        id,
+        plugin: parsed(row, "deployments", "plugin")?,
+        version: parsed(row, "deployments", "version")?,
+        component: parsed(row, "deployments", "component")?,
+        entry: entry(row)?,
+        manifest: row.try_get("manifest")?,
+        created_at_ms: row.try_get("created_at_ms")?,
+        created_by: row.try_get("created_by")?,
+        note: row.try_get("note")?,
+        is_live: live == Some(id),
+    })
+}
+
+fn mount(row: &AnyRow) -> Result<Mount, StoreError> {
+    let host: String = row.try_get("mount_host")?;
+    let host = Some(host).filter(|host| !host.is_empty());
+    Ok(Mount {
+        host,
+        path: row.try_get("mount_path")?,
+    })
+}
+
+fn config(row: &AnyRow) -> Result<Map<String, Value>, StoreError> {
+    let text: String = row.try_get("config")?;
+    serde_json::from_str(&text).map_err(|error| StoreError::Row {
+        table: "plugins",
+        reason: error.to_string(),
+    })
+}
+
+const ENTRIES: [(EntryKind, &str); 3] = [
+    (EntryKind::Handler, "handler"),
+    (EntryKind::WasiHttp02, "wasi-http-0.2"),
+    (EntryKind::Transform, "transform"),
+];
+
+fn entry_word(entry: EntryKind) -> &'static str {
+    match entry {
+        EntryKind::Handler => ENTRIES[0].1,
+        EntryKind::WasiHttp02 => ENTRIES[1].1,
+        EntryKind::Transform => ENTRIES[2].1,
+    }
+}
+
+fn entry(row: &AnyRow) -> Result<EntryKind, StoreError> {
+    let word: String = row.try_get("entry")?;
+    let found = ENTRIES.iter().find(|(_, known)| *known == word);
+    found.map(|(entry, _)| *entry).ok_or_else(|| {
+        let reason = format!("`{word}` is not an entry that this version knows");
+        StoreError::Row {
+            table: "deployments",
+            reason,
+        }
+    })
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    row: &AnyRow,
+    table: &'static str,
+    column: &str,
+) -> Result<T, StoreError> {
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(|error| StoreError::Row {
+        table,
+        reason: format!("{column}: {error}"),
+    })
+}
+
+fn optional<T: FromStr<Err: std::fmt::Display>>(
+    row: &AnyRow,
+    table: &'static str,
+    column: &str,
+) -> Result<Option<T>, StoreError> {
+    let is_set = row.try_get::<Option<String>, _>(column)?.is_some();
+    if is_set {
+        parsed(row, table, column).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn found(plugin: &PluginName, rows: u64) -> Result<(), StoreError> {
+    if rows == 0 {
+        Err(StoreError::PluginNotFound(plugin.clone()))
+    } else {
+        Ok(())
+    }
+}

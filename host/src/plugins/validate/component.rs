@@ -1,0 +1,123 @@
+//! Reads the component to its end and lists what it imports and exports. No code of it runs, and none is compiled.
+
+use wasmparser::{
+    Encoding, Parser, Payload, Validator, WasmFeatures,
+    component_types::{ComponentEntityType, ComponentInstanceTypeId},
+    types::TypesRef,
+};
+
+use crate::plugins::Mistake;
+
+/// The top level of a component.
+#[derive(Debug, Default)]
+pub(super) struct Interfaces {
+    pub(super) imports: Vec<Interface>,
+    pub(super) exports: Vec<Interface>,
+}
+
+/// Something imported or exported: mostly an interface, `gantry:kv/store@0.1.0`.
+#[derive(Debug)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    /// Whether it has functions. One that has only types gives its importer nothing to call.
+    pub(super) has_functions: bool,
+}
+
+/// The standards that the engine runs. Threads share memory past every limit, and asynchronous functions belong to
+/// WASI 0.3.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::COMPONENT_MODEL);
+
+pub(super) fn read(wasm: &[u8]) -> Result<Interfaces, Vec<Mistake>> {
+    if Parser::is_core_wasm(wasm) {
+        return Err(vec![
+            Mistake::new(
+                "this is a core module; core modules (Extism and others) are not supported yet",
+            )
+            .with_help("build a component: `cargo build --target wasm32-wasip2`"),
+        ]);
+    }
+    if !Parser::is_component(wasm) {
+        let mistake = Mistake::new("plugin.wasm is not a WebAssembly component");
+        return Err(vec![
+            mistake.with_help("build it with `cargo build --target wasm32-wasip2`"),
+        ]);
+    }
+    read_component(wasm).map_err(|error| {
+        let message = format!(
+            "the component is not valid at byte {}: {}",
+            error.offset(),
+            error.message()
+        );
+        let mistake = Mistake::new(message);
+        let is_async = ["async", "stream", "future"]
+            .iter()
+            .any(|word| error.message().contains(word));
+        vec![if is_async {
+            mistake.with_help("WASI 0.3 is not supported yet: build for wasm32-wasip2")
+        } else {
+            mistake.with_help("build it again; the file may be cut off")
+        }]
+    })
+}
+
+fn read_component(wasm: &[u8]) -> Result<Interfaces, wasmparser::BinaryReaderError> {
+    let mut validator = Validator::new_with_features(FEATURES);
+    let types = validator.validate_all(wasm)?;
+    let types = types.as_ref();
+    let mut found = Interfaces::default();
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::Version {
+                encoding: Encoding::Component | Encoding::Module,
+                ..
+            } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import?.name.name;
+                    let item = types.component_item_for_import(name);
+                    let has_functions = item.is_none_or(|item| has_functions(types, &item.ty));
+                    found.imports.push(Interface {
+                        name: name.to_owned(),
+                        has_functions,
+                    });
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    let name = export?.name.name;
+                    let item = types.component_item_for_export(name);
+                    let has_functions = item.is_none_or(|item| has_functions(types, &item.ty));
+                    found.exports.push(Interface {
+                        name: name.to_owned(),
+                        has_functions,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn has_functions(types: TypesRef<'_>, entity: &ComponentEntityType) -> bool {
+    match entity {
+        ComponentEntityType::Instance(id) => instance_has_functions(types, *id),
+        ComponentEntityType::Type { .. } => false,
+        _ => true,
+    }
+}
+
+fn instance_has_functions(types: TypesRef<'_>, id: ComponentInstanceTypeId) -> bool {
+    types[id]
+        .exports
+        .values()
+        .any(|item| has_functions(types, &item.ty))
+}

@@ -1,0 +1,82 @@
+//! Decides whether an upload may be deployed. Pure, and complete before anything is compiled or run: one file per check,
+//! and every mistake is told at once.
+
+mod component;
+mod entry;
+mod grants;
+mod imports;
+mod limits;
+mod migrations;
+mod routes;
+
+use bytes::Bytes;
+
+use crate::ids::Digest;
+use crate::plugins::Mistake;
+use crate::plugins::bundle::{Bundle, Migration};
+use crate::plugins::manifest::Manifest;
+
+pub use entry::EntryKind;
+pub use grants::{Grant, Grants, InvalidGrant};
+pub use limits::Ceilings;
+
+/// An upload that may be deployed. Only [`validate`] makes one.
+#[derive(Debug, Clone)]
+pub struct ValidPlugin {
+    /// What the author asks for; all of it is granted.
+    pub manifest: Manifest,
+    /// The manifest as its author wrote it.
+    pub manifest_text: String,
+    /// Which export answers.
+    pub entry: EntryKind,
+    /// A component, checked to its end.
+    pub component: Bytes,
+    /// Of the component: its address in the artifact store.
+    pub digest: Digest,
+    /// By label and version.
+    pub migrations: Vec<Migration>,
+}
+
+/// Checks everything that can be checked without compiling. Takes as long as reading the component takes, so call it
+/// where blocking is allowed.
+pub fn validate(
+    bundle: Bundle,
+    grants: &Grants,
+    ceilings: &Ceilings,
+) -> Result<ValidPlugin, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let manifest = keep(Manifest::parse(&bundle.manifest), &mut mistakes);
+    let interfaces = keep(component::read(&bundle.component), &mut mistakes);
+    let mut entry = None;
+    if let Some(interfaces) = &interfaces {
+        entry = keep(entry::find(interfaces), &mut mistakes);
+        mistakes.extend(imports::check(interfaces, manifest.as_ref()));
+    }
+    if let Some(manifest) = &manifest {
+        mistakes.extend(grants::check(manifest, grants));
+        mistakes.extend(limits::check(manifest, ceilings));
+        mistakes.extend(migrations::check(manifest, &bundle.migrations));
+        mistakes.extend(routes::check(manifest, entry));
+    }
+    match (manifest, entry) {
+        (Some(manifest), Some(entry)) if mistakes.is_empty() => Ok(ValidPlugin {
+            manifest,
+            manifest_text: bundle.manifest,
+            entry,
+            digest: Digest::of(&bundle.component),
+            component: bundle.component,
+            migrations: bundle.migrations,
+        }),
+        _ => Err(mistakes),
+    }
+}
+
+fn keep<T>(result: Result<T, Vec<Mistake>>, mistakes: &mut Vec<Mistake>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(found) => {
+            mistakes.extend(found);
+            None
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Routes of one plugin must not collide: for each request there is one route at most.
+
+use std::collections::HashMap;
+
+use super::EntryKind;
+use crate::plugins::Mistake;
+use crate::plugins::manifest::Manifest;
+
+pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if manifest.routes.is_empty()
+        && matches!(entry, Some(EntryKind::Handler | EntryKind::WasiHttp02))
+    {
+        let mistake = Mistake::new("the plugin answers requests, but has no route");
+        mistakes
+            .push(mistake.with_help("add `[[route]]` with `method = \"GET\"` and `path = \"/\"`"));
+    }
+    let mut router = matchit::Router::new();
+    // By pattern, and by method: the first route that has it.
+    let mut patterns: HashMap<String, HashMap<&http::Method, usize>> = HashMap::new();
+    for (index, route) in manifest.routes.iter().enumerate() {
+        let place = manifest.place(&format!("route:{index}"));
+        let pattern = nameless(&route.path);
+        if !patterns.contains_key(&pattern)
+            && let Err(error) = router.insert(pattern.clone(), ())
+        {
+            let message = format!("the route `{}` collides with another: {error}", route.path);
+            mistakes.push(Mistake::new(message).at(place));
+            continue;
+        }
+        let methods = patterns.entry(pattern).or_default();
+        for method in &route.methods {
+            let Some(other) = methods.get(method) else {
+                methods.insert(method, index);
+                continue;
+            };
+            let message = format!("`{method} {}` is routed twice", route.path);
+            let first = manifest.place(&format!("route:{other}"));
+            let mistake = Mistake::new(message).at(place);
+            mistakes.push(match first {
+                Some(first) => {
+                    mistake.with_help(format!("the other route is in line {}", first.line))
+                }
+                None => mistake,
+            });
+        }
+    }
+    mistakes
+}
+
+/// The pattern with its parameters numbered: `/{id}` and `/{name}` match the same paths.
+fn nameless(pattern: &str) -> String {
+    let mut parts = pattern.split('{');
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for (index, part) in parts.enumerate() {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        let star = if name.starts_with('*') { "*" } else { "" };
+        result.push_str(&format!("{{{star}p{index}}}{rest}"));
+    }
+    result
+}
