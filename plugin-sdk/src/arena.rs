@@ -19,12 +19,9 @@ const ARENA_BYTES: usize = 256 * 1024;
 /// Blocks from this size on go to the system at once: one of them would use up what hundreds of small ones need.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 
+#[cfg(target_family = "wasm")]
 #[global_allocator]
-static ARENA: Arena = Arena {
-    memory: UnsafeCell::new(Memory([0; ARENA_BYTES])),
-    used: Cell::new(0),
-    blocks: Cell::new(0),
-};
+static ARENA: Arena = Arena::new();
 
 struct Arena {
     memory: UnsafeCell<Memory>,
@@ -39,9 +36,18 @@ struct Arena {
 struct Memory(#[expect(dead_code, reason = "reached by address only")] [u8; ARENA_BYTES]);
 
 // SAFETY: a component of this target has one thread.
+#[cfg(target_family = "wasm")]
 unsafe impl Sync for Arena {}
 
 impl Arena {
+    const fn new() -> Self {
+        Self {
+            memory: UnsafeCell::new(Memory([0; ARENA_BYTES])),
+            used: Cell::new(0),
+            blocks: Cell::new(0),
+        }
+    }
+
     fn start(&self) -> *mut u8 {
         self.memory.get().cast()
     }
@@ -117,6 +123,101 @@ unsafe impl GlobalAlloc for Arena {
                 self.dealloc(block, layout);
             }
             new
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 8).unwrap()
+    }
+
+    /// Fills a block with a byte of its own, so that an overlap shows.
+    fn take(arena: &Arena, size: usize, mark: u8) -> *mut u8 {
+        // SAFETY: the size is not 0, and the block is as large as what is written.
+        unsafe {
+            let block = arena.alloc(layout(size));
+            block.write_bytes(mark, size);
+            block
+        }
+    }
+
+    fn is_filled(block: *mut u8, size: usize, mark: u8) -> bool {
+        // SAFETY: the block was filled by `take` and not freed.
+        unsafe { std::slice::from_raw_parts(block, size) }
+            .iter()
+            .all(|byte| *byte == mark)
+    }
+
+    #[test]
+    fn the_last_block_grows_and_shrinks_in_place() {
+        let arena = Arena::new();
+        let first = take(&arena, 10, 1);
+        let last = take(&arena, 10, 2);
+
+        // SAFETY: blocks of this arena with their layouts.
+        unsafe {
+            assert_eq!(arena.realloc(last, layout(10), 1000), last);
+            assert_eq!(arena.realloc(last, layout(1000), 5), last);
+            let moved = arena.realloc(first, layout(10), 100);
+            assert_ne!(moved, first);
+            assert!(is_filled(moved, 10, 1) && is_filled(last, 5, 2));
+        }
+    }
+
+    #[test]
+    fn everything_is_free_again_when_no_block_is_left() {
+        let arena = Arena::new();
+        let blocks = [
+            take(&arena, 100, 1),
+            take(&arena, 200, 2),
+            take(&arena, 300, 3),
+        ];
+        assert_eq!(arena.used.get(), 104 + 200 + 300);
+
+        for (block, size) in blocks.into_iter().zip([100, 200, 300]) {
+            // SAFETY: each block once, with its layout.
+            unsafe { arena.dealloc(block, layout(size)) };
+        }
+
+        assert_eq!(arena.used.get(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_from_the_system_and_goes_back_there() {
+        let arena = Arena::new();
+        let mut blocks = Vec::new();
+        for (number, mark) in (0..100).zip(1u8..) {
+            let size = 5000 + number;
+            blocks.push((take(&arena, size, mark), size, mark));
+        }
+        let large = take(&arena, BLOCK_BYTES_MAX, 200);
+        blocks.push((large, BLOCK_BYTES_MAX, 200));
+
+        assert!(arena.offset(large).is_none());
+        assert!(
+            blocks.iter().any(|(block, size, _)| {
+                *size < BLOCK_BYTES_MAX && arena.offset(*block).is_none()
+            })
+        );
+        for (block, size, mark) in blocks {
+            assert!(is_filled(block, size, mark));
+            // SAFETY: each block once, with its layout.
+            unsafe { arena.dealloc(block, layout(size)) };
+        }
+        assert_eq!((arena.used.get(), arena.blocks.get()), (0, 0));
+    }
+
+    #[test]
+    fn blocks_begin_where_their_alignment_wants() {
+        let arena = Arena::new();
+        for align in [1, 2, 4, 8, 16, 32] {
+            // SAFETY: the size is not 0.
+            let block = unsafe { arena.alloc(Layout::from_size_align(3, align).unwrap()) };
+            assert_eq!(block as usize % align, 0);
         }
     }
 }

@@ -55,7 +55,7 @@ impl Principal {
         self.0.has_permission(permission)
     }
 
-    /// 403 `auth.forbidden` without this permission.
+    /// 403 `auth.permission_missing` without this permission.
     pub fn require(&self, permission: &str) -> Result<()> {
         if self.has_permission(permission) {
             Ok(())
@@ -70,7 +70,7 @@ pub fn current() -> Option<Principal> {
     host::current().map(Principal)
 }
 
-/// The caller, if it has the permission; else 401 `auth.required` or 403 `auth.forbidden`.
+/// The caller, if it has the permission; else 401 `auth.required` or 403 `auth.permission_missing`.
 pub fn require(permission: &str) -> Result<Principal> {
     host::require(permission).map(Principal).map_err(|error| {
         let error = Error::service(error);
@@ -100,7 +100,7 @@ fn unauthenticated() -> Error {
 
 fn forbidden(permission: &str) -> Error {
     Error::forbidden(
-        "auth.forbidden",
+        "auth.permission_missing",
         format!("this needs the permission `{permission}`"),
     )
 }

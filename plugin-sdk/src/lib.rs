@@ -22,6 +22,17 @@
 //! }
 //! ```
 //!
+//! Its `Cargo.toml` (serde's derives want the crate itself beside the SDK):
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! gantry-sdk = "0.1"
+//! serde = { version = "1", features = ["derive"] }
+//! ```
+//!
 //! Its manifest, `plugin.toml`:
 //!
 //! ```toml
@@ -45,8 +56,8 @@
 //! kv = ["counters"]
 //! ```
 //!
-//! `cargo build --target wasm32-wasip2 --release` of a crate with `crate-type = ["cdylib"]` makes the component.
-//! `cargo test` runs the same code natively, against the host in memory of [`testing`].
+//! `cargo build --target wasm32-wasip2 --release` makes the component. `cargo test` runs the same code natively,
+//! against the host in memory of [`testing`].
 //!
 //! # What an instance lives for
 //!
@@ -63,7 +74,7 @@
 // The attributes and the generated bindings name this crate by one path, also from inside.
 extern crate self as gantry_sdk;
 
-#[cfg(all(target_family = "wasm", feature = "arena"))]
+#[cfg(any(all(target_family = "wasm", feature = "arena"), test))]
 mod arena;
 #[doc(hidden)]
 pub mod bindings;

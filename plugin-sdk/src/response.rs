@@ -11,7 +11,9 @@ use crate::{Json, Result};
 /// use gantry_sdk::prelude::*;
 ///
 /// let page = Response::html("<h1>Menu</h1>").with_header("cache-control", "max-age=60");
-/// assert_eq!(page.status, 200);
+/// assert_eq!((page.status, page.header("Cache-Control")), (200, Some("max-age=60")));
+/// let feed = Response::text("<feed/>").with_header("content-type", "application/atom+xml");
+/// assert_eq!(feed.headers.len(), 1);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
@@ -71,9 +73,18 @@ impl Response {
         Self::new(303).with_header("location", location)
     }
 
-    /// Adds a header; give the name in small letters. A value the host cannot send makes the response fail there.
+    /// Sets a header, in place of one of the same name.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers
+            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds a header beside those of the same name, as `set-cookie` needs it.
+    #[must_use]
+    pub fn with_added_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }

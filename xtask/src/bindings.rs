@@ -52,6 +52,14 @@ const TARGETS: &[Target] = &[
             ),
         ],
     },
+    Target {
+        package: "tests/guests/wit",
+        world: "guest",
+        output: "tests/guests/undeclared_import/bindings.rs",
+        export_macro: None,
+        module: "crate::bindings",
+        reuse: &[],
+    },
 ];
 
 /// Writes the bindings, or with `--check` fails if they are not what the WIT says.

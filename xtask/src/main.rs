@@ -1,6 +1,7 @@
 //! The chores of this workspace, one subcommand a file. `cargo xtask` is an alias in `.cargo/config.toml`.
 
 mod bindings;
+mod guests;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ fn main() -> anyhow::Result<()> {
     };
     match command {
         "bindings" => bindings::run(options),
+        "guests" => guests::run(options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -21,7 +23,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 const HELP: &str = "\
-cargo xtask bindings [--check]   generate the SDK's bindings from wit/, or say whether they are stale";
+cargo xtask bindings [--check]   generate the SDK's bindings from wit/, or say whether they are stale
+cargo xtask guests [--list]      build all guests and check their sizes; list what they import and export";
 
 /// The root of the workspace, wherever cargo was called.
 fn root() -> PathBuf {

@@ -61,7 +61,10 @@ fn export(item: TokenStream, implementation: &str, call: &str) -> TokenStream {
         return source("::core::compile_error!(\"this attribute goes on a function\");");
     };
     let implementation = implementation.replace("CALL", &call.replace("NAME", &name));
-    let mut output = item;
+    // The host hands arguments over by value, whether the function needs them so or not.
+    let mut output =
+        source("#[allow(clippy::needless_pass_by_value, reason = \"arguments come by value\")]");
+    output.extend(item);
     output.extend(source(&format!(
         "#[cfg(target_family = \"wasm\")]
          const _: () = {{ struct __Plugin; {implementation} }};

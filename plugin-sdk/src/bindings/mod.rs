@@ -13,5 +13,7 @@
     reason = "generated code"
 )]
 
+#[rustfmt::skip] // as the generator writes it, so that `cargo xtask bindings --check` can compare
 pub mod module;
+#[rustfmt::skip] // likewise
 pub mod transformation;

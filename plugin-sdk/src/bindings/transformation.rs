@@ -8,11 +8,11 @@
 //   * export-macro-name: export_transformation
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use ::gantry_sdk::__rt::bindings::module::gantry::types::types as __with_name2;
-#[allow(unfulfilled_lint_expectations, unused_imports)]
 use ::gantry_sdk::__rt::bindings::module::wasi::config::store as __with_name0;
 #[allow(unfulfilled_lint_expectations, unused_imports)]
 use ::gantry_sdk::__rt::bindings::module::wasi::logging::logging as __with_name1;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use ::gantry_sdk::__rt::bindings::module::gantry::types::types as __with_name2;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {

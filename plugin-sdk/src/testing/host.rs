@@ -130,7 +130,12 @@ pub(crate) mod identity {
     pub(crate) fn require(permission: &str) -> Result<Principal, Error> {
         current()
             .filter(|principal| principal.has_permission(permission))
-            .ok_or_else(|| Error::Denied(detail("auth.denied", "the permission is missing")))
+            .ok_or_else(|| {
+                Error::Denied(detail(
+                    "auth.permission_missing",
+                    "the permission is missing",
+                ))
+            })
     }
 }
 

@@ -123,7 +123,7 @@ fn a_caller_is_known_and_asked_for() {
     assert_eq!(app.get("/me").text(), "ann");
     assert_eq!(
         (app.get("/write").status(), app.get("/write").code()),
-        (403, "auth.forbidden".into())
+        (403, "auth.permission_missing".into())
     );
 
     let app = TestApp::new(routes()).login(TestPrincipal::user("ann", &["orders.write"]));

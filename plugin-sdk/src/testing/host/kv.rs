@@ -172,7 +172,7 @@ fn to_entry(entry: &KvEntry) -> Entry {
 
 fn changed() -> Error {
     Error::Conflict(detail(
-        "kv.version_changed",
+        "kv.version_mismatch",
         "somebody else changed the entry first",
     ))
 }

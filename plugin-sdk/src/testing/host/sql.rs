@@ -238,7 +238,7 @@ mod sqlite {
             .to_ascii_uppercase();
         if REFUSED.contains(&word.as_str()) {
             let message = format!("{word} is not for plugins");
-            return Err(Error::Invalid(detail("sql.statement_refused", &message)));
+            return Err(Error::Invalid(detail("sql.statement_forbidden", &message)));
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ mod sqlite {
     fn translate(error: &rusqlite::Error) -> Error {
         let message = error.to_string();
         let rusqlite::Error::SqliteFailure(failure, _) = error else {
-            return Error::Invalid(detail("sql.invalid_statement", &message));
+            return Error::Invalid(detail("sql.statement_invalid", &message));
         };
         let code = match failure.extended_code {
             ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY => {
@@ -278,7 +278,7 @@ mod sqlite {
             ffi::SQLITE_CONSTRAINT_CHECK => "sql.check_violation",
             ffi::SQLITE_CONSTRAINT_NOTNULL => "sql.not_null_violation",
             _ if failure.code == ErrorCode::ConstraintViolation => "sql.constraint_violation",
-            _ => return Error::Invalid(detail("sql.invalid_statement", &message)),
+            _ => return Error::Invalid(detail("sql.statement_invalid", &message)),
         };
         Error::Conflict(detail(code, &message))
     }

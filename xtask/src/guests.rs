@@ -1,0 +1,137 @@
+//! Builds every guest of this workspace with one call of cargo, and holds them to the sizes we promise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use wit_bindgen_core::wit_parser::decoding::{DecodedWasm, decode};
+
+/// Hosts of guests in folders of their own; each folder is a package of its name.
+const FOLDERS: &[&str] = &["examples", "plugins"];
+
+/// The guests of the tests are examples of one package.
+const TESTS: &str = "gantry-guests";
+
+/// What a plugin may weigh. A larger one compiles longer at each deployment: about 0.4 ms for a KiB.
+const SIZES_KIB_MAX: &[(&str, u64)] = &[
+    ("hello", 80),
+    ("kv_counter", 200),
+    ("transform_csv", 200),
+    ("wasi_http", 120),
+];
+
+/// Builds all guests and checks them; with `--list` also prints what each imports and exports.
+pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
+    let shows_interfaces = match options {
+        [] => false,
+        [option] if option == "--list" => true,
+        _ => bail!("`cargo xtask guests` takes only `--list`"),
+    };
+    build()?;
+    let folder = target_folder().join("wasm32-wasip2/guest");
+    let mut files = wasm_files(&folder)?;
+    files.extend(wasm_files(&folder.join("examples"))?);
+    for file in &files {
+        check(file, shows_interfaces).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn build() -> anyhow::Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(crate::root());
+    cargo.args([
+        "build",
+        "--target",
+        "wasm32-wasip2",
+        "--profile",
+        "guest",
+        "--lib",
+        "--examples",
+    ]);
+    cargo.args(["--package", TESTS]);
+    for folder in FOLDERS {
+        for package in packages(&crate::root().join(folder))? {
+            cargo.args(["--package", &package]);
+        }
+    }
+    let status = cargo.status().context("starting cargo")?;
+    ensure!(status.success(), "the guests do not build");
+    Ok(())
+}
+
+/// The names of the folders that are crates.
+fn packages(folder: &Path) -> anyhow::Result<Vec<String>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.join("Cargo.toml").exists()
+            && let Some(name) = path.file_name()
+        {
+            packages.push(name.to_string_lossy().into_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => crate::root().join(folder),
+        None => crate::root().join("target"),
+    }
+}
+
+fn wasm_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // Beside each component cargo keeps one with a hash in its name.
+        let is_copy = path
+            .file_stem()
+            .is_some_and(|stem| stem.to_string_lossy().contains('-'));
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "wasm")
+            && !is_copy
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn check(file: &Path, shows_interfaces: bool) -> anyhow::Result<()> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let bytes = fs::read(file)?;
+    // The library of the package of the tests is empty; it is no component.
+    let DecodedWasm::Component(resolve, world) = decode(&bytes)? else {
+        return Ok(());
+    };
+    let world = &resolve.worlds[world];
+    let size_kib = bytes.len().div_ceil(1024);
+    println!("{size_kib:>5} KiB  {name}");
+    if shows_interfaces {
+        for (word, interfaces) in [("imports", &world.imports), ("exports", &world.exports)] {
+            for key in interfaces.keys() {
+                println!("           {word} {}", resolve.name_world_key(key));
+            }
+        }
+    }
+    let limit = SIZES_KIB_MAX
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, limit)| *limit);
+    if let Some(limit) = limit {
+        ensure!(
+            u64::try_from(size_kib)? <= limit,
+            "{size_kib} KiB is more than {limit} KiB"
+        );
+    }
+    Ok(())
+}
