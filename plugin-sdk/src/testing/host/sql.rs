@@ -18,6 +18,11 @@ mod absent {
     pub(crate) enum Connection {}
     pub(crate) enum Transaction {}
 
+    // As the real handle, so that code that minds the drop meets no other rules here.
+    impl Drop for Transaction {
+        fn drop(&mut self) {}
+    }
+
     impl Connection {
         pub(crate) fn open(_label: &str) -> Result<Self, Error> {
             let message = "turn on the feature `testing-sql` of gantry-sdk in [dev-dependencies]";
