@@ -573,3 +573,227 @@ fn found(plugin: &PluginName, rows: u64) -> Result<(), StoreError> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::db;
+
+    async fn store(deployments_kept_max: u32) -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&folder.path().join("gantry.db"), &db::Config::default())
+            .await
+            .unwrap();
+        (
+            folder,
+            Store::new(
+                db,
+                Config {
+                    deployments_kept_max,
+                },
+            ),
+        )
+    }
+
+    fn row(plugin: &str, version: &str) -> LiveRow {
+        let Value::Object(config) = json!({ "currency": "EUR" }) else {
+            unreachable!()
+        };
+        LiveRow {
+            plugin: plugin.parse().unwrap(),
+            deployment: DeploymentId::new(),
+            manifest: format!("the manifest of {version}"),
+            version: version.parse().unwrap(),
+            component: Digest::of(version.as_bytes()),
+            entry: EntryKind::WasiHttp02,
+            mount: Mount::new(None, &format!("/{plugin}")).unwrap(),
+            config,
+            grants: ["kv:carts", "http:*.example.com"]
+                .iter()
+                .map(|g| g.parse().unwrap())
+                .collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_live_and_the_same() {
+        let (_folder, store) = store(100).await;
+        let wanted = row("shop", "1.0.0");
+
+        let (deployment, replaced) = store.record(&wanted, "ana", Some("first")).await.unwrap();
+
+        assert_eq!(replaced, None);
+        assert_eq!(store.live().await.unwrap(), [wanted]);
+        let name = deployment.plugin.clone();
+        assert_eq!(
+            store.deployments(&name, None, 10).await.unwrap(),
+            [deployment]
+        );
+    }
+
+    #[tokio::test]
+    async fn rolling_back_makes_the_one_before_live_again() {
+        let (_folder, store) = store(100).await;
+        let (first, second) = (row("shop", "1.0.0"), row("shop", "1.1.0"));
+        store.record(&first, "ana", None).await.unwrap();
+        let (_, replaced) = store.record(&second, "ana", None).await.unwrap();
+        assert_eq!(replaced, Some(first.deployment));
+        let name = &first.plugin;
+
+        let (deployment, replaced) = store.roll_back(name, None, "ben").await.unwrap();
+
+        assert_eq!(
+            (deployment.id, replaced),
+            (first.deployment, Some(second.deployment))
+        );
+        assert_eq!(store.live().await.unwrap(), std::slice::from_ref(&first));
+        assert_eq!(
+            store.find_plugin(name).await.unwrap().unwrap().live_by,
+            "ben"
+        );
+        let listed = store.deployments(name, None, 10).await.unwrap();
+        let listed: Vec<_> = listed.iter().map(|d| (d.id, d.is_live)).collect();
+        assert_eq!(
+            listed,
+            [(second.deployment, false), (first.deployment, true)]
+        );
+        let older = store
+            .deployments(name, Some(second.deployment), 10)
+            .await
+            .unwrap();
+        assert_eq!(older.len(), 1);
+        // There is nothing before the first one, and a named one may be newer.
+        let none = store.roll_back(name, None, "ben").await;
+        assert!(
+            matches!(none, Err(StoreError::DeploymentNotFound { .. })),
+            "{none:?}"
+        );
+        store
+            .roll_back(name, Some(second.deployment), "ben")
+            .await
+            .unwrap();
+        assert_eq!(store.live().await.unwrap(), [second]);
+    }
+
+    #[tokio::test]
+    async fn a_deployment_of_another_plugin_is_not_rolled_back_to() {
+        let (_folder, store) = store(100).await;
+        let (shop, blog) = (row("shop", "1.0.0"), row("blog", "1.0.0"));
+        store.record(&shop, "ana", None).await.unwrap();
+        store.record(&blog, "ana", None).await.unwrap();
+
+        let refused = store
+            .roll_back(&shop.plugin, Some(blog.deployment), "ana")
+            .await;
+
+        assert!(
+            matches!(refused, Err(StoreError::DeploymentNotFound { .. })),
+            "{refused:?}"
+        );
+        let nobody = store
+            .roll_back(&"nobody".parse().unwrap(), None, "ana")
+            .await;
+        assert!(
+            matches!(nobody, Err(StoreError::PluginNotFound(_))),
+            "{nobody:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mount_belongs_to_one_plugin() {
+        let (_folder, store) = store(100).await;
+        let shop = row("shop", "1.0.0");
+        store.record(&shop, "ana", None).await.unwrap();
+        let mut blog = row("blog", "1.0.0");
+        blog.mount = shop.mount.clone();
+
+        let refused = store.record(&blog, "ana", None).await;
+
+        assert!(matches!(refused, Err(StoreError::MountTaken { by, .. }) if by == shop.plugin));
+        assert_eq!(
+            store.plugins().await.unwrap().len(),
+            1,
+            "nothing of it was written"
+        );
+        blog.mount = Mount::new(Some("blog.example.com"), "/shop").unwrap();
+        store.record(&blog, "ana", None).await.unwrap();
+        let refused = store.set_mount(&blog.plugin, &shop.mount).await;
+        assert!(
+            matches!(refused, Err(StoreError::MountTaken { .. })),
+            "{refused:?}"
+        );
+        store
+            .set_mount(&blog.plugin, &Mount::new(None, "/").unwrap())
+            .await
+            .unwrap();
+        let [blog, _] = &store.live().await.unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(blog.mount.to_string(), "/");
+    }
+
+    #[tokio::test]
+    async fn grants_and_settings_are_replaced_as_a_whole() {
+        let (_folder, store) = store(100).await;
+        let shop = row("shop", "1.0.0");
+        store.record(&shop, "ana", None).await.unwrap();
+        let grants: Grants = std::iter::once("sql:main".parse().unwrap()).collect();
+
+        store
+            .set_grants(&shop.plugin, &grants, "ben")
+            .await
+            .unwrap();
+        store.set_config(&shop.plugin, &Map::new()).await.unwrap();
+
+        let [live] = &store.live().await.unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(live.grants, grants);
+        assert_eq!(live.config, Map::new());
+        let nobody = "nobody".parse().unwrap();
+        assert!(store.set_grants(&nobody, &grants, "ben").await.is_err());
+        assert!(store.set_config(&nobody, &Map::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_so_many_deployments_are_kept() {
+        let (_folder, store) = store(2).await;
+        let rows = [
+            row("shop", "1.0.0"),
+            row("shop", "1.1.0"),
+            row("shop", "1.2.0"),
+        ];
+        for row in &rows {
+            store.record(row, "ana", None).await.unwrap();
+        }
+
+        let kept = store.deployments(&rows[0].plugin, None, 10).await.unwrap();
+
+        assert_eq!(
+            kept.iter().map(|d| d.id).collect::<Vec<_>>(),
+            [rows[2].deployment, rows[1].deployment]
+        );
+        let artifacts = BTreeSet::from([rows[1].component, rows[2].component]);
+        assert_eq!(store.referenced_artifacts().await.unwrap(), artifacts);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_plugin_leaves_nothing_and_can_come_back() {
+        let (_folder, store) = store(100).await;
+        let shop = row("shop", "1.0.0");
+        store.record(&shop, "ana", None).await.unwrap();
+
+        store.delete_plugin(&shop.plugin).await.unwrap();
+
+        assert_eq!(store.live().await.unwrap(), []);
+        assert_eq!(store.grants(&shop.plugin).await.unwrap(), Grants::default());
+        assert!(store.referenced_artifacts().await.unwrap().is_empty());
+        assert!(store.delete_plugin(&shop.plugin).await.is_err());
+        store
+            .record(&row("shop", "2.0.0"), "ana", None)
+            .await
+            .unwrap();
+    }
+}

@@ -4,6 +4,8 @@
 
 mod pack;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::{io, path::PathBuf};
 

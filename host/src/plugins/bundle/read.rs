@@ -17,19 +17,22 @@ const RATIO_COUNTS_FROM: usize = 64 << 10;
 pub(super) fn read(bytes: &Bytes, config: &Config) -> Result<Bundle, BundleError> {
     check_size(bytes.len(), config)?;
     check_end(bytes, config)?;
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?;
     if archive.offset() != 0 || archive.has_duplicate_names() {
         let reason = "there is data before it, or one name twice".to_owned();
         return Err(BundleError::Damaged { reason });
     }
-    if archive.has_overlapping_files().map_err(damaged)? {
+    if archive
+        .has_overlapping_files()
+        .map_err(|error| damaged(&error))?
+    {
         return Err(BundleError::Damaged {
             reason: "its files overlap".to_owned(),
         });
     }
     let mut files = Files::new(config);
     for index in 0..archive.len() {
-        files.add(archive.by_index(index).map_err(damaged)?)?;
+        files.add(archive.by_index(index).map_err(|error| damaged(&error))?)?;
     }
     files.finish()
 }
@@ -233,7 +236,7 @@ fn broken_rule(name: &str, bytes_max: usize) -> Option<&'static str> {
     None
 }
 
-fn damaged(error: ZipError) -> BundleError {
+fn damaged(error: &ZipError) -> BundleError {
     BundleError::Damaged {
         reason: error.to_string(),
     }

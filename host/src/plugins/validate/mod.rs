@@ -8,6 +8,8 @@ mod imports;
 mod limits;
 mod migrations;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
@@ -67,7 +69,11 @@ pub fn validate(
             component: bundle.component,
             migrations: bundle.migrations,
         }),
-        _ => Err(mistakes),
+        _ => {
+            // In the order of the manifest; what is not in the manifest comes last.
+            mistakes.sort_by_key(|mistake| (mistake.location.is_none(), mistake.location));
+            Err(mistakes)
+        }
     }
 }
 
