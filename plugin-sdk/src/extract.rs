@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use crate::pairs::Pairs;
+use crate::pairs::{self, Pairs};
 use crate::{Error, Request, Result};
 
 /// A part of a request that a handler can take as an argument.
@@ -103,7 +103,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
         let params = request.path_params();
         let result = T::deserialize(Pairs::new(&params)).map(Path);
         request.params = Some(params);
-        result.map_err(|error| Error::bad_request("request.invalid_path", error.to_string()))
+        result.map_err(|error| mistake("request.invalid_path", &error))
     }
 }
 
@@ -111,7 +111,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     fn from_request(request: &mut Request) -> Result<Self> {
         T::deserialize(Pairs::new(&query_pairs(&request.query)))
             .map(Query)
-            .map_err(|error| Error::bad_request("request.invalid_query", error.to_string()))
+            .map_err(|error| mistake("request.invalid_query", &error))
     }
 }
 
@@ -132,6 +132,15 @@ impl FromRequest for String {
     fn from_request(request: &mut Request) -> Result<Self> {
         String::from_utf8(std::mem::take(&mut request.body))
             .map_err(|_| Error::bad_request("request.invalid_text", "the body is not UTF-8"))
+    }
+}
+
+/// A problem that names the parameter, where it is one.
+fn mistake(code: &'static str, error: &pairs::Error) -> Error {
+    let problem = Error::bad_request(code, error.to_string());
+    match &error.name {
+        Some(name) => problem.with_field(name.as_str(), "invalid", error.message.as_str()),
+        None => problem,
     }
 }
 

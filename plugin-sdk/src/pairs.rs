@@ -1,7 +1,73 @@
 //! Names and texts as any type that serde can read: path parameters, queries, configuration.
 
-use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
+use std::fmt;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
+
+/// Why the texts do not fit the type.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Error {
+    /// The name whose text is wrong or missing, where it is one.
+    pub(crate) name: Option<String>,
+    /// A sentence without the name.
+    pub(crate) message: String,
+}
+
+impl Error {
+    fn of(self, name: &str) -> Self {
+        Self {
+            name: self.name.or_else(|| Some(name.to_owned())),
+            message: self.message,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "`{name}` {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self {
+            name: None,
+            message: message.to_string(),
+        }
+    }
+
+    fn missing_field(name: &'static str) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            message: "is missing".to_owned(),
+        }
+    }
+
+    fn unknown_field(name: &str, _expected: &'static [&'static str]) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            message: "is not known here".to_owned(),
+        }
+    }
+
+    fn unknown_variant(word: &str, expected: &'static [&'static str]) -> Self {
+        let message = format!(
+            "is `{}` and must be one of: {}",
+            shorten(word),
+            expected.join(", ")
+        );
+        Self {
+            name: None,
+            message,
+        }
+    }
+}
 
 /// Ordered names and texts. A name may come more than once.
 pub(crate) struct Pairs<'a> {
@@ -38,9 +104,16 @@ impl<'a> Pairs<'a> {
 
     fn texts(self) -> impl ExactSizeIterator<Item = (&'a str, Text<'a>)> {
         let structured = self.structured;
-        self.groups
-            .into_iter()
-            .map(move |(name, values)| (name, Text { values, structured }))
+        self.groups.into_iter().map(move |(name, values)| {
+            (
+                name,
+                Text {
+                    name,
+                    values,
+                    structured,
+                },
+            )
+        })
     }
 
     fn single(self) -> Result<Text<'a>, Error> {
@@ -143,6 +216,7 @@ impl<'de> Deserializer<'de> for Pairs<'de> {
 
 /// The texts of one name.
 struct Text<'a> {
+    name: &'a str,
     values: Vec<&'a str>,
     structured: Structured,
 }
@@ -153,12 +227,20 @@ impl<'de> Text<'de> {
         self.values.last().copied().unwrap_or_default()
     }
 
-    fn parse<T: std::str::FromStr>(&self) -> Result<T, Error> {
+    fn parse<T: std::str::FromStr>(&self, kind: &str) -> Result<T, Error> {
         let text = self.last();
         text.parse().map_err(|_| {
-            let kind = std::any::type_name::<T>();
-            de::Error::custom(format_args!("`{}` is no valid {kind}", shorten(text)))
+            let message = format!("is `{}` and must be {kind}", shorten(text));
+            Error {
+                name: Some(self.name.to_owned()),
+                message,
+            }
         })
+    }
+
+    fn mistake(&self, error: &serde_json::Error) -> Error {
+        <Error as de::Error>::custom(format_args!("is not the JSON it must be: {error}"))
+            .of(self.name)
     }
 
     fn json(&self) -> serde_json::Deserializer<serde_json::de::StrRead<'de>> {
@@ -182,9 +264,9 @@ impl<'de> IntoDeserializer<'de, Error> for Text<'de> {
 }
 
 macro_rules! parse {
-    ($($function:ident $visit:ident)*) => {$(
+    ($($function:ident $visit:ident $kind:expr;)*) => {$(
         fn $function<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            visitor.$visit(self.parse()?)
+            visitor.$visit(self.parse($kind)?)
         }
     )*};
 }
@@ -193,16 +275,23 @@ impl<'de> Deserializer<'de> for Text<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_borrowed_str(self.last())
+        visitor
+            .visit_borrowed_str(self.last())
+            .map_err(|error: Error| error.of(self.name))
     }
 
     parse! {
-        deserialize_bool visit_bool
-        deserialize_i8 visit_i8 deserialize_i16 visit_i16
-        deserialize_i32 visit_i32 deserialize_i64 visit_i64
-        deserialize_u8 visit_u8 deserialize_u16 visit_u16
-        deserialize_u32 visit_u32 deserialize_u64 visit_u64
-        deserialize_f32 visit_f32 deserialize_f64 visit_f64
+        deserialize_bool visit_bool "true or false";
+        deserialize_i8 visit_i8 "a whole number from -128 to 127";
+        deserialize_i16 visit_i16 "a whole number from -32768 to 32767";
+        deserialize_i32 visit_i32 "a whole number from -2147483648 to 2147483647";
+        deserialize_i64 visit_i64 "a whole number";
+        deserialize_u8 visit_u8 "a whole number from 0 to 255";
+        deserialize_u16 visit_u16 "a whole number from 0 to 65535";
+        deserialize_u32 visit_u32 "a whole number from 0 to 4294967295";
+        deserialize_u64 visit_u64 "a whole number from 0 on";
+        deserialize_f32 visit_f32 "a number";
+        deserialize_f64 visit_f64 "a number";
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -218,7 +307,10 @@ impl<'de> Deserializer<'de> for Text<'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_enum(self.last().into_deserializer())
+        let word: de::value::StrDeserializer<'_, Error> = self.last().into_deserializer();
+        visitor
+            .visit_enum(word)
+            .map_err(|error| error.of(self.name))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -234,14 +326,19 @@ impl<'de> Deserializer<'de> for Text<'de> {
             Structured::Json => self
                 .json()
                 .deserialize_seq(visitor)
-                .map_err(de::Error::custom),
+                .map_err(|error| self.mistake(&error)),
             Structured::Repeated => {
-                let structured = self.structured;
-                let values = self.values.into_iter();
-                visitor.visit_seq(SeqDeserializer::new(values.map(move |value| Text {
+                let Self {
+                    name,
+                    values,
+                    structured,
+                } = self;
+                let texts = values.into_iter().map(move |value| Text {
+                    name,
                     values: vec![value],
                     structured,
-                })))
+                });
+                visitor.visit_seq(SeqDeserializer::new(texts))
             }
         }
     }
@@ -251,7 +348,7 @@ impl<'de> Deserializer<'de> for Text<'de> {
             Structured::Json => self
                 .json()
                 .deserialize_map(visitor)
-                .map_err(de::Error::custom),
+                .map_err(|error| self.mistake(&error)),
             Structured::Repeated => self.deserialize_any(visitor),
         }
     }

@@ -21,7 +21,8 @@
 //! fn book(table: i64, guest: &str) -> Result<i64> {
 //!     let db = sql::open("main")?;
 //!     let booked = db.transaction(|tx| {
-//!         let done = tx.execute("UPDATE tables SET guest = $2 WHERE id = $1 AND guest IS NULL", params![table, guest])?;
+//!         let book = "UPDATE tables SET guest = $2 WHERE id = $1 AND guest IS NULL";
+//!         let done = tx.execute(book, params![table, guest])?;
 //!         if done.rows_affected == 0 {
 //!             return Err(Error::conflict("table.taken", "this table is taken")); // and the transaction is undone
 //!         }
@@ -55,8 +56,8 @@ pub use value::Json;
 
 /// Runs statements: a [`Connection`], or a [`Transaction`]. Take `&impl Executor` in functions that serve both.
 ///
-/// A statement has the parameters `$1`, `$2`, …; give them with [`params!`](crate::params). Rows become any type that serde can read: a
-/// struct by the names of the columns, a tuple by their order, a plain value if there is one column.
+/// A statement has the parameters `$1`, `$2`, …; give them with [`params!`](crate::params). Rows become any type that
+/// serde can read: a struct by the names of the columns, a tuple by their order, a plain value if there is one column.
 ///
 /// Statements that leave the database, change its settings or end a transaction (ATTACH, PRAGMA, VACUUM, BEGIN,
 /// COMMIT, …) are `invalid`. A broken constraint is `conflict` with the code `sql.unique_violation`,

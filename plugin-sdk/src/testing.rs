@@ -283,6 +283,7 @@ impl TestApp {
             app: self,
             request,
             headers: Vec::new(),
+            path_params: Vec::new(),
         }
     }
 }
@@ -293,6 +294,7 @@ pub struct TestRequest<'a> {
     app: &'a TestApp,
     request: Request,
     headers: Vec<(String, String)>,
+    path_params: Vec<(String, String)>,
 }
 
 impl TestRequest<'_> {
@@ -300,6 +302,12 @@ impl TestRequest<'_> {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers
             .push((name.to_ascii_lowercase(), value.to_owned()));
+        self
+    }
+
+    /// Sets a parameter of the path, as the host knows it. Only plugins without a router need it.
+    pub fn param(mut self, name: &str, value: &str) -> Self {
+        self.path_params.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -317,7 +325,10 @@ impl TestRequest<'_> {
 
     /// Asks, and renders errors as the host does.
     pub fn send(mut self) -> TestResponse {
-        with(|host| host.headers = self.headers);
+        with(|host| {
+            host.headers = self.headers;
+            host.path_params = self.path_params;
+        });
         let answer = (self.app.answer)(&mut self.request).or_else(Error::into_answer);
         TestResponse(answer.unwrap_or_else(|error| problem(&Error::service(error))))
     }

@@ -143,3 +143,11 @@ fn sorted_folders(parent: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     folders.sort();
     Ok(folders)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_bindings_say_what_the_wit_says() {
+        super::run(&["--check".to_owned()]).unwrap();
+    }
+}

@@ -15,8 +15,10 @@ mod tests {
 
     #[test]
     fn a_name_is_greeted() {
-        let app = TestApp::new(Router::new().get("/hello/{name}", hello));
+        let app = TestApp::handler(hello);
 
-        assert_eq!(app.get("/hello/Ann%20Lee").text(), "Hello, Ann Lee!");
+        let response = app.request("GET", "/hello/Ann").param("name", "Ann").send();
+
+        assert_eq!(response.text(), "Hello, Ann!");
     }
 }

@@ -129,15 +129,32 @@ fn a_query_becomes_the_type() {
 }
 
 #[test]
-fn a_wrong_query_names_the_value() {
-    let response = app().get("/page?limit=many");
+fn a_wrong_query_names_the_parameter() {
+    for (query, name, message) in [
+        (
+            "limit=many",
+            "limit",
+            "is `many` and must be a whole number from 0 to 4294967295",
+        ),
+        (
+            "sort=size",
+            "sort",
+            "is `size` and must be one of: name, date",
+        ),
+        ("all=1", "all", "is `1` and must be true or false"),
+    ] {
+        let response = app().get(&format!("/page?{query}"));
 
-    assert_eq!(outcome(&response), (400, "request.invalid_query".into()));
-    assert_eq!(response.json::<Value>()["detail"], "`many` is no valid u32");
-    assert_eq!(
-        outcome(&app().get("/page?sort=size")),
-        (400, "request.invalid_query".into())
-    );
+        assert_eq!(
+            outcome(&response),
+            (400, "request.invalid_query".into()),
+            "{query}"
+        );
+        let problem: Value = response.json();
+        assert_eq!(problem["detail"], format!("`{name}` {message}"));
+        let field = json!([{ "field": name, "code": "invalid", "message": message }]);
+        assert_eq!(problem["errors"], field);
+    }
 }
 
 #[test]

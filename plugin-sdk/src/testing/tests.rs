@@ -168,6 +168,13 @@ fn settings_become_the_type() {
     assert_eq!(settings.days, ["mon", "tue"]);
     assert_eq!(settings.hours, Hours { from: 9, to: 18 });
     assert_eq!((settings.name.as_str(), settings.note), ("Chez Ann", None));
+    with(|host| host.config.insert("seats".into(), "many".into()));
+    let error = config::load::<Settings>().unwrap_err();
+    assert!(
+        error.message().contains("`seats` is `many`"),
+        "{}",
+        error.message()
+    );
     assert_eq!(
         config::require("colour").unwrap_err().kind(),
         ErrorKind::Internal
