@@ -4,7 +4,8 @@
 //! arena only moves a mark up. It takes back what lies directly below the mark (the last block grows and shrinks in
 //! place, as strings and vectors do while they are built) and everything at once when no block is left, so that an
 //! instance that is used again starts anew. What does not fit goes to the system's allocator, which grows the
-//! memory and frees block by block: a long run is slower than a short one, but does not leak.
+//! memory and frees block by block: a long run is slower than a short one, but does not leak. It would grow by
+//! 64 KiB at a time, so it is made to grow by more.
 #![expect(
     unsafe_code,
     reason = "a global allocator is unsafe by its trait, and hands out raw memory"
@@ -19,6 +20,9 @@ const ARENA_BYTES: usize = 256 * 1024;
 /// Blocks from this size on go to the system at once: one of them would use up what hundreds of small ones need.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 
+/// By how much the memory grows when small blocks need more: 1 MiB is one call of the host instead of sixteen.
+const STEP_BYTES: usize = 1024 * 1024;
+
 #[cfg(target_family = "wasm")]
 #[global_allocator]
 static ARENA: Arena = Arena::new();
@@ -29,6 +33,10 @@ struct Arena {
     used: Cell<usize>,
     /// How many blocks are given away and not freed.
     blocks: Cell<usize>,
+    /// Bytes of small blocks that the system gave and has not back.
+    borrowed: Cell<usize>,
+    /// How many of these the system can give without growing the memory.
+    reserved: Cell<usize>,
 }
 
 /// Zeros, so that it is `.bss` and takes no room in the file; aligned, so that offsets are, too.
@@ -45,6 +53,8 @@ impl Arena {
             memory: UnsafeCell::new(Memory([0; ARENA_BYTES])),
             used: Cell::new(0),
             blocks: Cell::new(0),
+            borrowed: Cell::new(0),
+            reserved: Cell::new(0),
         }
     }
 
@@ -73,6 +83,34 @@ impl Arena {
         // SAFETY: `offset` is at most ARENA_BYTES, so this stays within the arena or one past it.
         Some(unsafe { self.start().add(offset) })
     }
+
+    /// Keeps count of what the system has given; grows its memory in large steps.
+    fn borrow(&self, bytes: usize) {
+        let borrowed = self.borrowed.get() + bytes;
+        self.borrowed.set(borrowed);
+        if borrowed > self.reserved.get() {
+            self.reserved.set(borrowed + STEP_BYTES);
+            let step = Layout::new::<[u8; STEP_BYTES]>();
+            // SAFETY: a block that is given back as it came. The system keeps its memory for the next ones. Where
+            // the host allows no step of this size, smaller ones may still do.
+            unsafe {
+                // The compiler would leave out a pair of calls that nobody looks at.
+                let block = std::hint::black_box(System.alloc(step));
+                if !block.is_null() {
+                    System.dealloc(block, step);
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.borrowed.set(self.borrowed.get().saturating_sub(bytes));
+    }
+}
+
+/// What of a block of the system counts as small.
+fn small(bytes: usize) -> usize {
+    if bytes < BLOCK_BYTES_MAX { bytes } else { 0 }
 }
 
 // SAFETY: blocks of the arena do not overlap, because each begins at or above the mark, which only goes down to the
@@ -81,13 +119,17 @@ unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.take(layout) {
             Some(block) => block,
-            // SAFETY: the caller's promise about `layout` is passed on.
-            None => unsafe { System.alloc(layout) },
+            None => {
+                self.borrow(small(layout.size()));
+                // SAFETY: the caller's promise about `layout` is passed on.
+                unsafe { System.alloc(layout) }
+            }
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(offset) = self.offset(block) else {
+            self.give_back(small(layout.size()));
             // SAFETY: not from the arena, so from the system, with this layout.
             return unsafe { System.dealloc(block, layout) };
         };
@@ -101,8 +143,12 @@ unsafe impl GlobalAlloc for Arena {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         match self.offset(block) {
-            // SAFETY: not from the arena, so from the system, with this layout.
-            None => return unsafe { System.realloc(block, layout, new_size) },
+            None => {
+                self.give_back(small(layout.size()));
+                self.borrow(small(new_size));
+                // SAFETY: not from the arena, so from the system, with this layout.
+                return unsafe { System.realloc(block, layout, new_size) };
+            }
             Some(offset) => {
                 let is_last = offset + layout.size() == self.used.get();
                 if is_last && new_size < BLOCK_BYTES_MAX && offset + new_size <= ARENA_BYTES {
@@ -208,7 +254,10 @@ mod tests {
             // SAFETY: each block once, with its layout.
             unsafe { arena.dealloc(block, layout(size)) };
         }
-        assert_eq!((arena.used.get(), arena.blocks.get()), (0, 0));
+        assert_eq!(
+            (arena.used.get(), arena.blocks.get(), arena.borrowed.get()),
+            (0, 0, 0)
+        );
     }
 
     #[test]
