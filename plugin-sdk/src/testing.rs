@@ -24,7 +24,7 @@
 //! Each test thread has a host of its own; [`TestApp::new`] starts with an empty one. It grants everything and has
 //! no limits: what the manifest and the operator allow is tested with the real host.
 //!
-//! With the feature `testing-sql`, [`crate::sql`] works on a real SQLite database in memory, see [`migrate`].
+//! With the feature `testing-sql`, [`crate::sql`] works on a real SQLite database in memory, see `migrate`.
 
 pub(crate) mod host;
 
