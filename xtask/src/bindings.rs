@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use wit_bindgen_core::wit_parser::{Resolve, UnresolvedPackageGroup};
+use wit_bindgen_core::wit_parser::{PackageId, Resolve, UnresolvedPackageGroup};
 use wit_bindgen_core::{Files, WorldGenerator};
 use wit_bindgen_rust::{Opts, WithOption};
 
@@ -69,6 +69,15 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
         [option] if option == "--check" => true,
         _ => bail!("`cargo xtask bindings` takes only `--check`"),
     };
+    write(only_check)
+}
+
+/// Fails if the bindings are not what the WIT says.
+pub(crate) fn check() -> anyhow::Result<()> {
+    write(true)
+}
+
+fn write(only_check: bool) -> anyhow::Result<()> {
     for target in TARGETS {
         let path = crate::root().join(target.output);
         let text = generate(target).with_context(|| format!("generating {}", target.output))?;
@@ -86,9 +95,7 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
 }
 
 fn generate(target: &Target) -> anyhow::Result<String> {
-    let mut resolve = Resolve::default();
-    let main = UnresolvedPackageGroup::parse_dir(crate::root().join(target.package))?;
-    let package = resolve.push_groups(main, packages_beside(target.package)?)?;
+    let (mut resolve, package) = resolve(target.package)?;
     let world = resolve.select_world(&[package], Some(target.world))?;
     let options = Opts {
         format: true,
@@ -113,6 +120,14 @@ fn generate(target: &Target) -> anyhow::Result<String> {
     options.build().generate(&mut resolve, world, &mut files)?;
     let (_, source) = files.iter().next().context("the generator wrote no file")?;
     Ok(String::from_utf8(source.to_vec())?)
+}
+
+/// The package in a folder of `wit/`, with all others that it may need.
+pub(crate) fn resolve(folder: &str) -> anyhow::Result<(Resolve, PackageId)> {
+    let mut resolve = Resolve::default();
+    let main = UnresolvedPackageGroup::parse_dir(crate::root().join(folder))?;
+    let package = resolve.push_groups(main, packages_beside(folder)?)?;
+    Ok((resolve, package))
 }
 
 /// All packages of `wit/`, except the one that is generated. The parser sorts them by who needs whom.

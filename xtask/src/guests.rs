@@ -7,6 +7,10 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use wit_bindgen_core::wit_parser::decoding::{DecodedWasm, decode};
 
+use crate::command;
+
+const TARGET: &str = "wasm32-wasip2";
+
 /// Hosts of guests in folders of their own; each folder is a package of its name.
 const FOLDERS: &[&str] = &["examples", "plugins"];
 
@@ -29,6 +33,11 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
         _ => bail!("`cargo xtask guests` takes only `--list`"),
     };
     build()?;
+    check_all(shows_interfaces)
+}
+
+/// Holds what was built to its sizes and prints them.
+fn check_all(shows_interfaces: bool) -> anyhow::Result<()> {
     let folder = target_folder().join("wasm32-wasip2/guest");
     let mut files = wasm_files(&folder)?;
     files.extend(wasm_files(&folder.join("examples"))?);
@@ -38,13 +47,13 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build() -> anyhow::Result<()> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(crate::root());
-    cargo.args([
+/// Builds all guests with one call of cargo.
+pub(crate) fn build() -> anyhow::Result<()> {
+    add_target()?;
+    let mut cargo = command::cargo(&[
         "build",
         "--target",
-        "wasm32-wasip2",
+        TARGET,
         "--profile",
         "guest",
         "--lib",
@@ -56,9 +65,31 @@ fn build() -> anyhow::Result<()> {
             cargo.args(["--package", &package]);
         }
     }
-    let status = cargo.status().context("starting cargo")?;
-    ensure!(status.success(), "the guests do not build");
-    Ok(())
+    command::run(&mut cargo).context("the guests do not build")
+}
+
+/// Adds the target that guests are built for to the toolchain, unless it is there.
+fn add_target() -> anyhow::Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .current_dir(crate::root())
+        .args(["--print", "target-libdir", "--target", TARGET]);
+    // Asked of the compiler rather than of rustup: the target may have come with a package.
+    if Path::new(command::output(&mut rustc)?.trim()).is_dir() {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    command::run(
+        rustup
+            .current_dir(crate::root())
+            .args(["target", "add", TARGET]),
+    )
+    .with_context(|| {
+        format!(
+            "guests need the standard library for {TARGET} and rustup could not fetch it; \
+             once you are connected, run `rustup target add {TARGET}`"
+        )
+    })
 }
 
 /// The names of the folders that are crates.

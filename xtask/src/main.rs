@@ -1,9 +1,13 @@
 //! The chores of this workspace, one subcommand a file. `cargo xtask` is an alias in `.cargo/config.toml`.
 
 mod bindings;
+mod ci;
+mod command;
+mod contract;
 mod guests;
+mod test;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -12,8 +16,12 @@ fn main() -> anyhow::Result<()> {
         None => ("help", [].as_slice()),
     };
     match command {
-        "bindings" => bindings::run(options),
+        "test" => test::run(options),
         "guests" => guests::run(options),
+        "bindings" => bindings::run(options),
+        "wit" => contract::run(options),
+        "check" => ci::check(options),
+        "ci" => ci::run(options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -23,10 +31,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 const HELP: &str = "\
+cargo xtask test [-- FILTER]     build what tests need and run all of them
+cargo xtask guests [--list]      build all guests and check their sizes; list what they import and export
 cargo xtask bindings [--check]   generate the SDK's bindings from wit/, or say whether they are stale
-cargo xtask guests [--list]      build all guests and check their sizes; list what they import and export";
+cargo xtask wit [--release]      hold wit/ against the released contracts, or keep it as a released one
+cargo xtask check                formatting, lints, documentation and contract, without running tests
+cargo xtask ci                   check and test: what has to hold before a change is merged";
 
 /// The root of the workspace, wherever cargo was called.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
 }

@@ -1,0 +1,32 @@
+//! Runs every test of the workspace, after building what the tests need: guests, and the server that some of them start.
+
+use anyhow::bail;
+
+use crate::{bindings, command, guests};
+
+/// What all builds of this machine's code select, so that no crate is built twice with other features.
+pub(crate) const SELECTION: &[&str] = &["--workspace"];
+
+/// Builds and runs all tests. Options go to the tests: `cargo xtask test -- a_name`.
+pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
+    let filter = match options {
+        [] => &[],
+        [dashes, filter @ ..] if dashes == "--" => filter,
+        _ => bail!("`cargo xtask test` takes only `-- FILTER`"),
+    };
+    guests::run(&[])?;
+    bindings::check()?;
+    build_programs()?;
+    let mut tests = command::cargo(&["test", "--no-fail-fast"]);
+    tests.args(SELECTION);
+    if !filter.is_empty() {
+        tests.arg("--").args(filter);
+    }
+    command::run(&mut tests)
+}
+
+/// Builds `gantry` and all tests in one go: with `--tests` the program gets the same features as the tests have, so that
+/// the following `cargo test` finds everything built.
+pub(crate) fn build_programs() -> anyhow::Result<()> {
+    command::run(command::cargo(&["build", "--bins", "--tests"]).args(SELECTION))
+}
