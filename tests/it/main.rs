@@ -1,0 +1,4 @@
+//! One binary with all tests that need more than one crate.
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod tidy;
