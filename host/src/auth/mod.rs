@@ -78,6 +78,10 @@ impl Auth {
             directory.put_key(key);
         }
         let (used_keys, uses) = mpsc::channel(USED_KEYS_MAX);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the last clone; the times it notes may be lost"
+        )]
         tokio::spawn(note_uses(store.clone(), uses));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -137,6 +141,10 @@ impl Auth {
 
     /// Runs a change of rows and memory, one at a time, to its end: if the caller goes away in between, memory must
     /// not be left behind the rows.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the caller waits for it; it must end even if the caller gives up"
+    )]
     async fn change<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -224,6 +224,10 @@ impl Logs {
             config: config.clone(),
             next: OnceCell::new(),
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the last clone; `flush` waits for what it has to write"
+        )]
         tokio::spawn(writer.run(commands));
         let (dropped, followers) = (AtomicU64::new(0), Mutex::default());
         Self(Arc::new(Inner {

@@ -322,6 +322,10 @@ impl Database {
         let lease = Arc::new(AsyncMutex::new(Some(lease)));
         // The guest may do something else for long, or nothing, while others wait for the writer.
         let watched: Weak<_> = Arc::downgrade(&lease);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends at the deadline or with the transaction; the lease rolls back by itself"
+        )]
         let watch = tokio::spawn(async move {
             tokio::time::sleep_until(deadline).await;
             if let Some(lease) = watched.upgrade() {

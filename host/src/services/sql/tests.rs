@@ -305,6 +305,7 @@ async fn the_next_writer_waits_for_its_turn_and_not_forever() {
         Vec::<String>::new(),
         "readers do not wait"
     );
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
     let waiting = tokio::spawn({
         let database = database.clone();
         async move { insert(&database, "b").await }
@@ -782,6 +783,7 @@ async fn readers_under_way_while_the_schema_changes_get_rows_or_an_error_but_nev
         .await
         .unwrap();
     let database = scene.open();
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
     let reading = tokio::spawn({
         let database = database.clone();
         async move {
