@@ -398,6 +398,18 @@ mod with_sqlite {
     }
 
     #[test]
+    fn parameters_go_by_their_numbers_and_not_by_their_order() {
+        let db = database();
+        let row: (i64, i64, i64) = db
+            .query_one("SELECT $3, $1, $3 WHERE $2 = 7", params![1, 7, 3])
+            .unwrap();
+        let missing = db.query("SELECT $2", params![1]).unwrap_err();
+
+        assert_eq!(row, (3, 1, 3));
+        assert_eq!(missing.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
     fn a_row_that_is_not_there_is_not_found_or_nothing() {
         let db = database();
         let none: Option<Table> = db

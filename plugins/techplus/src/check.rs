@@ -39,7 +39,7 @@ impl Check {
     }
 
     /// A number in a range.
-    pub fn number<T: PartialOrd + fmt::Display>(
+    pub fn number<T: Copy + PartialOrd + fmt::Display>(
         &mut self,
         at: &str,
         number: T,

@@ -5,6 +5,11 @@
 //! has the routes and the rules, `store.rs` the SQL. Who may call a route stands in `plugin.toml`, and the host sees to
 //! it before this code runs.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "handlers are given what they ask for"
+)]
+
 pub mod actor;
 pub mod availability;
 pub mod check;

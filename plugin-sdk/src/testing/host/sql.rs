@@ -124,8 +124,8 @@ mod sqlite {
                     .into_iter()
                     .map(str::to_owned)
                     .collect();
-                let params = rusqlite::params_from_iter(params.iter().map(to_sqlite));
-                let mut found = statement.query(params)?;
+                bind(&mut statement, params)?;
+                let mut found = statement.raw_query();
                 let mut rows = Vec::new();
                 while let Some(row) = found.next()? {
                     let cells: rusqlite::Result<Vec<_>> = (0..columns.len())
@@ -141,11 +141,12 @@ mod sqlite {
         fn execute(&self, sql: &str, params: &[Value]) -> Result<RunResult, Error> {
             check("sql.execute")?;
             refuse(sql)?;
-            let params = rusqlite::params_from_iter(params.iter().map(to_sqlite));
-            let rows_affected = self
-                .connection
-                .execute(sql, params)
-                .map_err(|error| translate(&error))?;
+            let run = || -> rusqlite::Result<usize> {
+                let mut statement = self.connection.prepare(sql)?;
+                bind(&mut statement, params)?;
+                statement.raw_execute()
+            };
+            let rows_affected = run().map_err(|error| translate(&error))?;
             Ok(RunResult {
                 rows_affected: u64::try_from(rows_affected).unwrap_or(u64::MAX),
                 last_insert_id: Some(self.connection.last_insert_rowid()).filter(|id| *id != 0),
@@ -244,6 +245,20 @@ mod sqlite {
         if REFUSED.contains(&word.as_str()) {
             let message = format!("{word} is not for plugins");
             return Err(Error::Invalid(detail("sql.statement_forbidden", &message)));
+        }
+        Ok(())
+    }
+
+    /// `$2` is the second value wherever it stands; SQLite itself would number the names as they appear.
+    fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> rusqlite::Result<()> {
+        for index in 1..=statement.parameter_count() {
+            let name = statement.parameter_name(index).unwrap_or_default();
+            let number = name
+                .strip_prefix('$')
+                .and_then(|digits| digits.parse::<usize>().ok());
+            let value = params.get(number.unwrap_or(index).wrapping_sub(1));
+            let missing = rusqlite::Error::InvalidParameterCount(params.len(), index);
+            statement.raw_bind_parameter(index, to_sqlite(value.ok_or(missing)?))?;
         }
         Ok(())
     }

@@ -31,7 +31,11 @@ pub(super) fn items(db: &impl Executor, restaurant: &str) -> Result<Vec<Item>> {
     )
 }
 
-pub(super) fn insert_category(db: &impl Executor, restaurant: &str, category: &Category) -> Result<()> {
+pub(super) fn insert_category(
+    db: &impl Executor,
+    restaurant: &str,
+    category: &Category,
+) -> Result<()> {
     let Category { id, name, position } = category;
     db.execute(
         "INSERT INTO menu_categories (id, restaurant_id, name, position) VALUES ($1, $2, $3, $4)",
@@ -41,7 +45,11 @@ pub(super) fn insert_category(db: &impl Executor, restaurant: &str, category: &C
 }
 
 /// Whether there was one.
-pub(super) fn update_category(db: &impl Executor, restaurant: &str, category: &Category) -> Result<bool> {
+pub(super) fn update_category(
+    db: &impl Executor,
+    restaurant: &str,
+    category: &Category,
+) -> Result<bool> {
     let Category { id, name, position } = category;
     let done = db.execute(
         "UPDATE menu_categories SET name = $3, position = $4 WHERE id = $1 AND restaurant_id = $2",

@@ -47,30 +47,22 @@ struct Booked {
 }
 
 fn book_as_guest(caller: Option<Principal>, Json(input): Json<Input>) -> Result<Response> {
-    let booked = book(input, Booker::Guest, caller.map(Actor::from))?;
+    let booked = book(&input, Booker::Guest, caller.map(Actor::from))?;
     Response::created(format!("reservations/{}", booked.reservation.id), &booked)
 }
 
 fn book_as_staff(
     actor: Actor,
     Path(restaurant): Path<String>,
-    Json(input): Json<Input>,
+    Json(mut input): Json<Input>,
 ) -> Result<Response> {
-    let booked = book(
-        Input {
-            restaurant_id: restaurant,
-            ..input
-        },
-        Booker::Staff,
-        Some(actor),
-    )?;
-    Response::created(
-        format!("../../reservations/{}", booked.reservation.id),
-        &booked,
-    )
+    input.restaurant_id = restaurant;
+    let booked = book(&input, Booker::Staff, Some(actor))?;
+    let location = format!("../../reservations/{}", booked.reservation.id);
+    Response::created(location, &booked)
 }
 
-fn book(input: Input, booker: Booker, actor: Option<Actor>) -> Result<Booked> {
+fn book(input: &Input, booker: Booker, actor: Option<Actor>) -> Result<Booked> {
     let mut check = Check::default();
     let date: Day = check.parsed("/date", &input.date);
     let time: TimeOfDay = check.parsed("/time", &input.time);

@@ -37,27 +37,27 @@ fn update(
     let db = database()?;
     let reservation = Reservation::load(&db, &id)?;
     let venue = Venue::load(&db, &reservation.restaurant_id, &Config::load()?)?;
-    change(&db, &venue, reservation, &input, Booker::Staff, &actor).map(Json)
+    change(&db, &venue, &reservation, &input, Booker::Staff, &actor).map(Json)
 }
 
 /// Checks the wish, finds a table where it needs one, and writes all of it or nothing.
 pub(super) fn change(
     db: &sql::Connection,
     venue: &Venue,
-    old: Reservation,
+    old: &Reservation,
     input: &Input,
     booker: Booker,
     actor: &Actor,
 ) -> Result<Reservation> {
     require_open(old.status, booker)?;
-    let mut new = input.apply(&old, booker)?;
+    let mut new = input.apply(old, booker)?;
     new.updated_at = Millis::now();
     let wants_other_table = input
         .table_id
         .as_ref()
         .is_some_and(|table| *table != old.table.id);
     if new.starts() == old.starts() && new.party_size == old.party_size && !wants_other_table {
-        return db.transaction(|tx| write(tx, &old, new, actor));
+        return db.transaction(|tx| write(tx, old, new, actor));
     }
     let stay = Stay::plan(db, venue, new.starts(), new.party_size, booker)?;
     new.duration_minutes = stay.duration_minutes;
@@ -73,7 +73,7 @@ pub(super) fn change(
     book::check_seat(db, &seat)?;
     db.transaction(|tx| {
         new.table = book::take_seat(tx, &seat)?;
-        write(tx, &old, new, actor)
+        write(tx, old, new, actor)
     })
 }
 

@@ -48,11 +48,11 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn new(field: &str, from: impl ToString, to: impl ToString) -> Self {
+    pub(super) fn new(field: &str, from: impl Into<String>, to: impl Into<String>) -> Self {
         Self {
             field: field.to_owned(),
-            from: from.to_string(),
-            to: to.to_string(),
+            from: from.into(),
+            to: to.into(),
         }
     }
 }

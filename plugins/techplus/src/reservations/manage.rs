@@ -82,7 +82,7 @@ fn update(Path(token): Path<String>, Json(input): Json<change::Input>) -> Result
     let (reservation, venue) = open(&db, &token, &config)?;
     require_in_time(&reservation, &venue)?;
     let actor = Actor::guest(&reservation.guest.name);
-    let reservation = change(&db, &venue, reservation, &input, Booker::Guest, &actor)?;
+    let reservation = change(&db, &venue, &reservation, &input, Booker::Guest, &actor)?;
     let key = Key::sign(&config, &reservation)?;
     Ok(Json(Changed {
         view: View::of(reservation, &venue),

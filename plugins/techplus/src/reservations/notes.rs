@@ -73,5 +73,5 @@ fn add(
         }
         store::insert_note(tx, &reservation, &note)
     })?;
-    Ok(Response::json(201, &note)?)
+    Response::json(201, &note)
 }

@@ -141,7 +141,11 @@ pub(super) fn insert(tx: &sql::Transaction, reservation: &Reservation, guest: &s
 }
 
 /// Whether it still had the revision that was read.
-pub(super) fn update(tx: &sql::Transaction, reservation: &Reservation, guest: &str) -> Result<bool> {
+pub(super) fn update(
+    tx: &sql::Transaction,
+    reservation: &Reservation,
+    guest: &str,
+) -> Result<bool> {
     let done = tx.execute(
         "UPDATE reservations SET table_id = $3, guest_id = $4, date = $5, minute = $6, duration_minutes = $7, \
          starts_at_ms = $8, party_size = $9, special_requests = $10, updated_at_ms = $11, \

@@ -18,7 +18,11 @@ pub(super) struct VenueRow {
 }
 
 /// By name, behind an id and a name.
-pub(super) fn list(db: &impl Executor, after: Option<[&str; 2]>, limit: usize) -> Result<Vec<Restaurant>> {
+pub(super) fn list(
+    db: &impl Executor,
+    after: Option<[&str; 2]>,
+    limit: usize,
+) -> Result<Vec<Restaurant>> {
     let [id, name] = after.unwrap_or_default();
     db.query_as(
         &format!(
