@@ -125,7 +125,6 @@ fn next(weekday: i64) -> Day {
     let today = Zone::find("Europe/Paris")
         .unwrap()
         .local(Millis::now())
-        .unwrap()
         .day();
     let mut ahead = (2..9).map(|days| later(today, days));
     ahead.find(|day| day.weekday() == weekday).unwrap()
@@ -136,12 +135,7 @@ fn wednesday() -> Day {
 }
 
 fn later(day: Day, days: i64) -> Day {
-    let date: jiff::civil::Date = day.to_string().parse().unwrap();
-    date.checked_add(jiff::Span::new().days(days))
-        .unwrap()
-        .to_string()
-        .parse()
-        .unwrap()
+    day.plus(days)
 }
 
 fn login(name: &str) {

@@ -548,7 +548,8 @@ fn words() -> impl Strategy<Value = String> {
 #[test]
 fn the_manifests_of_this_repository_have_no_mistakes() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let folders = ["plugins", "examples"].map(|folder| std::fs::read_dir(format!("{root}/{folder}")));
+    let folders =
+        ["plugins", "examples"].map(|folder| std::fs::read_dir(format!("{root}/{folder}")));
     for folder in folders.into_iter().flatten().flatten() {
         let file = folder.unwrap().path().join("plugin.toml");
         let Ok(text) = std::fs::read_to_string(&file) else {
@@ -556,7 +557,12 @@ fn the_manifests_of_this_repository_have_no_mistakes() {
         };
         let mistakes = Manifest::parse(&text).err().unwrap_or_default();
         let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        assert!(mistakes.is_empty(), "{}:\n{}", file.display(), mistakes.join("\n"));
+        assert!(
+            mistakes.is_empty(),
+            "{}:\n{}",
+            file.display(),
+            mistakes.join("\n")
+        );
     }
 }
 

@@ -66,35 +66,17 @@ fn show(Path(restaurant): Path<String>, Query(asked): Query<Asked>) -> Result<Js
     let Asked { date, party_size } = asked;
     let db = database()?;
     let venue = Venue::load(&db, &restaurant, &Config::load()?)?;
-    let now = Millis::now();
-    let mut stays = Vec::new();
-    if venue.accepts(date, party_size, now)? {
-        let openings = hours::openings(&db, &venue.id, date)?;
-        for minute in (0..DAY_MINUTES).step_by(venue.rules.slot_step()) {
-            let stay = Stay::new(
-                &venue,
-                LocalTime::new(date, TimeOfDay::from_minute(minute)),
-                party_size,
-            )?;
-            if stay.starts_at > now && openings.iter().any(|opening| stay.fits(opening)) {
-                stays.push(stay);
-            }
+    let stays = stays_of(&db, &venue, date, party_size)?;
+    let candidates = match (stays.first(), stays.last()) {
+        (Some(first), Some(last)) => {
+            let whole_day = first.slots.start..last.slots.end;
+            store::candidates(&db, &venue.id, party_size, &whole_day)?
         }
-    }
-    let tables = match (stays.first(), stays.last()) {
-        (Some(first), Some(last)) => store::candidates(
-            &db,
-            &venue.id,
-            party_size,
-            &(first.slots.start..last.slots.end),
-        )?,
         _ => Vec::new(),
     };
     let slot = |stay: Stay| {
-        let tables_free = tables
-            .iter()
-            .filter(|table| table.is_free(&stay.slots))
-            .count();
+        let free = candidates.iter().filter(|table| table.is_free(&stay.slots));
+        let tables_free = free.count();
         Slot {
             time: stay.starts.time(),
             starts_at: stay.starts_at,
@@ -110,4 +92,21 @@ fn show(Path(restaurant): Path<String>, Query(asked): Query<Asked>) -> Result<Js
         restaurant_id: venue.id,
         time_zone: venue.time_zone,
     }))
+}
+
+/// The times of a date at which guests may come, whether or not a table is free.
+fn stays_of(db: &impl Executor, venue: &Venue, date: Day, party_size: u32) -> Result<Vec<Stay>> {
+    let now = Millis::now();
+    if !venue.accepts(date, party_size, now) {
+        return Ok(Vec::new());
+    }
+    let openings = hours::openings(db, &venue.id, date)?;
+    let times = (0..DAY_MINUTES).step_by(venue.rules.slot_step());
+    let stays = times.map(|minute| {
+        let starts = LocalTime::new(date, TimeOfDay::from_minute(minute));
+        Stay::new(venue, starts, party_size)
+    });
+    let is_possible =
+        |stay: &Stay| stay.starts_at > now && openings.iter().any(|opening| stay.fits(opening));
+    Ok(stays.filter(is_possible).collect())
 }

@@ -38,17 +38,17 @@ pub struct Stay {
 
 impl Stay {
     /// As long as the rules say for a party of this size.
-    pub fn new(venue: &Venue, starts: LocalTime, party_size: u32) -> Result<Self> {
+    pub fn new(venue: &Venue, starts: LocalTime, party_size: u32) -> Self {
         let duration_minutes = venue.rules.duration(party_size);
         let minute = starts.minute();
         let ends = minute + duration_minutes + venue.rules.buffer_minutes;
-        Ok(Self {
+        Self {
             starts,
-            starts_at: venue.zone.instant(starts)?,
+            starts_at: venue.zone.instant(starts),
             duration_minutes,
             slots: minute.div_euclid(SLOT_MINUTES)
                 ..(ends + SLOT_MINUTES - 1).div_euclid(SLOT_MINUTES),
-        })
+        }
     }
 
     /// The same, if one may come then; else 422 with the code of the rule.
@@ -59,7 +59,7 @@ impl Stay {
         party_size: u32,
         booker: Booker,
     ) -> Result<Self> {
-        let stay = Self::new(venue, starts, party_size)?;
+        let stay = Self::new(venue, starts, party_size);
         match booker {
             Booker::Guest => stay.check_for_guests(venue, party_size)?,
             Booker::Staff if starts.time().minute() % SLOT_MINUTES != 0 => {
@@ -104,7 +104,7 @@ impl Stay {
                 format!("for more than {party_size_max} people, please call the restaurant");
             return Err(refused("party_too_large", "/party_size", message));
         }
-        if !venue.accepts(self.starts.day(), party_size, now)? {
+        if !venue.accepts(self.starts.day(), party_size, now) {
             let message = format!("at most {advance_days_max} days ahead");
             return Err(refused("too_far_ahead", "/date", message));
         }
@@ -119,10 +119,10 @@ impl Stay {
 
 impl Venue {
     /// Whether guests may book for this date and size at all.
-    pub fn accepts(&self, date: Day, party_size: u32, now: Millis) -> Result<bool> {
-        let today = self.zone.local(now)?.day();
-        let is_ahead = (0..=self.rules.advance_days_max).contains(&date.days_since(today));
-        Ok(is_ahead && (1..=self.rules.party_size_max).contains(&party_size))
+    pub fn accepts(&self, date: Day, party_size: u32, now: Millis) -> bool {
+        let days_ahead = date.number() - self.zone.local(now).day().number();
+        (0..=self.rules.advance_days_max).contains(&days_ahead)
+            && (1..=self.rules.party_size_max).contains(&party_size)
     }
 }
 

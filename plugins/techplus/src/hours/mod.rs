@@ -73,7 +73,7 @@ impl Opening {
 
 /// The openings in which one can come on a date: its own, and those of the day before that end after midnight.
 pub fn openings(db: &impl Executor, restaurant: &str, day: Day) -> Result<Vec<Opening>> {
-    let before = day.before();
+    let before = day.plus(-1);
     let rows = store::periods_of(db, restaurant, [before, day])?;
     let midnight = |day: Day| LocalTime::new(day, TimeOfDay::default()).minute();
     let opening = |(weekday, opens, closes): (i64, i64, i64)| {
