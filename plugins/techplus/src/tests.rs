@@ -4,6 +4,7 @@ mod availability;
 mod booking;
 mod catalogue;
 mod changing;
+mod demo;
 mod finding;
 mod manage;
 mod manifest;
