@@ -1,0 +1,231 @@
+//! Assembles everything and runs it: the one place that knows all modules.
+
+use std::{fs, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::auth::{Auth, GuestTokens, Keys};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use crate::gateway::access_log::AccessLog;
+use crate::gateway::{self, BodyBudget, Gateway, health};
+use crate::http::serve;
+use crate::limits::{Limiter, Policy};
+use crate::plugins::{Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store};
+use crate::runtime::{Runtime, Services};
+use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql};
+
+/// A running host.
+pub struct App {
+    /// Where it listens; with port 0 in the settings, the port that the system chose.
+    pub address: SocketAddr,
+    /// The key of the first administrator, if this start created it. It is kept nowhere else than in `admin.key` of the
+    /// data directory.
+    pub admin_key: Option<String>,
+    pub auth: Auth,
+    pub plugins: Arc<Plugins>,
+    pub logs: Logs,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    access_log: AccessLog,
+    db: Db,
+    sql: Sql,
+}
+
+impl App {
+    /// Starts a host: opens the data directory, brings the rows to this version's schema, makes live what was live, and
+    /// takes requests.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let data = DataDir::open(config.data_dir.clone())?;
+        let clock = Clock::system();
+        let keys = Keys::open(&data.0)?;
+        let db = Db::open(&data.file("gantry.db"), &config.db).await?;
+        let auth = Auth::open(db.clone(), &keys, clock.clone(), config.auth.clone()).await?;
+        let logs = Logs::new(db.clone(), config.services.log.clone());
+        let services = Services {
+            kv: Kv::new(db.clone(), config.services.kv.clone()),
+            sql: Sql::new(data.file("sql"), config.services.sql.clone()),
+            secrets: Secrets::new(db.clone(), keys.derive("secrets"), config.services.secrets.clone()),
+            logs: logs.clone(),
+            outbound: Outbound::new(config.services.outbound.clone())?,
+            guest_tokens: GuestTokens::new(&keys, clock.clone()),
+        };
+        let cache_key = keys.derive("compiled code");
+        let runtime =
+            Runtime::new(config.runtime.clone(), services.clone(), data.file("compiled"), cache_key)?;
+        let runtime = Arc::new(runtime);
+        let metrics = prometheus::Registry::new();
+        let plugin_metrics = Metrics::register(&metrics)?;
+        register_process_metrics(&metrics, &runtime)?;
+        let artifacts = Artifacts::open(data.file("artifacts"))?;
+        let store = Store::new(db.clone());
+        let registry = Arc::new(Registry::new(
+            store.clone(),
+            artifacts.clone(),
+            Arc::clone(&runtime),
+            plugin_metrics,
+            config.plugins.clone(),
+        ));
+        let plugins = Arc::new(Plugins::new(
+            store,
+            artifacts,
+            Arc::clone(&runtime),
+            Arc::clone(&registry),
+            services.clone(),
+            config.plugins.clone(),
+        ));
+        plugins.clean_up().await?;
+        registry.refresh().await.context("cannot read which plugins are live")?;
+        let admin_key = write_admin_key(&auth, &data).await?;
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let login_policy = Policy::new("gateway", &config.gateway.login_limit)?;
+        let access_log = AccessLog::open(&config.access_log).context("cannot open the access log")?;
+        let state = gateway::State {
+            registry: Arc::clone(&registry),
+            runtime: Arc::clone(&runtime),
+            auth: auth.clone(),
+            limiter: Arc::new(Limiter::new(&config.limits)),
+            clock,
+            access_log: access_log.clone(),
+            bodies: BodyBudget::new(config.gateway.bodies_bytes_max),
+            login_policy: Arc::new(login_policy),
+            config: Arc::new(config.gateway.clone()),
+        };
+        let health =
+            health::State { db: db.clone(), registry: Arc::clone(&registry), metrics, stop: stop.clone() };
+        let admin = crate::admin::State {
+            auth: auth.clone(),
+            plugins: Arc::clone(&plugins),
+            registry,
+            runtime,
+            secrets: services.secrets.clone(),
+            logs: logs.clone(),
+            stop: stop.clone(),
+        };
+        let own = Router::new()
+            .merge(health::router(health))
+            .merge(gateway::accounts(&state))
+            .merge(crate::admin::router(admin));
+        let own_prefixes = vec![
+            "/_gantry".to_owned(),
+            config.gateway.auth_mount.trim_end_matches('/').to_owned(),
+            "/.well-known/jwks.json".to_owned(),
+            "/livez".to_owned(),
+            "/readyz".to_owned(),
+            "/metrics".to_owned(),
+        ];
+        let gateway = Gateway::new(state, own, own_prefixes);
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}; is another program there?", config.listen))?;
+        let address = listener.local_addr()?;
+        let (http, until) = (config.http.clone(), stop.clone());
+        tasks.spawn(async move {
+            let handle = move |peer, request| {
+                let gateway = gateway.clone();
+                async move { gateway.handle(peer, request).await }
+            };
+            serve::serve(listener, &http, until, handle).await;
+        });
+        tasks.spawn(do_chores(services.kv.clone(), services.sql.clone(), stop.clone()));
+        tasks.close();
+        Ok(Self {
+            address,
+            admin_key,
+            auth,
+            plugins,
+            logs,
+            stop,
+            tasks,
+            access_log,
+            db,
+            sql: services.sql,
+        })
+    }
+
+    /// Stops taking requests, lets those in progress finish, and closes everything.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.logs.flush().await;
+        self.access_log.close();
+        self.sql.close().await;
+        self.db.close().await;
+    }
+}
+
+/// What must be done now and then.
+async fn do_chores(kv: Kv, sql: Sql, stop: CancellationToken) {
+    /// Entries removed in one go, so that other writers get their turn.
+    const SWEEP_MAX: u32 = 1000;
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = minute.tick() => {}
+        }
+        sql.close_idle();
+        while let Ok(swept) = kv.sweep(crate::db::now_ms(), SWEEP_MAX).await {
+            if swept < u64::from(SWEEP_MAX) || stop.is_cancelled() {
+                break;
+            }
+        }
+    }
+}
+
+/// The folder that holds everything, readable by its owner only.
+struct DataDir(PathBuf);
+
+impl DataDir {
+    fn open(path: PathBuf) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create the data directory {}", path.display()))?;
+        let path = path.canonicalize()?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// At the first start, makes an administrator and leaves the key where only the owner of the data can read it, so that
+/// the command line on this machine needs no set-up.
+async fn write_admin_key(auth: &Auth, data: &DataDir) -> anyhow::Result<Option<String>> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let Some(created) = auth.ensure_admin().await? else { return Ok(None) };
+    let path = data.file("admin.key");
+    let _ = fs::remove_file(&path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(created.plaintext.as_bytes())?;
+    file.sync_all()?;
+    Ok(Some(created.plaintext.clone()))
+}
+
+fn register_process_metrics(metrics: &prometheus::Registry, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
+    use prometheus::{core::{Collector, Desc}, proto::MetricFamily, IntGauge};
+    struct InProgress(Arc<Runtime>, IntGauge);
+    impl Collector for InProgress {
+        fn desc(&self) -> Vec<&Desc> {
+            self.1.desc()
+        }
+        fn collect(&self) -> Vec<MetricFamily> {
+            self.1.set(self.0.calls_in_progress().into());
+            self.1.collect()
+        }
+    }
+    let gauge = IntGauge::new("gantry_invocations_in_progress", "Calls into plugins that are in progress.")?;
+    metrics.register(Box::new(InProgress(Arc::clone(runtime), gauge)))?;
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    metrics.register(Box::new(process))?;
+    Ok(())
+}

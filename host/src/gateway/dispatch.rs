@@ -1,0 +1,225 @@
+//! One request to one plugin: find, authenticate, authorize, limit, read, call.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::auth::{Principal, PrincipalKind};
+use crate::gateway::layers::Arrival;
+use crate::gateway::{State, body, response};
+use crate::http::{Problem, trace};
+use crate::limits::{Caller, Check, Decision};
+use crate::plugins::manifest;
+use crate::plugins::registry::LivePlugin;
+use crate::plugins::routes::{Found, Route};
+use crate::runtime::{CallContext, EntryKind, HttpCall, Invocation, Trigger};
+use crate::gateway::access_log::AccessRecord;
+
+pub(super) async fn dispatch(
+    state: &State,
+    arrival: Arrival,
+    request: Request<Incoming>,
+    record: &mut AccessRecord,
+) -> Result<Response<Body>, Problem> {
+    let (head, incoming) = request.into_parts();
+    let table = state.registry.live();
+    let host = host_of(&head);
+    let plugin = table.find(host, head.uri.path()).ok_or_else(not_found)?;
+    let mount_length = plugin.mount.path.len();
+    let below = below(head.uri.path(), mount_length);
+    let (route, path_params) = match plugin.routes.find(&head.method, below) {
+        Found::Route { route, params } => (route, params),
+        Found::MethodNotAllowed(methods) => return Ok(method_not_allowed(&head.method, &methods, arrival)),
+        Found::InvalidPath => return Err(invalid_path()),
+        Found::NotFound => return Err(not_found()),
+    };
+    record.route(plugin.name(), &route.pattern);
+    // From here on everything is counted under this route, whatever comes of it.
+    let answer = call(state, arrival, plugin, route, path_params, head, incoming, record).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(problem) => response::of_problem(problem.with_request_id(arrival.id)),
+    };
+    route.metrics.count_request(answer.status().as_u16(), arrival.began.elapsed());
+    Ok(answer)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the steps of one request, each taking what the others found")]
+async fn call(
+    state: &State,
+    arrival: Arrival,
+    plugin: &Arc<LivePlugin>,
+    route: &Arc<Route>,
+    path_params: Vec<(String, String)>,
+    head: http::request::Parts,
+    incoming: Incoming,
+    record: &mut AccessRecord,
+) -> Result<Response<Body>, Problem> {
+    let principal = authenticate(state, route, &head.headers)?;
+    if let Some(principal) = &principal {
+        record.principal(&principal.id);
+    }
+    authorize(plugin, route, principal.as_deref())?;
+    let decision = limit(state, route, arrival, principal.as_deref())?;
+    refuse_encoding(plugin, &head.headers)?;
+    let timeout = state.config.request_timeout().min(route.timeout.unwrap_or(Duration::MAX));
+    let deadline = arrival.began + timeout;
+    let read = body::read(incoming, &head.headers, route.body_bytes_max, &state.bodies, deadline.into());
+    let body = read.await?;
+    let context = CallContext {
+        request_id: arrival.id,
+        traceparent: trace::traceparent(&head.headers, arrival.id.as_span()),
+        route: Some(Arc::clone(&route.pattern)),
+        path_params,
+        client_address: Some(arrival.client),
+        principal,
+        headers: for_guest(head.headers),
+        deadline,
+    };
+    let is_head = head.method == Method::HEAD && !route.methods.contains(&Method::HEAD);
+    let method = if is_head { Method::GET } else { head.method };
+    let mount_length = plugin.mount.path.len();
+    let call = HttpCall { method, uri: head.uri, mount_length, body: body.bytes.clone() };
+    let invocation = Invocation { context, trigger: Trigger::Http(call) };
+    let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
+    route.metrics.count_usage(outcome.usage);
+    record.usage(outcome.usage);
+    let mut answer = match outcome.result {
+        Ok(answer) => body::answer(answer),
+        Err(error) => {
+            route.metrics.count_fault(error.fault());
+            response::of_problem(response::explain(&error, plugin).with_request_id(arrival.id))
+        }
+    };
+    add_limits(answer.headers_mut(), decision.as_ref());
+    Ok(answer)
+}
+
+fn authenticate(
+    state: &State,
+    route: &Route,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Principal>>, Problem> {
+    if route.auth == manifest::Auth::Public {
+        return Ok(None);
+    }
+    response::authenticate(&state.auth, headers)
+}
+
+fn authorize(plugin: &LivePlugin, route: &Route, principal: Option<&Principal>) -> Result<(), Problem> {
+    let Some(principal) = principal else {
+        if route.auth == manifest::Auth::Required {
+            return Err(response::login_required());
+        }
+        return Ok(());
+    };
+    for permission in &route.permissions {
+        if !principal.has(Some(plugin.name()), permission.as_str()) {
+            let detail = format!("the permission `{}:{permission}` is needed", plugin.name());
+            return Err(Problem::new(StatusCode::FORBIDDEN, "auth.permission_missing", detail));
+        }
+    }
+    Ok(())
+}
+
+fn limit<'a>(
+    state: &State,
+    route: &'a Route,
+    arrival: Arrival,
+    principal: Option<&Principal>,
+) -> Result<Option<Decision<'a>>, Problem> {
+    if route.policies.is_empty() {
+        return Ok(None);
+    }
+    let id_if = |kind| principal.filter(|principal| principal.kind == kind).map(|principal| &*principal.id);
+    let caller = Caller {
+        address: Some(arrival.client),
+        user: id_if(PrincipalKind::User),
+        api_key: id_if(PrincipalKind::ApiKey),
+    };
+    let checks: smallvec::SmallVec<[Check<'a>; 4]> = route
+        .policies
+        .iter()
+        .map(|policy| Check { policy, key: policy.key_of(&caller), cost: 1 })
+        .collect();
+    let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
+    let decision = decision.map_err(|error| Problem::internal(&error))?;
+    if decision.is_admitted() { Ok(Some(decision)) } else { Err(response::limited(&decision)) }
+}
+
+fn add_limits(headers: &mut HeaderMap, decision: Option<&Decision<'_>>) {
+    let Some(decision) = decision else { return };
+    response::add_limit_headers(headers, decision);
+}
+
+/// Only plugins of `wasi:http` take bodies that are encoded: they asked for the message as it came.
+fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    let is_encoded = encoding.is_some_and(|value| value.as_bytes() != b"identity");
+    if is_encoded && plugin.loaded.spec().entry != EntryKind::WasiHttp02 {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "request.encoding_unsupported",
+            "send the body without a content encoding",
+        ));
+    }
+    Ok(())
+}
+
+/// Credentials are the host's: a plugin learns who is calling, not how they proved it.
+fn for_guest(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(header::AUTHORIZATION);
+    headers.remove("x-api-key");
+    headers
+}
+
+fn host_of(head: &http::request::Parts) -> &str {
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let header = || head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    authority.or_else(header).unwrap_or_default()
+}
+
+fn below(path: &str, mount_length: usize) -> &str {
+    match &path[mount_length..] {
+        "" => "/",
+        below => below,
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "route.not_found", "nothing answers on this path")
+}
+
+fn invalid_path() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "request.invalid_path",
+        "the path is not UTF-8 once it is percent-decoded",
+    )
+}
+
+fn method_not_allowed(method: &Method, methods: &[Method], arrival: Arrival) -> Response<Body> {
+    let mut allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        allow.push("HEAD");
+    }
+    if !methods.contains(&Method::OPTIONS) {
+        allow.push("OPTIONS");
+    }
+    let allow = allow.join(", ");
+    let mut answer = if *method == Method::OPTIONS {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
+    } else {
+        let detail = format!("this path takes {allow}");
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "route.method_not_allowed", detail);
+        response::of_problem(problem.with_request_id(arrival.id))
+    };
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    answer
+}

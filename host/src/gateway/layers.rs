@@ -1,0 +1,110 @@
+//! The pipeline: what happens to every request, in order, each step with its reason.
+
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::body::Body;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use crate::gateway::{State, dispatch, headers, response};
+use crate::http::Problem;
+use crate::ids::RequestId;
+use crate::gateway::access_log::AccessRecord;
+
+/// Everything that answers on the public listener.
+#[derive(Clone)]
+pub struct Gateway {
+    state: Arc<State>,
+    /// The host's own surface: `/_gantry/`, `/api/auth/`, health and metrics.
+    own: axum::Router,
+    /// Where that surface is. These paths never reach a plugin.
+    own_prefixes: Arc<[String]>,
+}
+
+/// Who a request is and where it comes from; made by the first steps, read by the later ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub id: RequestId,
+    pub began: Instant,
+    /// The client, through trusted proxies only.
+    pub client: std::net::IpAddr,
+}
+
+impl Gateway {
+    /// A gateway that serves `own` at `own_prefixes` and plugins everywhere else.
+    pub fn new(state: State, own: axum::Router, own_prefixes: Vec<String>) -> Self {
+        Self { state: Arc::new(state), own, own_prefixes: own_prefixes.into() }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        let state = &*self.state;
+        // 1  An id and a clock, so that everything after can be found and timed.
+        // 2  The client's address: limits and logs count by it, so only trusted proxies may tell it.
+        let arrival = Arrival {
+            id: RequestId::new(),
+            began: Instant::now(),
+            client: state.config.trusted_proxies.client(peer, request.headers()),
+        };
+        let mut record = AccessRecord::begin(&arrival.id, arrival.client, &request);
+        // 3  A guard: a bug in the host is a 500, not a dead connection.
+        let answer = AssertUnwindSafe(self.route(arrival, request, &mut record)).catch_unwind().await;
+        let mut answer = answer.unwrap_or_else(|_| {
+            let problem = Problem::internal(&"a panic; its message is on standard error");
+            response::of_problem(problem.with_request_id(arrival.id))
+        });
+        // 4  The headers that every answer has.
+        headers::finish(answer.headers_mut(), &arrival.id);
+        // 5  One line in the access log, written on the way out because it tells the outcome.
+        record.end(&state.access_log, answer.status().as_u16(), arrival.began.elapsed());
+        answer
+    }
+
+    async fn route(
+        &self,
+        arrival: Arrival,
+        request: Request<Incoming>,
+        record: &mut AccessRecord,
+    ) -> Response<Body> {
+        // 6  Bounds on the head, before anybody works with it.
+        if let Err(problem) = headers::check(&request, &self.state.config) {
+            return response::of_problem(problem.with_request_id(arrival.id));
+        }
+        // 7  The host's own surface comes before plugins: no plugin can stand in for the login.
+        if self.is_own(request.uri().path()) {
+            return self.answer_itself(arrival, request).await;
+        }
+        // 8  All that has to do with one plugin: find, authenticate, authorize, limit, read, call.
+        match dispatch::dispatch(&self.state, arrival, request, record).await {
+            Ok(answer) => answer,
+            Err(problem) => response::of_problem(problem.with_request_id(arrival.id)),
+        }
+    }
+
+    fn is_own(&self, path: &str) -> bool {
+        self.own_prefixes.iter().any(|prefix| {
+            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    async fn answer_itself(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(arrival);
+        let answer = self.own.clone().oneshot(request);
+        let limit = self.state.config.request_timeout();
+        // Uploads and long polls have bounds of their own, so this one is wide.
+        let answer = tokio::time::timeout(limit.max(std::time::Duration::from_secs(600)), answer).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(never)) => match never {},
+            Err(_) => response::of_problem(Problem::new(
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                "host.deadline_exceeded",
+                "the host did not answer in time",
+            )),
+        };
+        response::complete(answer, arrival.id).await
+    }
+}

@@ -1,0 +1,94 @@
+//! The front door of the apps: takes a request, finds the plugin that answers, and sees to all that must hold before and
+//! after.
+
+pub mod access_log;
+mod accounts;
+mod body;
+mod dispatch;
+mod headers;
+pub mod health;
+mod layers;
+mod response;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::http::address::TrustedProxies;
+use crate::limits::{Limiter, Policy, PolicyConfig};
+use crate::plugins::registry::Registry;
+use crate::runtime::Runtime;
+use crate::gateway::access_log::AccessLog;
+
+pub use accounts::router as accounts;
+pub use body::BodyBudget;
+pub use layers::Gateway;
+
+/// How requests are taken.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Longest time for one request, from its head to its answer. Default: 30000.
+    pub request_timeout_ms: u64,
+    /// Most bytes of a body, where a route does not set its own bound. Default: 10 MiB.
+    pub body_bytes_max: usize,
+    /// Most bytes of all bodies held at once. Default: 256 MiB.
+    pub bodies_bytes_max: usize,
+    /// Most bytes of a request's path and query. Default: 8 KiB.
+    pub uri_bytes_max: usize,
+    /// Most bytes of a request's header names and values. Default: 32 KiB.
+    pub header_bytes_max: usize,
+    /// Most headers of a request. Default: 100.
+    pub headers_max: usize,
+    /// Proxies whose `X-Forwarded-For` is believed. Default: none.
+    pub trusted_proxies: TrustedProxies,
+    /// Where login and accounts are. Default: `/api/auth`.
+    pub auth_mount: String,
+    /// How often one address may try to log in. Default: 10 per minute.
+    pub login_limit: PolicyConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            request_timeout_ms: 30_000,
+            body_bytes_max: 10 << 20,
+            bodies_bytes_max: 256 << 20,
+            uri_bytes_max: 8 << 10,
+            header_bytes_max: 32 << 10,
+            headers_max: 100,
+            trusted_proxies: TrustedProxies::default(),
+            auth_mount: "/api/auth".to_owned(),
+            login_limit: PolicyConfig {
+                name: "login".to_owned(),
+                limit: 10,
+                window_ms: 60_000,
+                burst: None,
+                key: crate::limits::KeyKind::Ip,
+            },
+        }
+    }
+}
+
+impl Config {
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+}
+
+/// What the gateway needs of the rest.
+#[derive(Clone)]
+pub struct State {
+    pub config: Arc<Config>,
+    pub registry: Arc<Registry>,
+    pub runtime: Arc<Runtime>,
+    pub auth: Auth,
+    pub limiter: Arc<Limiter>,
+    pub clock: Clock,
+    pub access_log: AccessLog,
+    pub bodies: BodyBudget,
+    /// Limits for login; made of `Config::login_limit`.
+    pub login_policy: Arc<Policy>,
+}

@@ -1,0 +1,166 @@
+//! From what went wrong to what the client is told: the one list of causes and statuses.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::auth::{Auth, Principal};
+use crate::http::Problem;
+use crate::ids::RequestId;
+use crate::limits::Decision;
+use crate::plugins::registry::LivePlugin;
+use crate::runtime::InvokeError;
+use crate::services::{self, Kind};
+
+/// A problem as an answer.
+pub(super) fn of_problem(problem: Problem) -> Response<Body> {
+    problem.into_http().map(Body::from)
+}
+
+/// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong goes
+/// to the log, under the request id.
+pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
+    let name = plugin.name();
+    if !matches!(error, InvokeError::Returned(_)) {
+        tracing::warn!(plugin.name = %name, error.cause = %error, "An invocation of `{name}` failed");
+    }
+    let plugin_fault = |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
+    match error {
+        InvokeError::DeadlineExceeded { .. } => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "plugin.deadline_exceeded",
+            "the plugin did not answer in time",
+        ),
+        InvokeError::CpuExceeded { .. } => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "plugin.cpu_exceeded",
+            "the plugin used more processor time than it may",
+        ),
+        InvokeError::MemoryExceeded { .. } => {
+            plugin_fault("plugin.memory_exceeded", "the plugin used more memory than it may")
+        }
+        InvokeError::Trapped { .. } => plugin_fault("plugin.trapped", "the plugin stopped abnormally"),
+        InvokeError::InvalidResponse { .. } => {
+            plugin_fault("plugin.invalid_response", "the plugin answered with something that is no valid response")
+        }
+        InvokeError::Returned(error) => returned(error),
+        InvokeError::Saturated { .. } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "host.saturated",
+            "too many requests are in progress; try again",
+        )
+        .with_retry_after_s(1),
+        InvokeError::Host(error) => Problem::internal(&format!("{error:#}")),
+    }
+}
+
+/// An error that the plugin returned of its own accord.
+fn returned(error: &services::Error) -> Problem {
+    let status = match error.kind {
+        Kind::Denied if error.code == "auth.required" => StatusCode::UNAUTHORIZED,
+        Kind::Denied => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Limit => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Internal => {
+            // What failed inside is for the plugin's author, who finds it in the plugin's log.
+            let detail = "the plugin failed; its log has the reason under this request id";
+            return Problem::new(StatusCode::BAD_GATEWAY, "plugin.failed", detail);
+        }
+    };
+    let is_code = |code: &str| {
+        code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let code = if is_code(&error.code) { error.code.to_string() } else { "plugin.error".to_owned() };
+    let message: String = error.message.chars().take(1000).collect();
+    let problem = Problem::new(status, code, message);
+    match error.retry_after_ms {
+        Some(ms) => problem.with_retry_after_s(ms.div_ceil(1000)),
+        None if status == StatusCode::SERVICE_UNAVAILABLE => problem.with_retry_after_s(1),
+        None => problem,
+    }
+}
+
+/// Who is calling, by the credentials in these headers; nothing if there are none.
+pub(crate) fn authenticate(auth: &Auth, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Problem> {
+    // A value that is not text is no credential of ours; it must not count as none.
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("\u{fffd}"));
+    auth.authenticate(text(&header::AUTHORIZATION), text(&API_KEY)).map_err(|rejection| {
+        let mut problem = Problem::new(StatusCode::UNAUTHORIZED, rejection.code(), rejection.to_string());
+        problem.challenge = Some(rejection.www_authenticate());
+        problem
+    })
+}
+
+/// The header of an API key.
+const API_KEY: http::HeaderName = http::HeaderName::from_static("x-api-key");
+
+/// Nobody is logged in where somebody must be.
+pub(crate) fn login_required() -> Problem {
+    let detail = "log in and send `Authorization: Bearer …`, or send an API key in `X-API-Key`";
+    Problem::new(StatusCode::UNAUTHORIZED, "auth.required", detail)
+}
+
+/// A limit was reached (RFC 9457 problem type of draft-ietf-httpapi-ratelimit-headers).
+pub(crate) fn limited(decision: &Decision<'_>) -> Problem {
+    let names: Vec<&str> = decision.violated().map(|outcome| outcome.policy.name()).collect();
+    let retry_s = decision.retry_after_s().unwrap_or(1);
+    let detail = format!("the limit `{}` is reached; try again in {retry_s} s", names.join("`, `"));
+    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit.quota_exceeded", detail);
+    problem.kind = "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned();
+    problem.violated_policies = names.into_iter().map(str::to_owned).collect();
+    problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
+    problem.with_retry_after_s(retry_s)
+}
+
+/// How much is left, for clients that slow down by themselves.
+pub(crate) fn add_limit_headers(headers: &mut HeaderMap, decision: &Decision<'_>) {
+    let values = [("ratelimit-policy", decision.policy_header()), ("ratelimit", decision.limit_header())];
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Most bytes of a problem of our own surface.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
+
+/// An answer of our own surface: an error that is no problem yet (a path that nobody serves, a body that is no JSON)
+/// becomes one, and every problem gets its request id.
+pub(super) async fn complete(answer: Response<Body>, id: RequestId) -> Response<Body> {
+    let status = answer.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return answer;
+    }
+    let (mut head, body) = answer.into_parts();
+    let bytes = axum::body::to_bytes(body, PROBLEM_BYTES_MAX).await.unwrap_or_default();
+    let is_problem = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == b"application/problem+json");
+    let body = match serde_json::from_slice(&bytes) {
+        Ok(serde_json::Value::Object(mut problem)) if is_problem => {
+            problem.insert("request_id".to_owned(), id.to_string().into());
+            serde_json::to_vec(&problem).unwrap_or_default()
+        }
+        _ => {
+            let (code, detail) = match status {
+                StatusCode::NOT_FOUND => ("route.not_found", "nothing answers on this path".to_owned()),
+                StatusCode::METHOD_NOT_ALLOWED => {
+                    ("route.method_not_allowed", "this path does not take this method".to_owned())
+                }
+                _ => ("request.invalid", String::from_utf8_lossy(&bytes).into_owned()),
+            };
+            let problem = Problem::new(status, code, detail).with_request_id(id);
+            serde_json::to_vec(&problem).unwrap_or_default()
+        }
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    Response::from_parts(head, Body::from(body))
+}

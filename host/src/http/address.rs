@@ -1,0 +1,121 @@
+//! Who is at the other end: the address of the client, through proxies that the operator trusts and no others.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use serde::Deserialize;
+
+/// Networks whose `X-Forwarded-For` is believed, in the form `10.0.0.0/8` or a single address.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct TrustedProxies(Vec<Network>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 10.1.2.3");
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text.as_str(), None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(wrong)?,
+            None => bits,
+        };
+        Ok(Self { address, prefix })
+    }
+}
+
+impl Network {
+    fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl TrustedProxies {
+    /// The address of the client. Reads `X-Forwarded-For` from the right: each entry was written by the hop after it, so
+    /// the first one that is no trusted proxy is the client, and what stands left of it is only what the client claims.
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.ip().to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let mut client = peer;
+        let entries = headers.get_all("x-forwarded-for").iter().rev();
+        let entries = entries.flat_map(|value| value.to_str().unwrap_or("").rsplit(','));
+        for entry in entries {
+            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        client
+    }
+
+    /// Whether this address belongs to a trusted proxy.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        let networks = trusted.iter().map(|text| Network::try_from((*text).to_owned()).unwrap());
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+        TrustedProxies(networks.collect()).client(peer, &headers).to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        for (trusted, peer, forwarded, expected) in [
+            (&[][..], "10.0.0.1", &["1.2.3.4"][..], "10.0.0.1"),
+            (&["10.0.0.0/8"], "10.0.0.1", &[], "10.0.0.1"),
+            (&["10.0.0.0/8"], "10.0.0.1", &["1.2.3.4"], "1.2.3.4"),
+            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.9.9.9"], "1.2.3.4"),
+            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
+            (&["10.0.0.0/8"], "10.0.0.1", &["1.2.3.4, nonsense"], "10.0.0.1"),
+            (&["10.0.0.0/8"], "11.0.0.1", &["1.2.3.4"], "11.0.0.1"),
+            (&["10.0.0.0/8"], "::ffff:10.0.0.1", &["1.2.3.4"], "1.2.3.4"),
+            (&["2001:db8::/32"], "2001:db8::1", &["2001:dead::1"], "2001:dead::1"),
+            (&["0.0.0.0/0"], "9.9.9.9", &["1.2.3.4"], "1.2.3.4"),
+        ] {
+            assert_eq!(client(trusted, peer, forwarded), expected, "{trusted:?} {peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in ["10.0.0.0/33", "10.0.0", "x", "::/129", "10.0.0.0/", "/8"] {
+            assert!(Network::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! From a row to what the runtime and the gateway need: manifest and grants, checked already when they were stored, become
+//! limits, capabilities and routes.
+
+use std::time::Duration;
+
+use crate::limits::{self, KeyKind, PolicyConfig};
+use crate::plugins::manifest::{HostPattern, Manifest, RateKey, SecretUse};
+use crate::plugins::metrics::Metrics;
+use crate::plugins::routes::{Route, RouteTable};
+use crate::plugins::store::LiveRow;
+use crate::plugins::{Config, LoadFailure};
+use crate::runtime::{Granted, InjectedSecret, Limits, PluginSpec};
+use crate::services::config;
+use crate::services::outbound::{EgressPolicy, EgressRule};
+use crate::services::secrets::host::Granted as GrantedSecret;
+
+/// The manifest of a row. It was valid when it was stored.
+pub(super) fn manifest(row: &LiveRow) -> Result<Manifest, LoadFailure> {
+    Manifest::parse(&row.manifest).map_err(LoadFailure::Manifest)
+}
+
+/// What the runtime is told.
+pub(super) fn spec(row: &LiveRow, manifest: &Manifest, config: &Config) -> Result<PluginSpec, LoadFailure> {
+    Ok(PluginSpec {
+        name: row.plugin.clone(),
+        deployment: row.deployment,
+        version: manifest.plugin.version.clone(),
+        digest: row.component,
+        entry: row.entry,
+        granted: granted(row, manifest),
+        config: config::resolve(manifest.config.as_ref().map(|schema| schema.as_json()), &row.config)
+            .map_err(LoadFailure::Config)?,
+        limits: limits(manifest, config),
+    })
+}
+
+fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
+    let asked = &manifest.capabilities;
+    let grants = &row.grants;
+    let mut granted = Granted {
+        kv: asked.kv.iter().filter(|label| grants.has_kv(label)).cloned().collect(),
+        sql: asked.sql.iter().map(|sql| &sql.label).filter(|label| grants.has_sql(label)).cloned().collect(),
+        ..Granted::default()
+    };
+    for secret in asked.secrets.iter().filter(|secret| grants.has_secret(&secret.label)) {
+        let label = secret.label.clone();
+        granted.secrets.push(GrantedSecret {
+            label: label.clone(),
+            is_revealed: matches!(secret.usage, SecretUse::Reveal),
+        });
+        if let SecretUse::Inject(injection) = &secret.usage {
+            granted.injected.push(InjectedSecret {
+                label,
+                host: injection.host.to_string(),
+                header: injection.header.clone(),
+                prefix: injection.prefix.clone(),
+            });
+        }
+    }
+    let hosts = asked.http.iter().filter(|http| grants.has_http(&http.host));
+    granted.outbound = EgressPolicy::new(hosts.map(|http| rule(&http.host, &http.methods)).collect());
+    granted
+}
+
+fn rule(host: &HostPattern, methods: &[http::Method]) -> EgressRule {
+    EgressRule { host: host.to_string(), methods: methods.to_vec() }
+}
+
+fn limits(manifest: &Manifest, config: &Config) -> Limits {
+    let (asked, default) = (&manifest.limits, &config.defaults);
+    let bytes = |asked: Option<u64>, default: u64| usize::try_from(asked.unwrap_or(default)).unwrap_or(usize::MAX);
+    Limits {
+        memory_bytes_max: bytes(asked.memory_bytes_max, default.memory_bytes_max),
+        cpu: asked.cpu_max.unwrap_or(Duration::from_millis(default.cpu_ms)),
+        wall: asked.wall_max.unwrap_or(Duration::from_millis(default.wall_ms)),
+        concurrency_max: asked.concurrency_max.unwrap_or(default.concurrency_max),
+        queue_max: default.queue_max,
+        log_bytes_max: bytes(asked.log_bytes_max, default.log_bytes_max),
+    }
+}
+
+/// The routes, ready to be looked up.
+pub(super) fn routes(
+    row: &LiveRow,
+    manifest: &Manifest,
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<RouteTable, LoadFailure> {
+    let mut routes = Vec::new();
+    for (index, route) in manifest.routes.iter().enumerate() {
+        let mut policies = Vec::new();
+        for limit in &route.limits {
+            let policy = PolicyConfig {
+                name: limit.name.clone(),
+                limit: limit.limit,
+                window_ms: u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX),
+                burst: limit.burst,
+                key: match limit.key {
+                    RateKey::Ip => KeyKind::Ip,
+                    RateKey::User => KeyKind::User,
+                    RateKey::ApiKey => KeyKind::ApiKey,
+                    RateKey::Route => KeyKind::Route,
+                },
+            };
+            // Each route counts by itself.
+            let scope = format!("{}/{index}", row.plugin);
+            let policy = limits::Policy::new(&scope, &policy);
+            policies.push(policy.map_err(|error| LoadFailure::Route(error.to_string()))?);
+        }
+        let body_bytes_max = route.body_bytes_max.unwrap_or(config.defaults.body_bytes_max);
+        routes.push(Route::new(
+            &route.path,
+            route.methods.clone(),
+            route.auth,
+            route.permissions.clone(),
+            policies,
+            route.timeout,
+            usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
+            metrics.of_route(&row.plugin, &route.path),
+        ));
+    }
+    RouteTable::new(routes).map_err(LoadFailure::Route)
+}

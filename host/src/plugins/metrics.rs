@@ -1,0 +1,156 @@
+//! What is counted per plugin and route, in handles made when a deployment is loaded: a request only adds to them.
+//! Labels come from manifests, so their number is bounded by what is deployed.
+
+use std::time::Duration;
+
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry,
+};
+
+use crate::ids::PluginName;
+use crate::runtime::{Fault, Usage};
+
+/// Seconds. From what a plugin needs at least to what it is allowed at most.
+const DURATION_BUCKETS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0,
+];
+
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// The families. One per process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    cpu: CounterVec,
+    memory: IntGaugeVec,
+    faults: IntCounterVec,
+    swaps: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers the families. Fails if they are registered already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("gantry_requests_total", "Requests answered, by plugin, route and class of status."),
+                &["plugin", "route", "status"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "gantry_request_duration_seconds",
+                    "Time from the head of a request to its answer, by plugin and route.",
+                )
+                .buckets(DURATION_BUCKETS.to_vec()),
+                &["plugin", "route"],
+            )?,
+            cpu: CounterVec::new(
+                Opts::new(
+                    "gantry_invocation_cpu_seconds_total",
+                    "Processor time of plugins and of the host's work for them, without waiting.",
+                ),
+                &["plugin", "route"],
+            )?,
+            memory: IntGaugeVec::new(
+                Opts::new(
+                    "gantry_invocation_memory_peak_bytes",
+                    "Most memory that one invocation of the route has held since the deployment was loaded.",
+                ),
+                &["plugin", "route"],
+            )?,
+            faults: IntCounterVec::new(
+                Opts::new("gantry_invocation_faults_total", "Invocations that gave no response, by whose fault it was."),
+                &["plugin", "fault"],
+            )?,
+            swaps: IntCounterVec::new(
+                Opts::new("gantry_plugin_swaps_total", "How often another deployment became live."),
+                &["plugin"],
+            )?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.cpu.clone()))?;
+        registry.register(Box::new(metrics.memory.clone()))?;
+        registry.register(Box::new(metrics.faults.clone()))?;
+        registry.register(Box::new(metrics.swaps.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Handles for one route. Once per deployment.
+    pub(super) fn of_route(&self, plugin: &PluginName, route: &str) -> RouteMetrics {
+        let plugin = plugin.as_str();
+        RouteMetrics {
+            requests: CLASSES.map(|class| self.requests.with_label_values(&[plugin, route, class])),
+            duration: self.duration.with_label_values(&[plugin, route]),
+            cpu: self.cpu.with_label_values(&[plugin, route]),
+            memory: self.memory.with_label_values(&[plugin, route]),
+            client_faults: self.faults.with_label_values(&[plugin, Fault::Client.as_str()]),
+            plugin_faults: self.faults.with_label_values(&[plugin, Fault::Plugin.as_str()]),
+            platform_faults: self.faults.with_label_values(&[plugin, Fault::Platform.as_str()]),
+        }
+    }
+
+    pub(super) fn count_swap(&self, plugin: &PluginName) {
+        self.swaps.with_label_values(&[plugin.as_str()]).inc();
+    }
+
+    /// Forgets the series of a plugin's route that is gone.
+    pub(super) fn remove_route(&self, plugin: &PluginName, route: &str) {
+        let plugin = plugin.as_str();
+        for class in CLASSES {
+            let _ = self.requests.remove_label_values(&[plugin, route, class]);
+        }
+        let _ = self.duration.remove_label_values(&[plugin, route]);
+        let _ = self.cpu.remove_label_values(&[plugin, route]);
+        let _ = self.memory.remove_label_values(&[plugin, route]);
+    }
+
+    /// Forgets the series of a plugin that is gone.
+    pub(super) fn remove_plugin(&self, plugin: &PluginName) {
+        for fault in [Fault::Client, Fault::Plugin, Fault::Platform] {
+            let _ = self.faults.remove_label_values(&[plugin.as_str(), fault.as_str()]);
+        }
+        let _ = self.swaps.remove_label_values(&[plugin.as_str()]);
+    }
+}
+
+/// What is counted for one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    requests: [IntCounter; 4],
+    duration: Histogram,
+    cpu: Counter,
+    memory: prometheus::IntGauge,
+    client_faults: IntCounter,
+    plugin_faults: IntCounter,
+    platform_faults: IntCounter,
+}
+
+impl RouteMetrics {
+    /// Counts an answer.
+    pub fn count_request(&self, status: u16, duration: Duration) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.requests[class].inc();
+        self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts what an invocation used.
+    pub fn count_usage(&self, usage: Usage) {
+        self.cpu.inc_by(usage.cpu.as_secs_f64());
+        let bytes = i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX);
+        if bytes > self.memory.get() {
+            self.memory.set(bytes);
+        }
+    }
+
+    /// Counts an invocation that gave no response.
+    pub fn count_fault(&self, fault: Fault) {
+        match fault {
+            Fault::Client => self.client_faults.inc(),
+            Fault::Plugin => self.plugin_faults.inc(),
+            Fault::Platform => self.platform_faults.inc(),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! From WebAssembly to machine code, in a short-lived child process, and from the cache of machine code to a component.
+//!
+//! Compiling is apart because it may take any amount of time and memory for a hostile component, and because the
+//! compiler keeps memory for the life of its process. The server only loads what the child made.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::Semaphore,
+};
+use wasmtime::{Engine, component::Component};
+
+use crate::ids::Digest;
+use crate::runtime::config::CompileConfig;
+
+/// Why a component cannot be compiled or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The author's part: what the compiler says about the component.
+    #[error("the component does not compile: {0}")]
+    Invalid(String),
+    #[error("compiling the component took more than {0}; make it smaller or raise `runtime.compile`")]
+    LimitExceeded(&'static str),
+    #[error("the host failed while compiling the component")]
+    Host(#[source] anyhow::Error),
+}
+
+/// Compiles components and keeps the results.
+pub(super) struct Compiler {
+    engine: Engine,
+    config: CompileConfig,
+    cache: Cache,
+    permits: Semaphore,
+}
+
+impl Compiler {
+    pub(super) fn new(engine: Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
+        let permits = Semaphore::new(config.concurrency_max.max(1));
+        let cache = Cache { engine_hash: hash_of(&engine), dir, key };
+        Self { engine, config, cache, permits }
+    }
+
+    /// The component, out of the cache or newly compiled. Once per deployment and process.
+    pub(super) async fn load(&self, digest: Digest, wasm: Bytes) -> Result<Component, CompileError> {
+        let host = |error: io::Error| CompileError::Host(error.into());
+        if let Some(code) = self.cache.get(digest).await.map_err(host)? {
+            match self.deserialize(code).await {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::warn!(
+                    artifact.digest = %digest, error.cause = %error,
+                    "Cached machine code does not load and is made anew"
+                ),
+            }
+        }
+        let code = self.compile(wasm).await?;
+        self.cache.put(digest, &code).await.map_err(host)?;
+        self.deserialize(code).await
+    }
+
+    /// Removes the machine code of this artifact. Not an error if there is none.
+    pub(super) async fn forget(&self, digest: Digest) -> io::Result<()> {
+        match tokio::fs::remove_file(self.cache.path(digest)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn compile(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
+        let _permit = self.permits.acquire().await.map_err(|error| CompileError::Host(error.into()))?;
+        let wall = Duration::from_secs(self.config.wall_s);
+        match tokio::time::timeout(wall, self.run_child(wasm)).await {
+            Ok(result) => result,
+            Err(_) => Err(CompileError::LimitExceeded("its wall time")),
+        }
+    }
+
+    async fn run_child(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
+        let host = |error: io::Error| CompileError::Host(error.into());
+        let program = match &self.config.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(host)?,
+        };
+        let mut child = Command::new(&program)
+            .arg("compile")
+            .args(["--cpu-s", &self.config.cpu_s.to_string()])
+            .args(["--memory-bytes-max", &self.config.memory_bytes_max.to_string()])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                CompileError::Host(
+                    anyhow::Error::new(error).context(format!("cannot start {}", program.display())),
+                )
+            })?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(host(io::Error::other("the compile child has no pipes")));
+        };
+        let feed = async move {
+            // A child that has given up closes its end; its exit says why.
+            let _ = stdin.write_all(&wasm).await;
+            drop(stdin);
+        };
+        let output_max = self.config.output_bytes_max;
+        let (mut code, mut message) = (Vec::new(), Vec::new());
+        let mut stdout = stdout.take(output_max + 1);
+        let mut stderr = stderr.take(16 << 10);
+        let (_, read, _) = tokio::join!(
+            feed,
+            stdout.read_to_end(&mut code),
+            stderr.read_to_end(&mut message),
+        );
+        read.map_err(host)?;
+        if code.len() as u64 > output_max {
+            return Err(CompileError::LimitExceeded("its bytes of machine code"));
+        }
+        let status = child.wait().await.map_err(host)?;
+        match status.code() {
+            Some(0) => Ok(code),
+            Some(super::confine::EXIT_INVALID) => {
+                Err(CompileError::Invalid(String::from_utf8_lossy(&message).trim().to_owned()))
+            }
+            Some(code) => Err(CompileError::Host(anyhow::anyhow!(
+                "the compile child ended with status {code}: {}",
+                String::from_utf8_lossy(&message).trim()
+            ))),
+            None => Err(CompileError::LimitExceeded("its processor time or memory")),
+        }
+    }
+
+    async fn deserialize(&self, code: Vec<u8>) -> Result<Component, CompileError> {
+        let engine = self.engine.clone();
+        let load = move || {
+            #[expect(
+                unsafe_code,
+                reason = "the code comes from our own child, directly or out of a cache that is authenticated"
+            )]
+            // SAFETY: `Component::deserialize` asks that the bytes come from `precompile_component` and were not changed
+            // since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very bytes
+            // given here with a key that only this installation has.
+            unsafe {
+                Component::deserialize(&engine, &code)
+            }
+        };
+        tokio::task::spawn_blocking(load)
+            .await
+            .map_err(|error| CompileError::Host(error.into()))?
+            .map_err(|error| CompileError::Host(error.into()))
+    }
+}
+
+/// Which engines can load the code of this one.
+fn hash_of(engine: &Engine) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Machine code in files, each with a tag in front that only this installation can make: whoever can write to the folder
+/// but does not have the key cannot have code of theirs run.
+struct Cache {
+    dir: PathBuf,
+    engine_hash: String,
+    key: [u8; 32],
+}
+
+const TAG_BYTES: usize = 32;
+
+impl Cache {
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.dir.join(format!("{digest}-{}.cwasm", self.engine_hash))
+    }
+
+    fn mac(&self, digest: Digest, code: &[u8]) -> Hmac<sha2::Sha256> {
+        let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new(&self.key.into());
+        mac.update(self.engine_hash.as_bytes());
+        mac.update(digest.to_string().as_bytes());
+        mac.update(code);
+        mac
+    }
+
+    async fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path(digest);
+        let mut bytes = match tokio::fs::read(&path).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_ours = bytes.split_at_checked(TAG_BYTES).is_some_and(|(tag, code)| {
+            self.mac(digest, code).verify_slice(tag).is_ok()
+        });
+        if !is_ours {
+            tracing::warn!(path = %path.display(), "A file in the code cache is not ours and is ignored");
+            return Ok(None);
+        }
+        Ok(Some(bytes.split_off(TAG_BYTES)))
+    }
+
+    async fn put(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
+        let tag: [u8; TAG_BYTES] = self.mac(digest, code).finalize().into_bytes().into();
+        let path = self.path(digest);
+        let temporary = self.dir.join(format!(".{}.tmp", uuid::Uuid::now_v7()));
+        tokio::fs::create_dir_all(&self.dir).await?;
+        let written = write_private(&temporary, &tag, code).await;
+        let renamed = match written {
+            Ok(()) => tokio::fs::rename(&temporary, &path).await,
+            Err(error) => Err(error),
+        };
+        if renamed.is_err() {
+            let _ = tokio::fs::remove_file(&temporary).await;
+        }
+        renamed
+    }
+}
+
+async fn write_private(path: &Path, tag: &[u8], code: &[u8]) -> io::Result<()> {
+    let mut file =
+        tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await?;
+    file.write_all(tag).await?;
+    file.write_all(code).await?;
+    file.sync_all().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(dir: &Path) -> Cache {
+        Cache { dir: dir.to_owned(), engine_hash: "e".to_owned(), key: [7; 32] }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_comes_back_and_what_somebody_else_wrote_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, digest) = (cache(dir.path()), Digest::of(b"wasm"));
+        assert_eq!(cache.get(digest).await.unwrap(), None);
+        cache.put(digest, b"code").await.unwrap();
+        assert_eq!(cache.get(digest).await.unwrap().as_deref(), Some(b"code".as_slice()));
+
+        let mut bytes = std::fs::read(cache.path(digest)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(cache.path(digest), bytes).unwrap();
+        assert_eq!(cache.get(digest).await.unwrap(), None, "an altered file");
+
+        std::fs::write(cache.path(digest), b"short").unwrap();
+        assert_eq!(cache.get(digest).await.unwrap(), None, "a truncated file");
+
+        cache.put(digest, b"code").await.unwrap();
+        let other = Cache { key: [8; 32], ..self::cache(dir.path()) };
+        assert_eq!(other.get(digest).await.unwrap(), None, "a file of another installation");
+
+        let moved = Digest::of(b"other wasm");
+        std::fs::rename(cache.path(digest), cache.path(moved)).unwrap();
+        assert_eq!(cache.get(moved).await.unwrap(), None, "the code of another component");
+    }
+}

@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What an invocation may use, how many run at once, and how components are compiled.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Most invocations in progress in the whole host. Default: 512.
+    pub concurrency_max: u32,
+    /// Most invocations waiting for one of those places. Default: 1024.
+    pub queue_max: u32,
+    /// Longest wait for a place before the answer is 503. Default: 2000.
+    pub queue_wait_ms: u64,
+    /// How often a running plugin is asked whether its time is over. Default: 5.
+    pub epoch_tick_ms: u64,
+    /// Most bytes that all linear memories and tables of one instance may hold together, whatever a plugin asks for.
+    /// Default: 256 MiB.
+    pub memory_bytes_max: usize,
+    /// Most core modules inside one component. Default: 30.
+    pub core_instances_max: u32,
+    /// Most linear memories inside one component. Default: 4.
+    pub memories_max: u32,
+    /// Most tables inside one component. Default: 30.
+    pub tables_max: u32,
+    /// Bytes of each linear memory that stay mapped between invocations. Default: 2 MiB.
+    pub memory_keep_resident_bytes: usize,
+    /// Bytes of each table that stay mapped between invocations. Default: 64 KiB.
+    pub table_keep_resident_bytes: usize,
+    /// Most bytes of the body that a plugin answers with. Default: 16 MiB.
+    pub response_body_bytes_max: usize,
+    /// Most headers in a plugin's answer. Default: 100.
+    pub response_headers_max: usize,
+    /// Most bytes of all header names and values in a plugin's answer. Default: 32 KiB.
+    pub response_header_bytes_max: usize,
+    /// Settings for compiling components.
+    pub compile: CompileConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            concurrency_max: 512,
+            queue_max: 1024,
+            queue_wait_ms: 2000,
+            epoch_tick_ms: 5,
+            memory_bytes_max: 256 << 20,
+            core_instances_max: 30,
+            memories_max: 4,
+            tables_max: 30,
+            memory_keep_resident_bytes: 2 << 20,
+            table_keep_resident_bytes: 64 << 10,
+            response_body_bytes_max: 16 << 20,
+            response_headers_max: 100,
+            response_header_bytes_max: 32 << 10,
+            compile: CompileConfig::default(),
+        }
+    }
+}
+
+/// The bounds of the child process that turns WebAssembly into machine code.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompileConfig {
+    /// The program to start as `PROGRAM compile`. Default: the program that is running.
+    pub program: Option<PathBuf>,
+    /// Processor time for one component. Default: 60.
+    pub cpu_s: u64,
+    /// Wall time for one component. Default: 90.
+    pub wall_s: u64,
+    /// Address space for one component. Default: 4 GiB.
+    pub memory_bytes_max: u64,
+    /// Most bytes of machine code for one component. Default: 256 MiB.
+    pub output_bytes_max: u64,
+    /// Most components compiled at the same time. Default: 1.
+    pub concurrency_max: usize,
+}
+
+impl Default for CompileConfig {
+    fn default() -> Self {
+        Self {
+            program: None,
+            cpu_s: 60,
+            wall_s: 90,
+            memory_bytes_max: 4 << 30,
+            output_bytes_max: 256 << 20,
+            concurrency_max: 1,
+        }
+    }
+}

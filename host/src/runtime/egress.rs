@@ -1,0 +1,85 @@
+//! `wasi:http/outgoing-handler` on our own client: every request of a guest passes the egress guard.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::runtime::state::Services;
+use crate::runtime::PluginSpec;
+use crate::services::outbound::{Budget, Injection};
+use crate::services::{self, Kind};
+
+/// What one call may still send.
+pub(super) struct Egress {
+    plugin: Arc<PluginSpec>,
+    services: Arc<Services>,
+    deadline: Instant,
+    budget: Option<Arc<tokio::sync::Mutex<Budget>>>,
+}
+
+impl Egress {
+    pub(super) fn new(plugin: Arc<PluginSpec>, services: Arc<Services>, deadline: Instant) -> Self {
+        Self { plugin, services, deadline, budget: None }
+    }
+}
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Egress {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _written: Io,
+    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
+        let (plugin, services) = (Arc::clone(&self.plugin), Arc::clone(&self.services));
+        let deadline = self.deadline;
+        let outbound = &self.services.outbound;
+        let budget = self.budget.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(outbound.budget())));
+        let budget = Arc::clone(budget);
+        Box::new(async move {
+            let (head, body) = request.into_parts();
+            let bytes_max = services.outbound.request_bytes_max();
+            let body = Limited::new(body, bytes_max).collect().await;
+            let body = body.map_err(|_| Error::HttpRequestBodySize(Some(bytes_max as u64)))?.to_bytes();
+            let injections = injections(&plugin, &services).await.map_err(|error| refuse(&error))?;
+            let request = http::Request::from_parts(head, body);
+            let policy = &plugin.granted.outbound;
+            let mut budget = budget.lock().await;
+            let response = services
+                .outbound
+                .send(&plugin.name, policy, request, &injections, &mut budget, deadline.into())
+                .await
+                .map_err(|error| refuse(&error))?;
+            let response = response.map(|body: Bytes| {
+                http_body_util::Full::new(body).map_err(|never| match never {}).boxed_unsync()
+            });
+            Ok((response, Box::new(async { Ok(()) }) as Io))
+        })
+    }
+}
+
+/// The secrets that the host adds by itself, each bound to its host.
+async fn injections(plugin: &PluginSpec, services: &Services) -> Result<Vec<Injection>, services::Error> {
+    let mut injections = Vec::new();
+    for secret in &plugin.granted.injected {
+        let value = services.secrets.get(&plugin.name, &secret.label).await?.value;
+        injections.push(Injection::new(&secret.host, secret.header.clone(), &secret.prefix, &value)?);
+    }
+    Ok(injections)
+}
+
+/// The nearest word that `wasi:http` has.
+fn refuse(error: &services::Error) -> Error {
+    match (error.kind, error.code.as_ref()) {
+        (_, "outbound.address_forbidden") => Error::DestinationIpProhibited,
+        (Kind::Denied, _) => Error::HttpRequestDenied,
+        (Kind::Limit, _) => Error::HttpResponseBodySize(None),
+        (Kind::Timeout, _) => Error::HttpResponseTimeout,
+        (Kind::Unavailable, _) => Error::DestinationUnavailable,
+        (Kind::Invalid, _) => Error::HttpRequestUriInvalid,
+        _ => Error::InternalError(Some(error.message.clone())),
+    }
+}

@@ -1,0 +1,67 @@
+//! The one constructor of the engine. A compiled artifact loads only into an engine that was configured in the same
+//! way, so the server and the compile child must not differ in anything that decides about machine code.
+
+use std::time::Duration;
+
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::runtime::Config;
+
+/// The engine that runs plugins: instances come from a pool and are interrupted by epochs.
+///
+/// Memories and tables stay resident between invocations: unmapping them costs a system call under a lock that the whole
+/// process shares, and makes two threads slower than one.
+pub(super) fn for_running(config: &Config) -> wasmtime::Result<Engine> {
+    let instances = config.concurrency_max;
+    let mut pool = PoolingAllocationConfig::default();
+    // Permits are given out below these numbers, so the pool never runs dry.
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * config.core_instances_max)
+        .total_memories(instances * config.memories_max)
+        .total_tables(instances * config.tables_max)
+        .total_stacks(instances)
+        .max_core_instances_per_component(config.core_instances_max)
+        .max_memories_per_component(config.memories_max)
+        .max_tables_per_component(config.tables_max)
+        .max_memory_size(config.memory_bytes_max)
+        .linear_memory_keep_resident(config.memory_keep_resident_bytes)
+        .table_keep_resident(config.table_keep_resident_bytes)
+        .pagemap_scan(Enabled::Auto);
+    let mut wasmtime = for_code();
+    wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&wasmtime)?;
+    start_ticker(&engine, Duration::from_millis(config.epoch_tick_ms.max(1)))?;
+    Ok(engine)
+}
+
+/// The engine of the compile child, which never runs anything.
+pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&for_code())
+}
+
+/// Everything that decides about machine code.
+fn for_code() -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config
+        // Costs 5 µs a call where it is on, and only streams need it.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(1 << 20);
+    config
+}
+
+/// Moves the epoch on until the engine is gone. A thread of its own, because a busy async thread would be late.
+fn start_ticker(engine: &Engine, tick: Duration) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let run = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(tick);
+        }
+    };
+    std::thread::Builder::new().name("epoch".to_owned()).spawn(run).map(drop)
+}

@@ -1,0 +1,140 @@
+//! One call into a plugin: what causes it, what the host knows about it, and what comes out.
+
+use std::{net::IpAddr, sync::Arc, time::{Duration, Instant}};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::auth::Principal;
+use crate::ids::RequestId;
+use crate::services;
+
+/// Everything a call needs. Nothing is fetched from a global on the way.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What the guest may ask about the call.
+    pub context: CallContext,
+    /// What the guest is given.
+    pub trigger: Trigger,
+}
+
+/// What the host knows about a call and no client can forge.
+#[derive(Debug)]
+pub struct CallContext {
+    pub request_id: RequestId,
+    /// W3C trace context, to be passed on.
+    pub traceparent: Option<String>,
+    /// The pattern of the route below the mount, `/orders/{id}`.
+    pub route: Option<Arc<str>>,
+    /// Names and decoded values, in the order of the pattern.
+    pub path_params: Vec<(String, String)>,
+    pub client_address: Option<IpAddr>,
+    /// Who is calling, if the gateway has authenticated somebody.
+    pub principal: Option<Arc<Principal>>,
+    /// The headers of the request.
+    pub headers: HeaderMap,
+    /// When the host stops the call, whatever the plugin's own limit is.
+    pub deadline: Instant,
+}
+
+/// What caused a call.
+#[derive(Debug)]
+pub enum Trigger {
+    Http(HttpCall),
+}
+
+impl Trigger {
+    /// The word for it in logs, metrics and `gantry:context`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+        }
+    }
+}
+
+/// A request, its body already read.
+#[derive(Debug)]
+pub struct HttpCall {
+    pub method: http::Method,
+    /// The scheme, authority, path and query as the client sent them.
+    pub uri: http::Uri,
+    /// Where the path below the mount begins inside the path of `uri`.
+    pub mount_length: usize,
+    pub body: Bytes,
+}
+
+impl HttpCall {
+    /// The path below the mount, beginning with `/`.
+    pub fn path(&self) -> &str {
+        match self.uri.path().get(self.mount_length..) {
+            Some(path) if path.starts_with('/') => path,
+            _ => "/",
+        }
+    }
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Guest code and the host's work for it, without waiting.
+    pub cpu: Duration,
+    /// Most bytes of linear memory and tables at once.
+    pub memory_bytes: usize,
+}
+
+/// Why a call into a plugin gave no response.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    #[error("the plugin ran longer than {limit_ms} ms")]
+    DeadlineExceeded { limit_ms: u64 },
+    #[error("the plugin used more than {limit_ms} ms of processor time")]
+    CpuExceeded { limit_ms: u64 },
+    #[error("the plugin asked for more than {limit_bytes} bytes of memory")]
+    MemoryExceeded { limit_bytes: usize },
+    #[error("the plugin stopped with a trap: {reason}")]
+    Trapped { reason: String },
+    #[error("the plugin answered with something that is not a valid response: {reason}")]
+    InvalidResponse { reason: String },
+    /// The plugin returned an error of its own accord.
+    #[error("the plugin answered with an error: {0}")]
+    Returned(services::Error),
+    #[error("{limit} calls are already running")]
+    Saturated { limit: u32 },
+    #[error("the host failed while calling the plugin")]
+    Host(#[source] anyhow::Error),
+}
+
+/// Whose error it is: who has to act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Client,
+    Plugin,
+    Platform,
+}
+
+impl Fault {
+    /// The word for it in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Plugin => "plugin",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+impl InvokeError {
+    /// Who has to act on this.
+    pub fn fault(&self) -> Fault {
+        use services::Kind;
+        match self {
+            Self::Returned(error) => match error.kind {
+                Kind::Timeout | Kind::Internal => Fault::Plugin,
+                Kind::Unavailable => Fault::Platform,
+                _ => Fault::Client,
+            },
+            Self::Saturated { .. } | Self::Host(_) => Fault::Platform,
+            _ => Fault::Plugin,
+        }
+    }
+}

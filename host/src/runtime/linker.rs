@@ -1,0 +1,75 @@
+//! Every interface a plugin may import, in one list. Once per process.
+//!
+//! Each service is handed a function that lends it its part of an instance's data, so that no service sees more.
+
+use wasmtime::{Engine, component::Linker};
+
+use crate::bindings::gantry::{context, http, kv, secrets, sql, tokens};
+use crate::bindings::wasi;
+use crate::runtime::context as call;
+use crate::runtime::state::PluginState;
+use crate::services::kv::host as kv_host;
+use crate::services::secrets::host as secrets_host;
+use crate::services::sql::host as sql_host;
+use crate::services::tokens::host as tokens_host;
+
+pub(super) fn link(engine: &Engine) -> wasmtime::Result<Linker<PluginState>> {
+    let mut linker = Linker::new(engine);
+    let l = &mut linker;
+    context::invocation::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    context::identity::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    http::request_headers::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    kv::store::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
+    sql::client::add_to_linker::<_, sql_host::HasView>(l, lend_sql)?;
+    secrets::store::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
+    secrets::reveal::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
+    tokens::tokens::add_to_linker::<_, tokens_host::HasView>(l, lend_tokens)?;
+    wasi::config::store::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    wasi::logging::logging::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    // Clocks, random numbers and streams. Files and sockets are linked because standard libraries import them, and
+    // there is nothing behind them.
+    wasmtime_wasi::p2::add_to_linker_async(l)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    Ok(linker)
+}
+
+fn lend_call(state: &mut PluginState) -> call::View<'_> {
+    call::View {
+        plugin: &state.plugin,
+        call: &state.call,
+        log: &state.log,
+        table: &mut state.table,
+    }
+}
+
+fn lend_kv(state: &mut PluginState) -> kv_host::View<'_> {
+    kv_host::View {
+        kv: &state.services.kv,
+        plugin: &state.plugin.name,
+        granted: &state.plugin.granted.kv,
+        table: &mut state.table,
+    }
+}
+
+fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
+    sql_host::View {
+        sql: &state.services.sql,
+        plugin: &state.plugin.name,
+        granted: &state.plugin.granted.sql,
+        deadline: state.call.deadline.into(),
+        table: &mut state.table,
+    }
+}
+
+fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
+    secrets_host::View {
+        secrets: &state.services.secrets,
+        plugin: &state.plugin.name,
+        granted: &state.plugin.granted.secrets,
+        table: &mut state.table,
+    }
+}
+
+fn lend_tokens(state: &mut PluginState) -> tokens_host::View<'_> {
+    tokens_host::View { tokens: &state.services.guest_tokens, plugin: &state.plugin.name }
+}

@@ -1,0 +1,123 @@
+//! Running plugins: the only module that drives wasmtime. It knows nothing of routes, users or deployments as rows; it
+//! takes a component and what it may use, and calls it within limits.
+
+mod compile;
+mod config;
+mod confine;
+mod context;
+mod egress;
+mod engine;
+mod invocation;
+mod invoke;
+mod limit;
+mod linker;
+mod plugin;
+mod response;
+mod state;
+mod stdio;
+mod wasi_http;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use wasmtime::{Engine, component::Linker};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::ids::Digest;
+
+pub use compile::CompileError;
+pub use config::{CompileConfig, Config};
+pub use confine::{Bounds, compile_child};
+pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
+pub use invoke::Outcome;
+pub use plugin::{
+    EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec,
+};
+pub use state::Services;
+
+use compile::Compiler;
+use limit::{Place, Places};
+use plugin::Entry;
+use state::PluginState;
+
+/// Why a component cannot become a plugin that answers.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("the component does not fit the host: {0}")]
+    Link(String),
+}
+
+/// Everything needed to run plugins. One per process.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<PluginState>,
+    compiler: Compiler,
+    services: Arc<Services>,
+    places: Places,
+    config: Config,
+}
+
+impl Runtime {
+    /// Makes the engine, links the services and opens the cache of machine code in `cache_dir`, which is authenticated
+    /// with `cache_key`.
+    pub fn new(
+        config: Config,
+        services: Services,
+        cache_dir: PathBuf,
+        cache_key: [u8; 32],
+    ) -> anyhow::Result<Self> {
+        let engine = engine::for_running(&config)?;
+        let linker = linker::link(&engine)?;
+        let compiler = Compiler::new(engine.clone(), config.compile.clone(), cache_dir, cache_key);
+        let wait = Duration::from_millis(config.queue_wait_ms);
+        let places = Places::new(config.concurrency_max, config.queue_max, wait);
+        Ok(Self { engine, linker, compiler, services: Arc::new(services), places, config })
+    }
+
+    /// Makes a component ready to be called. Linking happens here, so a missing import fails the deployment and not the
+    /// first request.
+    pub async fn load(&self, spec: PluginSpec, wasm: Bytes) -> Result<LoadedPlugin, LoadError> {
+        let component = self.compiler.load(spec.digest, wasm).await?;
+        let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
+        let pre = self.linker.instantiate_pre(&component).map_err(link)?;
+        let export = |interface: &str, function: &str| {
+            let instance = component.get_export_index(None, interface);
+            let function = instance.and_then(|instance| component.get_export_index(Some(&instance), function));
+            function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
+        };
+        let entry = match spec.entry {
+            EntryKind::Handler => {
+                Entry::Handler { pre, handle: export("gantry:http/handler@0.1.0", "handle")? }
+            }
+            EntryKind::Transform => Entry::Transform {
+                pre,
+                transform: export("gantry:transform/transform@0.1.0", "transform")?,
+            },
+            EntryKind::WasiHttp02 => {
+                Entry::WasiHttp02 { pre: ProxyPre::new(pre).map_err(link)? }
+            }
+        };
+        let wait = Duration::from_millis(self.config.queue_wait_ms);
+        let places = Places::of_plugin(&spec.limits, wait);
+        Ok(LoadedPlugin { spec: Arc::new(spec), entry, places })
+    }
+
+    /// Removes what was compiled from an artifact that no deployment uses any more.
+    pub async fn forget(&self, digest: Digest) -> std::io::Result<()> {
+        self.compiler.forget(digest).await
+    }
+
+    /// How many calls are in progress in the whole host.
+    pub fn calls_in_progress(&self) -> u32 {
+        self.places.taken()
+    }
+
+    /// The plugin's own place first: a plugin that is full must not take the places of others while it waits.
+    async fn take_places(&self, plugin: &LoadedPlugin) -> Result<(Place, Place), InvokeError> {
+        let own = plugin.places.take().await?;
+        let shared = self.places.take().await?;
+        Ok((own, shared))
+    }
+}

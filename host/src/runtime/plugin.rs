@@ -1,0 +1,104 @@
+//! A deployment as the runtime sees it: what it may use, and the component linked and ready to be called.
+
+use std::{sync::Arc, time::Duration};
+
+use wasmtime::component::{ComponentExportIndex, InstancePre};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::ids::{DeploymentId, Digest, Label, PluginName};
+use crate::runtime::limit::Places;
+use crate::runtime::state::PluginState;
+use crate::services::outbound::EgressPolicy;
+use crate::services::secrets::host::Granted as GrantedSecret;
+
+/// What a deployment is and may use: decided when it is deployed, never during a call.
+#[derive(Debug)]
+pub struct PluginSpec {
+    pub name: PluginName,
+    pub deployment: DeploymentId,
+    pub version: semver::Version,
+    /// The component's address in the artifact store.
+    pub digest: Digest,
+    pub entry: EntryKind,
+    pub granted: Granted,
+    /// Config values as the guest reads them, defaults applied.
+    pub config: Vec<(String, String)>,
+    pub limits: Limits,
+}
+
+/// The capabilities that the manifest asks for and the operator has granted.
+#[derive(Debug, Default)]
+pub struct Granted {
+    pub kv: Vec<Label>,
+    pub sql: Vec<Label>,
+    pub secrets: Vec<GrantedSecret>,
+    pub injected: Vec<InjectedSecret>,
+    pub outbound: EgressPolicy,
+}
+
+/// A secret that the host puts into requests by itself; the plugin never sees it.
+#[derive(Debug, Clone)]
+pub struct InjectedSecret {
+    pub label: Label,
+    /// The only host it is sent to.
+    pub host: String,
+    pub header: http::HeaderName,
+    /// Stands before the value, for example `Bearer `.
+    pub prefix: String,
+}
+
+/// What one call may use, and how many run at once.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// All linear memories and tables of one instance together.
+    pub memory_bytes_max: usize,
+    pub cpu: Duration,
+    pub wall: Duration,
+    pub concurrency_max: u32,
+    /// Calls that may wait for a place.
+    pub queue_max: u32,
+    /// Bytes of log that one call may write.
+    pub log_bytes_max: usize,
+}
+
+/// Which export answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// `gantry:http/handler`
+    Handler,
+    /// `wasi:http/incoming-handler@0.2`
+    WasiHttp02,
+    /// `gantry:transform/transform`
+    Transform,
+}
+
+/// A deployment loaded in memory, linked once, instantiated per call.
+pub struct LoadedPlugin {
+    pub(super) spec: Arc<PluginSpec>,
+    pub(super) entry: Entry,
+    pub(super) places: Places,
+}
+
+impl LoadedPlugin {
+    /// What it is and may use.
+    pub fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
+    /// How many calls are in progress.
+    pub fn calls_in_progress(&self) -> u32 {
+        self.places.taken()
+    }
+}
+
+impl std::fmt::Debug for LoadedPlugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedPlugin").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+pub(super) enum Entry {
+    Handler { pre: InstancePre<PluginState>, handle: ComponentExportIndex },
+    Transform { pre: InstancePre<PluginState>, transform: ComponentExportIndex },
+    WasiHttp02 { pre: ProxyPre<PluginState> },
+}

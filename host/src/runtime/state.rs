@@ -1,0 +1,88 @@
+//! What one instance carries: the data of its store. Services never see it; `linker.rs` lends each its part.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::auth::GuestTokens;
+use crate::runtime::egress::Egress;
+use crate::runtime::limit::MemoryLimiter;
+use crate::runtime::stdio::LogStream;
+use crate::runtime::{CallContext, PluginSpec};
+use crate::services::kv::Kv;
+use crate::services::log::{CallLog, Level, Logs};
+use crate::services::outbound::Outbound;
+use crate::services::secrets::Secrets;
+use crate::services::sql::Sql;
+
+/// The host's services, made once per process.
+#[derive(Clone)]
+pub struct Services {
+    pub kv: Kv,
+    pub sql: Sql,
+    pub secrets: Secrets,
+    pub logs: Logs,
+    pub outbound: Outbound,
+    pub guest_tokens: GuestTokens,
+}
+
+/// The data of one instance, from the start of a call to its end.
+pub(super) struct PluginState {
+    pub(super) plugin: Arc<PluginSpec>,
+    pub(super) call: CallContext,
+    pub(super) services: Arc<Services>,
+    pub(super) log: CallLog,
+    pub(super) memory: MemoryLimiter,
+    pub(super) table: ResourceTable,
+    /// Made when the guest first asks for it: most never do.
+    wasi: Option<WasiCtx>,
+    http: WasiHttpCtx,
+    egress: Egress,
+}
+
+impl PluginState {
+    pub(super) fn new(plugin: &Arc<PluginSpec>, services: &Arc<Services>, call: CallContext) -> Self {
+        let log = services.logs.for_call(
+            plugin.name.clone(),
+            plugin.deployment,
+            call.request_id,
+            plugin.limits.log_bytes_max,
+        );
+        Self {
+            memory: MemoryLimiter::new(plugin.limits.memory_bytes_max),
+            table: ResourceTable::new(),
+            wasi: None,
+            http: WasiHttpCtx::new(),
+            egress: Egress::new(Arc::clone(plugin), Arc::clone(services), call.deadline),
+            plugin: Arc::clone(plugin),
+            services: Arc::clone(services),
+            call,
+            log,
+        }
+    }
+}
+
+impl WasiView for PluginState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let log = &self.log;
+        let ctx = self.wasi.get_or_insert_with(|| {
+            // No files, no environment, no arguments. Sockets are denied, name look-ups too.
+            WasiCtxBuilder::new()
+                .stdout(LogStream::new(log.clone(), Level::Info, "stdout"))
+                .stderr(LogStream::new(log.clone(), Level::Warn, "stderr"))
+                .allow_tcp(false)
+                .allow_udp(false)
+                .allow_ip_name_lookup(false)
+                .build()
+        });
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for PluginState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
+    }
+}

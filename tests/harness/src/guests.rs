@@ -1,0 +1,45 @@
+//! The plugins that tests deploy: built beforehand by `cargo xtask guests`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("the harness is two folders below the root").to_owned()
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    // The test runs from `target/<profile>/deps`.
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned();
+    profile.parent().expect("target/<profile>").to_owned()
+}
+
+/// The server's executable, built in the same profile as the test.
+pub fn gantry() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let path = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("gantry");
+    assert!(path.exists(), "{} is missing; `cargo xtask test` builds it", path.display());
+    path
+}
+
+/// A guest of `tests/guests`, by the name of its file.
+pub fn guest(name: &str) -> Bytes {
+    read(&format!("examples/{}.wasm", name.replace('-', "_")))
+}
+
+/// A component of `examples/` or `plugins/`, by the name of its crate.
+pub fn component(name: &str) -> Bytes {
+    read(&format!("{}.wasm", name.replace('-', "_")))
+}
+
+fn read(file: &str) -> Bytes {
+    let path = target().join("wasm32-wasip2/guest").join(file);
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.into(),
+        Err(error) => panic!("{}: {error}; run `cargo xtask guests`", path.display()),
+    }
+}

@@ -1,0 +1,190 @@
+use std::{ops::Deref, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use gantry::{
+    app::App,
+    config::Config,
+    gateway::access_log::Target,
+    ids::PluginName,
+    plugins::{DeployError, Deployed, GrantMode, Plugins, Upload, bundle, routes::Mount},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{Client, guests};
+
+/// A running host. Dereferences to a client without credentials.
+pub struct TestHost {
+    app: Option<App>,
+    client: Client,
+    config: Config,
+    // Last, so that the folder goes after everything that uses it.
+    dir: Arc<TempDir>,
+}
+
+impl Deref for TestHost {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Settings of a host that is about to start.
+pub struct TestHostBuilder {
+    config: Config,
+    dir: Arc<TempDir>,
+}
+
+impl TestHostBuilder {
+    /// Changes settings.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts the host.
+    pub async fn start(self) -> TestHost {
+        TestHost::open(self.config, self.dir).await
+    }
+}
+
+impl TestHost {
+    /// A host on a free port, with rows and files of its own.
+    pub async fn start() -> Self {
+        Self::build().start().await
+    }
+
+    /// A host with other settings.
+    pub fn build() -> TestHostBuilder {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let mut config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: dir.path().join("data"),
+            access_log: Target::File(dir.path().join("access.log")),
+            ..Config::default()
+        };
+        config.runtime.compile.program = Some(guests::gantry());
+        // The tests log in more often than people do.
+        config.gateway.login_limit.limit = 10_000;
+        TestHostBuilder { config, dir }
+    }
+
+    async fn open(config: Config, dir: Arc<TempDir>) -> Self {
+        let app = App::start(config.clone()).await.expect("the host starts");
+        let client = Client::new(app.address);
+        Self { app: Some(app), client, config, dir }
+    }
+
+    /// Stops the host and starts another one on the same rows and files.
+    pub async fn restart(mut self) -> Self {
+        if let Some(app) = self.app.take() {
+            app.stop().await;
+        }
+        Self::open(self.config.clone(), Arc::clone(&self.dir)).await
+    }
+
+    /// The host's parts.
+    pub fn app(&self) -> &App {
+        self.app.as_ref().expect("the host runs")
+    }
+
+    /// The control of plugins.
+    pub fn plugins(&self) -> &Plugins {
+        &self.app().plugins
+    }
+
+    /// The folder with everything that the host keeps.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// The access log so far.
+    pub async fn access_log(&self) -> String {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// A client with the key of the first administrator.
+    pub fn admin(&self) -> Client {
+        let key = std::fs::read_to_string(self.data_dir().join("admin.key")).expect("a first start");
+        self.client.with_token(key.trim())
+    }
+
+    /// A client of a new user with these roles.
+    pub async fn user(&self, email: &str, roles: &[&str]) -> Client {
+        let roles = roles.iter().map(|role| role.parse().expect("a role name")).collect();
+        let password = "correct horse battery".to_owned();
+        let new = gantry::auth::NewUser { email: email.to_owned(), password: password.clone(), roles };
+        self.app().auth.create_user(new).await.expect("a new user");
+        let login = json!({ "email": email, "password": password });
+        let answer = self.client.post("/api/auth/login", &login).await.assert_status(200);
+        let token = answer.json::<serde_json::Value>()["access_token"].as_str().unwrap_or_default().to_owned();
+        self.client.with_token(&token)
+    }
+
+    /// Deploys a component with this manifest, all capabilities granted, on `/name`.
+    pub async fn deploy(&self, manifest: &str, component: Bytes) -> Deployed {
+        match self.try_deploy(manifest, component, GrantMode::AllAsked).await {
+            Ok(deployed) => deployed,
+            Err(DeployError::Mistakes(mistakes)) => {
+                panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            }
+            Err(error) => panic!("{error:#}: {error:?}"),
+        }
+    }
+
+    /// Like [`TestHost::deploy`], for deployments that must fail.
+    pub async fn try_deploy(
+        &self,
+        manifest: &str,
+        component: Bytes,
+        grant: GrantMode,
+    ) -> Result<Deployed, DeployError> {
+        let bytes = bundle::pack_parts(manifest, &component, &[]).expect("a bundle");
+        self.upload(bytes.into(), grant, None).await
+    }
+
+    /// Uploads a bundle as it is.
+    pub async fn upload(
+        &self,
+        bytes: Bytes,
+        grant: GrantMode,
+        mount: Option<Mount>,
+    ) -> Result<Deployed, DeployError> {
+        let upload = Upload {
+            bytes,
+            name: None,
+            mount,
+            grant,
+            config: None,
+            by: "test".to_owned(),
+            note: None,
+        };
+        self.plugins().deploy(upload).await
+    }
+
+    /// Deploys a folder with a manifest, mounted at this path.
+    pub async fn deploy_folder(&self, folder: &str, mount: &str) -> Deployed {
+        let bytes = bundle::pack(&guests::root().join(folder)).expect("a bundle");
+        let mount = Mount { host: None, path: mount.trim_end_matches('/').to_owned() };
+        match self.upload(bytes.into(), GrantMode::AllAsked, Some(mount)).await {
+            Ok(deployed) => deployed,
+            Err(error) => panic!("{error:#}: {error:?}"),
+        }
+    }
+
+    /// Makes the deployment before the live one live again.
+    pub async fn roll_back(&self, plugin: &str) -> Result<Deployed, DeployError> {
+        let plugin: PluginName = plugin.parse().expect("a plugin name");
+        self.plugins().roll_back(&plugin, None, "test").await
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        // The tasks of the host end with the test's runtime; its files go with the folder.
+        drop(self.app.take());
+    }
+}

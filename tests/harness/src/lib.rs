@@ -1,0 +1,9 @@
+//! A whole host for tests: real files in a folder of its own, real plugins, a real socket on a free port. Tests read as
+//! scenes: start a host, deploy a guest, ask, look.
+
+mod client;
+pub mod guests;
+mod host;
+
+pub use client::{Answer, Client};
+pub use host::{TestHost, TestHostBuilder};
