@@ -186,7 +186,8 @@ impl Cache {
     }
 
     fn mac(&self, digest: Digest, code: &[u8]) -> Hmac<sha2::Sha256> {
-        let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new(&self.key.into());
+        let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(&self.key)
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length (RFC 2104)"));
         mac.update(self.engine_hash.as_bytes());
         mac.update(digest.to_string().as_bytes());
         mac.update(code);

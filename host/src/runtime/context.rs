@@ -11,7 +11,6 @@ use crate::bindings::gantry::http::request_headers;
 use crate::bindings::gantry::types::types;
 use crate::bindings::wasi::config::store as config;
 use crate::bindings::wasi::logging::logging;
-use crate::ids::PluginName;
 use crate::runtime::{CallContext, PluginSpec};
 use crate::services::log::{CallLog, Level};
 
@@ -121,17 +120,13 @@ impl identity::Host for View<'_> {
         let Some(principal) = self.call.principal.clone() else {
             return Ok(Err(denied("auth.required", "log in first".to_owned())));
         };
-        if has_permission(&principal, &self.plugin.name, &permission) {
+        if principal.has(Some(&self.plugin.name), &permission) {
             self.push(principal).map(Ok)
         } else {
             let message = format!("the permission `{permission}` is needed");
             Ok(Err(denied("auth.permission_missing", message)))
         }
     }
-}
-
-fn has_permission(principal: &Principal, plugin: &PluginName, permission: &str) -> bool {
-    permission.parse().is_ok_and(|permission| principal.has(Some(plugin), &permission))
 }
 
 impl identity::HostPrincipal for View<'_> {
@@ -152,7 +147,8 @@ impl identity::HostPrincipal for View<'_> {
     }
 
     fn permissions(&mut self, this: Resource<identity::Principal>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.principal(&this)?.permissions_of(&self.plugin.name))
+        let permissions = self.principal(&this)?.permissions.of_plugin(&self.plugin.name);
+        Ok(permissions.into_iter().map(str::to_owned).collect())
     }
 
     fn has_permission(
@@ -160,7 +156,7 @@ impl identity::HostPrincipal for View<'_> {
         this: Resource<identity::Principal>,
         permission: String,
     ) -> wasmtime::Result<bool> {
-        Ok(has_permission(self.principal(&this)?, &self.plugin.name, &permission))
+        Ok(self.principal(&this)?.has(Some(&self.plugin.name), &permission))
     }
 
     fn drop(&mut self, this: Resource<identity::Principal>) -> wasmtime::Result<()> {

@@ -3,6 +3,7 @@
 //! Who may open which store is decided by the caller; here every call names its plugin and label. Work per process:
 //! none. Per call: one read, or one short transaction.
 
+pub mod host;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! `append` only puts the entry into a queue and never waits; one task writes the queue away. When plugins log faster
 //! than that, entries are dropped and counted. Work per call: one entry, at most its few allocations.
 
+mod call;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use tokio::sync::{OnceCell, broadcast, mpsc, oneshot};
 use crate::db::{Db, now_ms};
 use crate::ids::{DeploymentId, PluginName, RequestId};
 use crate::services::Error;
+
+pub use call::CallLog;
 
 /// Most entries of one answer of `query`.
 pub const ENTRIES_PER_PAGE_MAX: u32 = 1000;

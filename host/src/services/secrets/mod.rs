@@ -3,6 +3,7 @@
 //! Whether a plugin may see a value or only have it put into its requests is decided by the caller. Work per process:
 //! none. Per call: a look into memory, else one read and one decryption.
 
+pub mod host;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! Today every database is a SQLite file. The public types say nothing of that, so that Postgres can stand behind them.
 //! Work per process: none. Per deployment: migrations. Per call: a statement on a connection that is open already.
 
+pub mod host;
 mod migrations;
 mod pool;
 mod sandbox;

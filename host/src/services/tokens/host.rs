@@ -1,6 +1,6 @@
 //! The WIT side: `gantry:tokens/tokens`.
 
-use crate::auth::{GuestTokenError, GuestTokens};
+use crate::auth::{GuestTokens, guest};
 use crate::bindings::HasData;
 use crate::bindings::gantry::tokens::tokens;
 use crate::bindings::gantry::types::types;
@@ -20,21 +20,25 @@ impl HasData for HasView {
     type Data<'a> = View<'a>;
 }
 
-fn refuse(error: &GuestTokenError) -> types::Error {
-    let code = error.code();
-    let kind = match error {
-        GuestTokenError::Invalid | GuestTokenError::Expired => Kind::Denied,
-        _ => Kind::Invalid,
+fn refuse(error: &guest::Error) -> types::Error {
+    let (kind, code) = match error {
+        guest::Error::Invalid => (Kind::Denied, "token.invalid"),
+        guest::Error::Expired => (Kind::Denied, "token.expired"),
+        guest::Error::Purpose => (Kind::Invalid, "token.purpose_invalid"),
+        guest::Error::Subject => (Kind::Invalid, "token.subject_invalid"),
+        guest::Error::Ttl => (Kind::Invalid, "token.ttl_invalid"),
     };
     Error::new(kind, code, error.to_string()).into()
 }
 
 impl tokens::Host for View<'_> {
     fn sign(&mut self, purpose: String, subject: String, ttl_ms: u64) -> Result<String, types::Error> {
-        self.tokens.sign(self.plugin, &purpose, &subject, ttl_ms).map_err(|error| refuse(&error))
+        let tokens = self.tokens.of_plugin(self.plugin);
+        tokens.sign(&purpose, &subject, ttl_ms).map_err(|error| refuse(&error))
     }
 
     fn verify(&mut self, purpose: String, token: String) -> Result<String, types::Error> {
-        self.tokens.verify(self.plugin, &purpose, &token).map_err(|error| refuse(&error))
+        let tokens = self.tokens.of_plugin(self.plugin);
+        tokens.verify(&purpose, &token).map_err(|error| refuse(&error))
     }
 }
