@@ -148,6 +148,13 @@ id!(
     RequestId
 );
 
+impl RequestId {
+    /// The span that stands for the request in traces: the random half of the id, never 0.
+    pub fn as_span(&self) -> u64 {
+        self.0.as_u64_pair().1.max(1)
+    }
+}
+
 /// The SHA-256 of some bytes: the address of an artifact.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -1,13 +1,17 @@
 //! Gantry: a server that hosts sandboxed WebAssembly plugins. `ARCHITECTURE.md` has the map; a module imports only
 //! from rows below its own.
 
+pub mod app;
 pub mod auth;
 pub mod bindings;
 pub mod clock;
+pub mod config;
 pub mod db;
+pub mod gateway;
 pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod plugins;
 pub mod runtime;
 pub mod services;
+pub mod telemetry;

@@ -100,12 +100,12 @@ async fn plugins_hang_on_host_names_and_paths_and_the_longest_mount_wins() {
     let host = TestHost::start().await;
     let bundle = |name: &str, guest_name: &str| {
         let manifest = manifests::open(name);
-        gantry::plugins::bundle::pack_parts(&manifest, &guest(guest_name), &[]).unwrap()
+        gantry_harness::pack(&manifest, &guest(guest_name), &[])
     };
-    let mount = |text: &str| Some(text.parse::<Mount>().unwrap());
-    host.upload(bundle("root", "echo"), GrantMode::AllAsked, mount("/")).await.unwrap();
-    host.upload(bundle("api", "hello-v1"), GrantMode::AllAsked, mount("/api")).await.unwrap();
-    host.upload(bundle("shop", "hello-v2"), GrantMode::AllAsked, mount("shop.example.com/")).await.unwrap();
+    let mount = |host, path| Some(Mount::new(host, path).unwrap());
+    host.upload(bundle("root", "echo"), GrantMode::AllAsked, mount(None, "/")).await.unwrap();
+    host.upload(bundle("api", "hello-v1"), GrantMode::AllAsked, mount(None, "/api")).await.unwrap();
+    host.upload(bundle("shop", "hello-v2"), GrantMode::AllAsked, mount(Some("shop.example.com"), "/")).await.unwrap();
 
     let at = |name: &'static str, path: &'static str| {
         let host = &host;
@@ -121,7 +121,7 @@ async fn plugins_hang_on_host_names_and_paths_and_the_longest_mount_wins() {
     assert_ne!(shop, api);
     assert_eq!(at("SHOP.example.com:8080", "/anything").await, shop);
 
-    let taken = host.upload(bundle("other", "echo"), GrantMode::AllAsked, mount("/api")).await;
+    let taken = host.upload(bundle("other", "echo"), GrantMode::AllAsked, mount(None, "/api")).await;
     assert!(taken.unwrap_err().to_string().contains("api"), "the one who has it is named");
     host.get("/livez").await.assert_status(200);
 }

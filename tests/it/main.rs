@@ -1,4 +1,8 @@
 //! One binary with all tests that need more than one crate.
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod auth;
+mod gateway;
+mod isolation;
+mod manifests;
 mod tidy;

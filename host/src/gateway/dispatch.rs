@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use crate::auth::{Principal, PrincipalKind};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, response};
-use crate::http::{Problem, trace};
+use crate::http::Problem;
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
@@ -70,7 +70,6 @@ async fn call(
     let body = read.await?;
     let context = CallContext {
         request_id: arrival.id,
-        traceparent: trace::traceparent(&head.headers, arrival.id.as_span()),
         route: Some(Arc::clone(&route.pattern)),
         path_params,
         client_address: Some(arrival.client),

@@ -31,7 +31,7 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
 }
 
 /// The name of the header that carries the id of a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Adds what every answer has. A plugin cannot set the request id.
 pub(super) fn finish(headers: &mut HeaderMap, id: &RequestId) {

@@ -25,7 +25,7 @@ pub struct Gateway {
 
 /// Who a request is and where it comes from; made by the first steps, read by the later ones.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     pub id: RequestId,
     pub began: Instant,
     /// The client, through trusted proxies only.

@@ -42,7 +42,7 @@ fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
         sql: asked.sql.iter().map(|sql| &sql.label).filter(|label| grants.has_sql(label)).cloned().collect(),
         ..Granted::default()
     };
-    for secret in asked.secrets.iter().filter(|secret| grants.has_secret(&secret.label)) {
+    for secret in asked.secrets.iter().filter(|secret| grants.has_secret(secret)) {
         let label = secret.label.clone();
         granted.secrets.push(GrantedSecret {
             label: label.clone(),

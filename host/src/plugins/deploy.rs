@@ -1,21 +1,27 @@
 //! Putting a plugin on the platform, and going back: `upload → validate → store → compile → link → migrate → record →
 //! refresh`. Each step takes what the last one made. Whatever fails, the version that was live stays live.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::ids::{DeploymentId, Digest, PluginName};
+use crate::ids::{DeploymentId, Label, PluginName};
 use crate::plugins::artifact::{self, Artifacts};
-use crate::plugins::bundle::{Bundle, BundleError};
-use crate::plugins::registry::Registry;
-use crate::plugins::routes::Mount;
-use crate::plugins::store::{Deployment, LiveRow, Store, StoreError};
-use crate::plugins::validate::{Grants, validate};
-use crate::plugins::{Config, LoadFailure, Mistake, build};
-use crate::runtime::{LoadError, Runtime, Services};
-use crate::services::sql;
+use crate::plugins::bundle::{self, Bundle, BundleError};
+use crate::plugins::manifest::{Auth, Manifest};
+use crate::plugins::registry::{LiveTable, Registry};
+use crate::plugins::store::{Deployment, LiveRow, PluginRow, Store, StoreError};
+use crate::plugins::validate::{Grants, ValidPlugin, validate};
+use crate::plugins::{Config, InvalidMount, LoadFailure, Mistake, Mount, build};
+use crate::runtime::{LoadError, Runtime};
+use crate::services::kv::Kv;
+use crate::services::log::Logs;
+use crate::services::secrets::Secrets;
+use crate::services::sql::{self, Sql};
 
 /// What somebody wants to put on the platform. Nothing of it is believed yet.
 #[derive(Debug, Clone)]
@@ -40,7 +46,7 @@ pub struct Upload {
 pub enum GrantMode {
     /// None beyond what was granted before.
     Keep,
-    /// Everything that the manifest asks for.
+    /// Everything that the manifest asks for, and nothing else any more.
     AllAsked,
 }
 
@@ -53,41 +59,66 @@ pub struct Deployed {
     pub mount: Mount,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
-    /// From the upload to the answer of the first request it can take.
-    pub took_ms: u64,
+    /// From the upload to the moment from which requests reach it.
+    pub took: Duration,
 }
 
-/// Why a plugin could not be deployed or rolled back.
+/// Why a plugin could not be deployed, rolled back or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     #[error("the plugin has {} mistakes", .0.len())]
     Mistakes(Vec<Mistake>),
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error("a component alone needs a name; give one with --name")]
+    NameMissing,
+    #[error(transparent)]
+    Mount(#[from] InvalidMount),
+    #[error("the config does not fit the plugin's schema: {}", .0.join("; "))]
+    Config(Vec<String>),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("migrating the database `{label}` failed: {source}")]
-    Migrate { label: String, source: sql::MigrateError },
-    #[error("there is no plugin `{0}`")]
-    PluginNotFound(PluginName),
-    #[error("the plugin `{plugin}` has no such deployment to go back to")]
-    DeploymentNotFound { plugin: PluginName },
-    #[error("the mount is taken by the plugin `{by}`; choose another one with --mount or --host")]
-    MountTaken { by: PluginName },
+    Migrate { label: Label, source: sql::MigrateError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
     #[error("`{plugin}` could not be made live: {reason}")]
     NotLive { plugin: PluginName, reason: String },
-    #[error("the host's rows or files failed")]
+    #[error("the host failed while reading the upload")]
     Host(#[source] anyhow::Error),
+}
+
+impl From<LoadFailure> for DeployError {
+    fn from(failure: LoadFailure) -> Self {
+        match failure {
+            LoadFailure::Manifest(mistakes) => Self::Mistakes(mistakes),
+            LoadFailure::Config(mistakes) => Self::Config(mistakes),
+            LoadFailure::Route(mistake) => Self::Mistakes(vec![Mistake::new(mistake)]),
+            LoadFailure::Artifact(error) => Self::Artifact(error),
+            LoadFailure::Load(error) => Self::Load(error),
+        }
+    }
+}
+
+/// The services that keep something for each plugin.
+#[derive(Clone)]
+pub struct Kept {
+    pub sql: Sql,
+    pub kv: Kv,
+    pub secrets: Secrets,
+    pub logs: Logs,
 }
 
 /// The control of all plugins. One per process.
 pub struct Plugins {
-    pub(super) store: Store,
-    pub(super) artifacts: Artifacts,
-    pub(super) runtime: Arc<Runtime>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) services: Services,
-    pub(super) config: Config,
+    store: Store,
+    artifacts: Artifacts,
+    runtime: Arc<Runtime>,
+    registry: Arc<Registry>,
+    kept: Kept,
+    config: Config,
 }
 
 impl Plugins {
@@ -97,26 +128,26 @@ impl Plugins {
         artifacts: Artifacts,
         runtime: Arc<Runtime>,
         registry: Arc<Registry>,
-        services: Services,
+        kept: Kept,
         config: Config,
     ) -> Self {
-        Self { store, artifacts, runtime, registry, services, config }
+        Self { store, artifacts, runtime, registry, kept, config }
     }
 
     /// Makes an upload live.
     pub async fn deploy(&self, upload: Upload) -> Result<Deployed, DeployError> {
         let began = Instant::now();
-        let (wanted, plugin) = self.prepare(&upload).await?;
-        self.artifacts.put(&plugin.component).await?;
+        let (wanted, plugin) = self.check(&upload).await?;
+        self.artifacts.put(plugin.component.clone()).await?;
         // Linking happens here too, so a missing import fails the deployment and not the first request.
         let spec = build::spec(&wanted, &plugin.manifest, &self.config)?;
-        let loaded = self.runtime.load(spec, plugin.component.clone()).await?;
-        let migrated = self.migrate(&wanted.plugin, &plugin.migrations).await?;
-        let (deployment, replaced) = self.store.record(&wanted, &upload.by, upload.note.as_deref()).await?;
+        let loaded = self.runtime.load(spec, plugin.component).await?;
+        let migrated = self.migrate(&wanted, &plugin.manifest, &plugin.migrations).await?;
+        let (deployment, replaced) =
+            self.store.record(&wanted, &upload.by, upload.note.as_deref()).await?;
         self.registry.stage(loaded);
-        self.go_live(&wanted.plugin).await?;
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Deployed { deployment, replaced, mount: wanted.mount, migrated, took_ms })
+        self.go_live(&wanted.plugin, replaced, &upload.by).await?;
+        Ok(Deployed { deployment, replaced, mount: wanted.mount, migrated, took: began.elapsed() })
     }
 
     /// Makes an earlier deployment live again: the one before the live one, if none is named.
@@ -128,17 +159,179 @@ impl Plugins {
     ) -> Result<Deployed, DeployError> {
         let began = Instant::now();
         let (deployment, replaced) = self.store.roll_back(plugin, to, by).await?;
-        let table = self.go_live(plugin).await;
-        if let Err(error) = table {
-            // The rows say what is live; they must not name something that is not.
-            if let Some(replaced) = replaced {
-                self.store.roll_back(plugin, Some(replaced), by).await?;
-                self.registry.refresh().await?;
-            }
-            return Err(error);
-        }
-        let mount = self.store.mount(plugin).await?;
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Deployed { deployment, replaced, mount, migrated: Vec::new(), took_ms })
+        self.go_live(plugin, replaced, by).await?;
+        let mount = self.get(plugin).await?.mount;
+        Ok(Deployed { deployment, replaced, mount, migrated: Vec::new(), took: began.elapsed() })
     }
+
+    /// Everything that can be known before anything is stored or run.
+    async fn check(&self, upload: &Upload) -> Result<(LiveRow, ValidPlugin), DeployError> {
+        let bundle = self.unpack(upload).await?;
+        let name = name_of(&bundle)?;
+        let row = self.store.find_plugin(&name).await?;
+        let grants = self.store.grants(&name).await?;
+        let (is_all, ceilings) = (upload.grant == GrantMode::AllAsked, self.config.ceilings.clone());
+        let check = move || {
+            let asked = Manifest::parse(&bundle.manifest).map(|manifest| Grants::all_of(&manifest));
+            let grants = if is_all { asked.unwrap_or_default() } else { grants };
+            validate(bundle, &grants, &ceilings).map(|plugin| (plugin, grants))
+        };
+        let (plugin, grants) = blocking(check).await?.map_err(DeployError::Mistakes)?;
+        let mount = match (&upload.mount, &row) {
+            (Some(mount), _) => mount.clone(),
+            (None, Some(row)) => row.mount.clone(),
+            (None, None) => Mount::default_of(&name)?,
+        };
+        let config = upload.config.clone().or_else(|| row.map(|row| row.config)).unwrap_or_default();
+        let wanted = LiveRow {
+            plugin: name,
+            deployment: DeploymentId::new(),
+            manifest: plugin.manifest_text.clone(),
+            version: plugin.manifest.plugin.version.clone(),
+            component: plugin.digest,
+            entry: plugin.entry,
+            mount,
+            config,
+            grants,
+        };
+        Ok((wanted, plugin))
+    }
+
+    async fn unpack(&self, upload: &Upload) -> Result<Bundle, DeployError> {
+        let (bytes, config) = (upload.bytes.clone(), self.config.bundle.clone());
+        if !Bundle::is_component(&bytes) {
+            return Ok(blocking(move || Bundle::read(&bytes, &config)).await??);
+        }
+        let name = upload.name.as_ref().ok_or(DeployError::NameMissing)?;
+        // Nobody has said who may call it, so everybody who can reach it may; the operator chose the mount.
+        Ok(Bundle::from_component(name, "/", Auth::Public, bytes, &config)?)
+    }
+
+    async fn migrate(
+        &self,
+        wanted: &LiveRow,
+        manifest: &Manifest,
+        migrations: &[bundle::Migration],
+    ) -> Result<Vec<String>, DeployError> {
+        let mut applied = Vec::new();
+        for database in &manifest.capabilities.sql {
+            let label = &database.label;
+            let own = migrations.iter().filter(|migration| migration.label == *label);
+            let own: Vec<sql::Migration> = own
+                .map(|migration| sql::Migration {
+                    version: migration.version,
+                    name: migration.name.clone(),
+                    sql: migration.sql.clone(),
+                })
+                .collect();
+            let versions = self.kept.sql.migrate(&wanted.plugin, label, &own).await;
+            let versions =
+                versions.map_err(|source| DeployError::Migrate { label: label.clone(), source })?;
+            applied.extend(versions.into_iter().map(|version| format!("{label}/{version}")));
+        }
+        Ok(applied)
+    }
+
+    /// Makes memory agree with the rows. If the plugin cannot be made live after all, the rows go back to the one that
+    /// still answers: they must not name something that is not live.
+    async fn go_live(
+        &self,
+        plugin: &PluginName,
+        replaced: Option<DeploymentId>,
+        by: &str,
+    ) -> Result<Arc<LiveTable>, DeployError> {
+        let table = self.registry.refresh().await?;
+        let Some(reason) = table.failures().get(plugin).cloned() else { return Ok(table) };
+        match replaced {
+            Some(replaced) => drop(self.store.roll_back(plugin, Some(replaced), by).await?),
+            None => self.store.delete_plugin(plugin).await?,
+        }
+        self.registry.refresh().await?;
+        Err(DeployError::NotLive { plugin: plugin.clone(), reason })
+    }
+
+    /// A plugin's row.
+    pub async fn get(&self, plugin: &PluginName) -> Result<PluginRow, StoreError> {
+        let row = self.store.find_plugin(plugin).await?;
+        row.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))
+    }
+
+    /// The rows of plugins, for lists and histories. Changes go through this type.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Hangs a plugin elsewhere.
+    pub async fn set_mount(&self, plugin: &PluginName, mount: &Mount) -> Result<(), DeployError> {
+        self.store.set_mount(plugin, mount).await?;
+        self.registry.refresh().await?;
+        Ok(())
+    }
+
+    /// Gives a plugin exactly these capabilities. What its manifest asks for and is not among them is refused when it
+    /// is used.
+    pub async fn set_grants(
+        &self,
+        plugin: &PluginName,
+        grants: &Grants,
+        by: &str,
+    ) -> Result<(), DeployError> {
+        self.store.set_grants(plugin, grants, by).await?;
+        self.registry.refresh().await?;
+        Ok(())
+    }
+
+    /// Sets a plugin's config, checked against the schema of the live deployment.
+    pub async fn set_config(
+        &self,
+        plugin: &PluginName,
+        values: &Map<String, Value>,
+    ) -> Result<(), DeployError> {
+        let row = self.get(plugin).await?;
+        if let Some(live) = self.registry.live().get(plugin) {
+            let schema = live.manifest().config.as_ref().map(|schema| schema.as_json());
+            crate::services::config::resolve(schema, values).map_err(DeployError::Config)?;
+        }
+        self.store.set_config(&row.name, values).await?;
+        self.registry.refresh().await?;
+        Ok(())
+    }
+
+    /// Takes a plugin off the platform, with its history and, if `with_data`, all that it stored.
+    pub async fn remove(&self, plugin: &PluginName, with_data: bool) -> Result<(), DeployError> {
+        self.store.delete_plugin(plugin).await?;
+        self.registry.refresh().await?;
+        if with_data {
+            let host = |error: crate::services::Error| DeployError::Host(error.into());
+            self.kept.sql.delete(plugin).await.map_err(host)?;
+            self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
+            self.kept.secrets.delete_plugin(plugin).await.map_err(host)?;
+            self.kept.logs.delete_plugin(plugin).await.map_err(host)?;
+        }
+        self.clean_up(Duration::from_secs(3600)).await
+    }
+
+    /// Removes components that nobody refers to any more: of deployments that failed, were interrupted, or fell out of
+    /// the history. Those younger than `age_min` stay, because somebody may be deploying them now.
+    pub async fn clean_up(&self, age_min: Duration) -> Result<(), DeployError> {
+        let before = self.artifacts.list().await?;
+        let keep = self.store.referenced_artifacts().await?;
+        self.artifacts.remove_unreferenced(keep, age_min).await?;
+        let after = self.artifacts.list().await?;
+        for digest in before.difference(&after) {
+            self.runtime.forget(*digest).await.map_err(|error| DeployError::Host(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+fn name_of(bundle: &Bundle) -> Result<PluginName, DeployError> {
+    let manifest = Manifest::parse(&bundle.manifest).map_err(DeployError::Mistakes)?;
+    Ok(manifest.plugin.name)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DeployError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| DeployError::Host(error.into()))
 }

@@ -2,12 +2,39 @@
 //! running the code to `runtime`.
 
 pub mod artifact;
+mod build;
 pub mod bundle;
+mod config;
+mod deploy;
 pub mod manifest;
+pub mod metrics;
 mod mistake;
 mod mount;
+pub mod registry;
+pub mod routes;
 pub mod store;
 pub mod validate;
 
+pub use config::{Config, Defaults};
+pub use deploy::{DeployError, Deployed, GrantMode, Kept, Plugins, Upload};
 pub use mistake::{Location, Mistake};
 pub use mount::{InvalidMount, Mount};
+
+/// Why a deployment that is in the rows cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    #[error("its manifest is not valid any more: {}", join(.0))]
+    Manifest(Vec<Mistake>),
+    #[error("its config is not valid: {}", .0.join("; "))]
+    Config(Vec<String>),
+    #[error("its routes cannot be used: {0}")]
+    Route(String),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Load(#[from] crate::runtime::LoadError),
+}
+
+fn join(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -11,10 +11,12 @@ use arc_swap::ArcSwap;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::build;
+use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
-use crate::plugins::routes::{Mount, MountTable, RouteTable};
-use crate::plugins::store::{LiveRow, Store};
-use crate::plugins::{Config, LoadFailure};
+use crate::plugins::routes::{MountTable, RouteTable};
+use crate::plugins::store::{LiveRow, Store, StoreError};
+use crate::plugins::validate::Grants;
+use crate::plugins::{Config, LoadFailure, Mount};
 use crate::runtime::{LoadedPlugin, Runtime};
 
 /// A deployment that answers requests.
@@ -23,6 +25,7 @@ pub struct LivePlugin {
     pub loaded: Arc<LoadedPlugin>,
     pub routes: RouteTable,
     pub mount: Mount,
+    manifest: Manifest,
     /// What it was made from. If the row says the same, there is nothing to do.
     row: LiveRow,
 }
@@ -31,6 +34,16 @@ impl LivePlugin {
     /// The plugin's name.
     pub fn name(&self) -> &PluginName {
         &self.loaded.spec().name
+    }
+
+    /// What its author asks for.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What it was given.
+    pub fn grants(&self) -> &Grants {
+        &self.row.grants
     }
 
     /// Which deployment of it this is.
@@ -111,7 +124,7 @@ impl Registry {
 
     /// Makes the table agree with the rows. A plugin that cannot be loaded keeps its earlier version, and its failure is
     /// in the new table. Several callers at once wait for each other.
-    pub async fn refresh(&self) -> Result<Arc<LiveTable>, sqlx::Error> {
+    pub async fn refresh(&self) -> Result<Arc<LiveTable>, StoreError> {
         let _turn = self.refreshing.lock().await;
         let before = self.live();
         let mut plugins = BTreeMap::new();
@@ -165,13 +178,13 @@ impl Registry {
             Some(loaded) => loaded,
             None => {
                 let spec = build::spec(&row, &manifest, &self.config)?;
-                let wasm = self.artifacts.get(&spec.digest).await?;
+                let wasm = self.artifacts.get(spec.digest).await?;
                 self.runtime.load(spec, wasm).await?
             }
         };
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
-        Ok(LivePlugin { loaded: Arc::new(loaded), routes, mount, row })
+        Ok(LivePlugin { loaded: Arc::new(loaded), routes, mount, manifest, row })
     }
 
     /// Series of routes that no live plugin has any more would only grow in number.

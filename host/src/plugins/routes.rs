@@ -132,15 +132,6 @@ impl RouteTable {
     }
 }
 
-/// Where a plugin's routes hang.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Mount {
-    /// The host name in small letters, without port; nothing means every host.
-    pub host: Option<String>,
-    /// Without a slash at its end; empty for the root.
-    pub path: String,
-}
-
 /// All live plugins, by host name and mount path.
 #[derive(Debug, Default)]
 pub struct MountTable {

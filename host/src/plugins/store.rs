@@ -10,7 +10,8 @@ use sqlx::{Row as _, any::AnyRow};
 use crate::db::{Db, Transaction, now_ms};
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::plugins::Mount;
-use crate::plugins::validate::{EntryKind, Grant, Grants};
+use crate::plugins::validate::{Grant, Grants};
+use crate::runtime::EntryKind;
 
 /// How much history is kept.
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ use crate::bindings::gantry::http::request_headers;
 use crate::bindings::gantry::types::types;
 use crate::bindings::wasi::config::store as config;
 use crate::bindings::wasi::logging::logging;
+use crate::http::trace;
 use crate::runtime::{CallContext, PluginSpec};
 use crate::services::log::{CallLog, Level};
 
@@ -34,7 +35,7 @@ impl invocation::Host for View<'_> {
     }
 
     fn traceparent(&mut self) -> Option<String> {
-        self.call.traceparent.clone()
+        Some(trace::traceparent(&self.call.headers, self.call.request_id.as_span()))
     }
 
     fn trigger(&mut self) -> String {

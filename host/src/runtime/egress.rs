@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -53,9 +52,7 @@ impl WasiHttpHooks for Egress {
                 .send(&plugin.name, policy, request, &injections, &mut budget, deadline.into())
                 .await
                 .map_err(|error| refuse(&error))?;
-            let response = response.map(|body: Bytes| {
-                http_body_util::Full::new(body).map_err(|never| match never {}).boxed_unsync()
-            });
+            let response = response.map(|body| body.map_err(|error| refuse(&error)).boxed_unsync());
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })
     }

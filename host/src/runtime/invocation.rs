@@ -22,8 +22,6 @@ pub struct Invocation {
 #[derive(Debug)]
 pub struct CallContext {
     pub request_id: RequestId,
-    /// W3C trace context, to be passed on.
-    pub traceparent: Option<String>,
     /// The pattern of the route below the mount, `/orders/{id}`.
     pub route: Option<Arc<str>>,
     /// Names and decoded values, in the order of the pattern.

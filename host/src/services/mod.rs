@@ -3,10 +3,12 @@
 
 pub mod config;
 mod error;
+mod host;
 pub mod kv;
 pub mod log;
 pub mod outbound;
 pub mod secrets;
 pub mod sql;
+pub mod tokens;
 
 pub use error::{Error, Kind};

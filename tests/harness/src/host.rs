@@ -6,7 +6,7 @@ use gantry::{
     config::Config,
     gateway::access_log::Target,
     ids::PluginName,
-    plugins::{DeployError, Deployed, GrantMode, Plugins, Upload, bundle, routes::Mount},
+    plugins::{DeployError, Deployed, GrantMode, Mount, Plugins, Upload, bundle},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -85,6 +85,13 @@ impl TestHost {
         Self::open(self.config.clone(), Arc::clone(&self.dir)).await
     }
 
+    /// Stops the host as an operator would.
+    pub async fn stop(mut self) {
+        if let Some(app) = self.app.take() {
+            app.stop().await;
+        }
+    }
+
     /// The host's parts.
     pub fn app(&self) -> &App {
         self.app.as_ref().expect("the host runs")
@@ -126,13 +133,8 @@ impl TestHost {
 
     /// Deploys a component with this manifest, all capabilities granted, on `/name`.
     pub async fn deploy(&self, manifest: &str, component: Bytes) -> Deployed {
-        match self.try_deploy(manifest, component, GrantMode::AllAsked).await {
-            Ok(deployed) => deployed,
-            Err(DeployError::Mistakes(mistakes)) => {
-                panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-            }
-            Err(error) => panic!("{error:#}: {error:?}"),
-        }
+        let deployed = self.try_deploy(manifest, component, GrantMode::AllAsked).await;
+        deployed.unwrap_or_else(|error| fail(&error))
     }
 
     /// Like [`TestHost::deploy`], for deployments that must fail.
@@ -142,8 +144,13 @@ impl TestHost {
         component: Bytes,
         grant: GrantMode,
     ) -> Result<Deployed, DeployError> {
-        let bytes = bundle::pack_parts(manifest, &component, &[]).expect("a bundle");
-        self.upload(bytes.into(), grant, None).await
+        self.upload(pack(manifest, &component, &[]), grant, None).await
+    }
+
+    /// Deploys a component with more files in its bundle.
+    pub async fn deploy_with(&self, manifest: &str, component: Bytes, files: &[(&str, &[u8])]) -> Deployed {
+        let bundle = pack(manifest, &component, files);
+        self.upload(bundle, GrantMode::AllAsked, None).await.unwrap_or_else(|error| fail(&error))
     }
 
     /// Uploads a bundle as it is.
@@ -167,12 +174,10 @@ impl TestHost {
 
     /// Deploys a folder with a manifest, mounted at this path.
     pub async fn deploy_folder(&self, folder: &str, mount: &str) -> Deployed {
-        let bytes = bundle::pack(&guests::root().join(folder)).expect("a bundle");
-        let mount = Mount { host: None, path: mount.trim_end_matches('/').to_owned() };
-        match self.upload(bytes.into(), GrantMode::AllAsked, Some(mount)).await {
-            Ok(deployed) => deployed,
-            Err(error) => panic!("{error:#}: {error:?}"),
-        }
+        let bundle = bundle::pack(&guests::root().join(folder), &bundle::Config::default());
+        let mount = Mount::new(None, mount).expect("a mount");
+        let deployed = self.upload(bundle.expect("a bundle"), GrantMode::AllAsked, Some(mount)).await;
+        deployed.unwrap_or_else(|error| fail(&error))
     }
 
     /// Makes the deployment before the live one live again.
@@ -180,6 +185,30 @@ impl TestHost {
         let plugin: PluginName = plugin.parse().expect("a plugin name");
         self.plugins().roll_back(&plugin, None, "test").await
     }
+}
+
+/// A bundle of a manifest whose component is `plugin.wasm`.
+pub fn pack(manifest: &str, component: &[u8], files: &[(&str, &[u8])]) -> Bytes {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
+        std::fs::write(path, bytes).expect("a file");
+    };
+    write("plugin.toml", manifest.as_bytes());
+    write("plugin.wasm", component);
+    for (name, bytes) in files {
+        write(name, bytes);
+    }
+    bundle::pack(dir.path(), &bundle::Config::default()).expect("a bundle")
+}
+
+#[track_caller]
+fn fail(error: &DeployError) -> Deployed {
+    if let DeployError::Mistakes(mistakes) = error {
+        panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    }
+    panic!("{error:#}: {error:?}")
 }
 
 impl Drop for TestHost {

@@ -6,4 +6,4 @@ pub mod guests;
 mod host;
 
 pub use client::{Answer, Client};
-pub use host::{TestHost, TestHostBuilder};
+pub use host::{TestHost, TestHostBuilder, pack};

@@ -3,17 +3,7 @@
 use super::component::Interfaces;
 use super::imports::split_name;
 use crate::plugins::Mistake;
-
-/// Which export answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// `gantry:http/handler@0.1`
-    Handler,
-    /// `wasi:http/incoming-handler@0.2`
-    WasiHttp02,
-    /// `gantry:transform/transform@0.1`
-    Transform,
-}
+use crate::runtime::EntryKind;
 
 const ENTRIES: &[(&str, &str, EntryKind)] = &[
     ("gantry:http/handler", "0.1.", EntryKind::Handler),

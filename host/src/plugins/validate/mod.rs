@@ -17,8 +17,8 @@ use crate::ids::Digest;
 use crate::plugins::Mistake;
 use crate::plugins::bundle::{Bundle, Migration};
 use crate::plugins::manifest::Manifest;
+use crate::runtime::EntryKind;
 
-pub use entry::EntryKind;
 pub use grants::{Grant, Grants, InvalidGrant};
 pub use limits::Ceilings;
 

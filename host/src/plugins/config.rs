@@ -1,0 +1,52 @@
+use serde::Deserialize;
+
+use crate::plugins::validate::Ceilings;
+use crate::plugins::{bundle, store};
+
+/// Uploads, and what plugins get.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How large an upload may be.
+    pub bundle: bundle::Config,
+    /// The most that any plugin may ask for.
+    pub ceilings: Ceilings,
+    /// What a plugin gets that does not ask.
+    pub defaults: Defaults,
+    /// How much history is kept.
+    pub history: store::Config,
+}
+
+/// The limits of a plugin that does not set its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// All linear memories and tables of one instance together. Default: 64 MiB.
+    pub memory_bytes_max: u64,
+    /// Processor time of one invocation. Default: 500.
+    pub cpu_ms: u64,
+    /// Time of one invocation. Default: 10000.
+    pub wall_ms: u64,
+    /// Invocations at once. Default: 64.
+    pub concurrency_max: u32,
+    /// Invocations that wait for a place; this one a manifest cannot set. Default: 256.
+    pub queue_max: u32,
+    /// Bytes that one invocation may write to the log. Default: 64 KiB.
+    pub log_bytes_max: u64,
+    /// The body of one request. Default: 10 MiB.
+    pub body_bytes_max: u64,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 64 << 20,
+            cpu_ms: 500,
+            wall_ms: 10_000,
+            concurrency_max: 64,
+            queue_max: 256,
+            log_bytes_max: 64 << 10,
+            body_bytes_max: 10 << 20,
+        }
+    }
+}
