@@ -1,6 +1,8 @@
 //! Assembles everything and runs it: the one place that knows all modules.
 
-use std::{fs, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use anyhow::Context;
 use axum::Router;
@@ -15,7 +17,9 @@ use crate::gateway::access_log::AccessLog;
 use crate::gateway::{self, BodyBudget, Gateway, health};
 use crate::http::serve;
 use crate::limits::{Limiter, Policy};
-use crate::plugins::{Kept, Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store};
+use crate::plugins::{
+    Kept, Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store,
+};
 use crate::runtime::{Runtime, Services};
 use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql};
 
@@ -49,14 +53,22 @@ impl App {
         let services = Services {
             kv: Kv::new(db.clone(), config.services.kv.clone()),
             sql: Sql::new(data.file("sql"), config.services.sql.clone()),
-            secrets: Secrets::new(db.clone(), keys.derive("secrets"), config.services.secrets.clone()),
+            secrets: Secrets::new(
+                db.clone(),
+                keys.derive("secrets"),
+                config.services.secrets.clone(),
+            ),
             logs: logs.clone(),
             outbound: Outbound::new(config.services.outbound.clone())?,
             guest_tokens: GuestTokens::new(&keys, clock.clone()),
         };
         let cache_key = keys.derive("compiled code");
-        let runtime =
-            Runtime::new(config.runtime.clone(), services.clone(), data.file("compiled"), cache_key)?;
+        let runtime = Runtime::new(
+            config.runtime.clone(),
+            services.clone(),
+            data.file("compiled"),
+            cache_key,
+        )?;
         let runtime = Arc::new(runtime);
         let metrics = prometheus::Registry::new();
         let plugin_metrics = Metrics::register(&metrics)?;
@@ -85,13 +97,17 @@ impl App {
         ));
         // Nobody is deploying yet, so whatever nobody refers to is left over.
         plugins.clean_up(Duration::ZERO).await?;
-        registry.refresh().await.context("cannot read which plugins are live")?;
+        registry
+            .refresh()
+            .await
+            .context("cannot read which plugins are live")?;
         let admin_key = write_admin_key(&auth, &data).await?;
 
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let login_policy = Policy::new("gateway", &config.gateway.login_limit)?;
-        let access_log = AccessLog::open(&config.access_log).context("cannot open the access log")?;
+        let access_log =
+            AccessLog::open(&config.access_log).context("cannot open the access log")?;
         let state = gateway::State {
             registry: Arc::clone(&registry),
             runtime: Arc::clone(&runtime),
@@ -103,8 +119,12 @@ impl App {
             login_policy: Arc::new(login_policy),
             config: Arc::new(config.gateway.clone()),
         };
-        let health =
-            health::State { db: db.clone(), registry: Arc::clone(&registry), metrics, stop: stop.clone() };
+        let health = health::State {
+            db: db.clone(),
+            registry: Arc::clone(&registry),
+            metrics,
+            stop: stop.clone(),
+        };
         let own = Router::new()
             .merge(health::router(health))
             .merge(gateway::accounts(&state));
@@ -117,9 +137,12 @@ impl App {
             "/metrics".to_owned(),
         ];
         let gateway = Gateway::new(state, own, own_prefixes);
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}; is another program there?", config.listen))?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}; is another program there?",
+                config.listen
+            )
+        })?;
         let address = listener.local_addr()?;
         let (http, until) = (config.http.clone(), stop.clone());
         tasks.spawn(async move {
@@ -129,7 +152,11 @@ impl App {
             };
             serve::serve(listener, &http, until, handle).await;
         });
-        tasks.spawn(do_chores(services.kv.clone(), services.sql.clone(), stop.clone()));
+        tasks.spawn(do_chores(
+            services.kv.clone(),
+            services.sql.clone(),
+            stop.clone(),
+        ));
         tasks.close();
         Ok(Self {
             address,
@@ -198,17 +225,30 @@ impl DataDir {
 /// the command line on this machine needs no set-up.
 async fn write_admin_key(auth: &Auth, data: &DataDir) -> anyhow::Result<Option<String>> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let Some(created) = auth.ensure_admin().await? else { return Ok(None) };
+    let Some(created) = auth.ensure_admin().await? else {
+        return Ok(None);
+    };
     let path = data.file("admin.key");
     let _ = fs::remove_file(&path);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
     file.write_all(created.token.as_bytes())?;
     file.sync_all()?;
     Ok(Some(created.token.clone()))
 }
 
-fn register_process_metrics(metrics: &prometheus::Registry, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
-    use prometheus::{core::{Collector, Desc}, proto::MetricFamily, IntGauge};
+fn register_process_metrics(
+    metrics: &prometheus::Registry,
+    runtime: &Arc<Runtime>,
+) -> anyhow::Result<()> {
+    use prometheus::{
+        IntGauge,
+        core::{Collector, Desc},
+        proto::MetricFamily,
+    };
     struct InProgress(Arc<Runtime>, IntGauge);
     impl Collector for InProgress {
         fn desc(&self) -> Vec<&Desc> {
@@ -219,7 +259,10 @@ fn register_process_metrics(metrics: &prometheus::Registry, runtime: &Arc<Runtim
             self.1.collect()
         }
     }
-    let gauge = IntGauge::new("gantry_invocations_in_progress", "Calls into plugins that are in progress.")?;
+    let gauge = IntGauge::new(
+        "gantry_invocations_in_progress",
+        "Calls into plugins that are in progress.",
+    )?;
     metrics.register(Box::new(InProgress(Arc::clone(runtime), gauge)))?;
     let process = prometheus::process_collector::ProcessCollector::for_self();
     metrics.register(Box::new(process))?;

@@ -99,8 +99,14 @@ impl Config {
             mistakes.push("`gateway.auth_mount` begins with `/` and is not the root".to_owned());
         }
         for (name, value) in [
-            ("runtime.concurrency_max", self.runtime.concurrency_max as usize),
-            ("runtime.core_instances_max", self.runtime.core_instances_max as usize),
+            (
+                "runtime.concurrency_max",
+                self.runtime.concurrency_max as usize,
+            ),
+            (
+                "runtime.core_instances_max",
+                self.runtime.core_instances_max as usize,
+            ),
             ("runtime.memories_max", self.runtime.memories_max as usize),
             ("http.connections_max", self.http.connections_max),
             ("db.readers", self.db.readers as usize),
@@ -119,8 +125,12 @@ impl Config {
 fn settings_of(
     variables: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> config::Map<String, String> {
-    const COMMAND_LINE: [&str; 4] =
-        ["GANTRY_SERVER", "GANTRY_API_KEY", "GANTRY_CONFIG", "GANTRY_SDK_PATH"];
+    const COMMAND_LINE: [&str; 4] = [
+        "GANTRY_SERVER",
+        "GANTRY_API_KEY",
+        "GANTRY_CONFIG",
+        "GANTRY_SDK_PATH",
+    ];
     variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("GANTRY_") && !COMMAND_LINE.contains(&name.as_str()))

@@ -27,7 +27,13 @@ enum Command {
 fn main() -> ExitCode {
     match Command::parse() {
         // Before any thread is started.
-        Command::Compile { cpu_s, memory_bytes_max } => compile_child(Bounds { cpu_s, memory_bytes_max }),
+        Command::Compile {
+            cpu_s,
+            memory_bytes_max,
+        } => compile_child(Bounds {
+            cpu_s,
+            memory_bytes_max,
+        }),
         Command::Serve { config } => match serve(config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -13,13 +13,16 @@ pub enum Format {
 
 /// Starts the log. `RUST_LOG` chooses what is written; the default is `info`.
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,hyper=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,hyper=warn"));
     let registry = tracing_subscriber::registry().with(filter);
     let result = match format {
         Format::Text => registry
             .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
             .try_init(),
-        Format::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+        Format::Json => registry
+            .with(fmt::layer().json().with_writer(std::io::stderr))
+            .try_init(),
     };
     if result.is_err() {
         // Somebody who embeds the host has a log already.

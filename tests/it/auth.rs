@@ -43,8 +43,12 @@ async fn host() -> TestHost {
     let host = TestHost::start().await;
     host.deploy(MANIFEST, guest("echo")).await;
     let auth = &host.app().auth;
-    auth.create_role("writer".parse().unwrap(), &["echo:things.write"]).await.unwrap();
-    auth.create_role("reader".parse().unwrap(), &[]).await.unwrap();
+    auth.create_role("writer".parse().unwrap(), &["echo:things.write"])
+        .await
+        .unwrap();
+    auth.create_role("reader".parse().unwrap(), &[])
+        .await
+        .unwrap();
     host
 }
 
@@ -59,11 +63,22 @@ async fn routes_open_to_those_who_may() {
     forged.get("/echo/public").await.assert_status(200);
     host.get("/echo/optional").await.assert_status(200);
     forged.get("/echo/optional").await.assert_status(401);
-    host.get("/echo/required").await.assert_problem(401, "auth.required");
+    host.get("/echo/required")
+        .await
+        .assert_problem(401, "auth.required");
     reader.get("/echo/required").await.assert_status(200);
-    host.get("/echo/permitted").await.assert_problem(401, "auth.required");
-    reader.get("/echo/permitted").await.assert_problem(403, "auth.permission_missing");
-    let seen = writer.get("/echo/permitted").await.assert_status(200).json::<Value>();
+    host.get("/echo/permitted")
+        .await
+        .assert_problem(401, "auth.required");
+    reader
+        .get("/echo/permitted")
+        .await
+        .assert_problem(403, "auth.permission_missing");
+    let seen = writer
+        .get("/echo/permitted")
+        .await
+        .assert_status(200)
+        .json::<Value>();
     assert_eq!(seen["principal"]["name"], "writer@example.com");
     assert_eq!(seen["principal"]["permissions"], json!(["things.write"]));
     let seen = host.get("/echo/optional").await.json::<Value>();
@@ -74,20 +89,46 @@ async fn routes_open_to_those_who_may() {
 async fn a_login_gives_a_token_and_a_wrong_one_tells_nothing() {
     let host = host().await;
     let user = host.user("ann@example.com", &["writer"]).await;
-    let me = user.get("/api/auth/me").await.assert_status(200).json::<Value>();
+    let me = user
+        .get("/api/auth/me")
+        .await
+        .assert_status(200)
+        .json::<Value>();
     assert_eq!(me["name"], "ann@example.com");
-    host.get("/api/auth/me").await.assert_problem(401, "auth.required");
+    host.get("/api/auth/me")
+        .await
+        .assert_problem(401, "auth.required");
     let login = |email: &str, password: &str| json!({ "email": email, "password": password });
-    let wrong = host.post("/api/auth/login", &login("ann@example.com", "wrong password")).await;
-    let unknown = host.post("/api/auth/login", &login("nobody@example.com", "wrong password")).await;
+    let wrong = host
+        .post(
+            "/api/auth/login",
+            &login("ann@example.com", "wrong password"),
+        )
+        .await;
+    let unknown = host
+        .post(
+            "/api/auth/login",
+            &login("nobody@example.com", "wrong password"),
+        )
+        .await;
     let detail = |answer: &gantry_harness::Answer| answer.json::<Value>()["detail"].clone();
     assert_eq!(detail(&wrong), detail(&unknown));
     wrong.assert_problem(401, "auth.credentials_wrong");
     unknown.assert_problem(401, "auth.credentials_wrong");
-    host.post("/api/auth/login", &json!({ "email": "x" })).await.assert_problem(400, "request.invalid_json");
-    let form = host.request(http::Method::POST, "/api/auth/login").body("email=x");
-    host.send(form).await.assert_problem(415, "request.media_type_unsupported");
-    let keys = host.get("/.well-known/jwks.json").await.assert_status(200).json::<Value>();
+    host.post("/api/auth/login", &json!({ "email": "x" }))
+        .await
+        .assert_problem(400, "request.invalid_json");
+    let form = host
+        .request(http::Method::POST, "/api/auth/login")
+        .body("email=x");
+    host.send(form)
+        .await
+        .assert_problem(415, "request.media_type_unsupported");
+    let keys = host
+        .get("/.well-known/jwks.json")
+        .await
+        .assert_status(200)
+        .json::<Value>();
     assert_eq!(keys["keys"][0]["kty"], "OKP");
     assert!(keys["keys"][0].get("d").is_none(), "the private part stays");
 }
@@ -98,9 +139,18 @@ async fn a_change_of_the_account_counts_at_once() {
     let writer = host.user("writer@example.com", &["writer"]).await;
     writer.get("/echo/permitted").await.assert_status(200);
     let auth = &host.app().auth;
-    let user = auth.find_user_by_email("writer@example.com").await.unwrap().unwrap();
-    auth.set_user_roles(user.id, vec!["reader".parse().unwrap()]).await.unwrap();
-    writer.get("/echo/permitted").await.assert_problem(403, "auth.permission_missing");
+    let user = auth
+        .find_user_by_email("writer@example.com")
+        .await
+        .unwrap()
+        .unwrap();
+    auth.set_user_roles(user.id, vec!["reader".parse().unwrap()])
+        .await
+        .unwrap();
+    writer
+        .get("/echo/permitted")
+        .await
+        .assert_problem(403, "auth.permission_missing");
     auth.set_disabled(user.id, true).await.unwrap();
     writer.get("/echo/required").await.assert_status(401);
 }
@@ -110,10 +160,23 @@ async fn limits_are_kept_and_told() {
     let host = host().await;
     for left in [2, 1, 0] {
         let answer = host.get("/echo/limited").await.assert_status(200);
-        assert!(answer.header("ratelimit-policy").unwrap().contains("\"few\";q=3;w=3600"));
-        assert!(answer.header("ratelimit").unwrap().contains(&format!("\"few\";r={left}")));
+        assert!(
+            answer
+                .header("ratelimit-policy")
+                .unwrap()
+                .contains("\"few\";q=3;w=3600")
+        );
+        assert!(
+            answer
+                .header("ratelimit")
+                .unwrap()
+                .contains(&format!("\"few\";r={left}"))
+        );
     }
-    let answer = host.get("/echo/limited").await.assert_problem(429, "limit.quota_exceeded");
+    let answer = host
+        .get("/echo/limited")
+        .await
+        .assert_problem(429, "limit.quota_exceeded");
     assert_eq!(answer.json::<Value>()["violated-policies"], json!(["few"]));
     assert!(answer.header("ratelimit").unwrap().contains("r=0"));
 

@@ -26,7 +26,10 @@ auth = "public"
         .request(Method::POST, "/echo/orders/a%20b/lines/7?x=1&y=%20")
         .header("authorization", "Bearer secret")
         .header("x-custom", "kept")
-        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
         .body("hello");
     let answer = host.send(request).await.assert_status(200);
     let seen = answer.json::<Value>();
@@ -39,10 +42,16 @@ auth = "public"
     assert_eq!(seen["request_id"], answer.header("x-request-id").unwrap());
     assert_eq!(seen["client_address"], "127.0.0.1");
     let trace = seen["traceparent"].as_str().unwrap();
-    assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{trace}");
+    assert!(
+        trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+        "{trace}"
+    );
     let headers = seen["headers"].to_string();
     assert!(headers.contains("kept"), "{headers}");
-    assert!(!headers.contains("secret"), "a plugin does not see credentials: {headers}");
+    assert!(
+        !headers.contains("secret"),
+        "a plugin does not see credentials: {headers}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,31 +76,65 @@ body_bytes_max = "1KiB"
 "#;
     host.deploy(manifest, guest("echo")).await;
     host.get("/").await.assert_problem(404, "route.not_found");
-    host.get("/echo").await.assert_problem(404, "route.not_found");
-    host.get("/echo/things").await.assert_problem(404, "route.not_found");
-    host.get("/echo/things/1/").await.assert_problem(404, "route.not_found");
-    host.get("/_gantry/nothing").await.assert_problem(404, "route.not_found");
+    host.get("/echo")
+        .await
+        .assert_problem(404, "route.not_found");
+    host.get("/echo/things")
+        .await
+        .assert_problem(404, "route.not_found");
+    host.get("/echo/things/1/")
+        .await
+        .assert_problem(404, "route.not_found");
+    host.get("/_gantry/nothing")
+        .await
+        .assert_problem(404, "route.not_found");
 
-    let answer = host.delete("/echo/things/1").await.assert_problem(405, "route.method_not_allowed");
+    let answer = host
+        .delete("/echo/things/1")
+        .await
+        .assert_problem(405, "route.method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET, PUT, HEAD, OPTIONS"));
-    let answer = host.send(host.request(Method::OPTIONS, "/echo/things/1")).await.assert_status(204);
+    let answer = host
+        .send(host.request(Method::OPTIONS, "/echo/things/1"))
+        .await
+        .assert_status(204);
     assert_eq!(answer.header("allow"), Some("GET, PUT, HEAD, OPTIONS"));
-    let answer = host.send(host.request(Method::HEAD, "/echo/things/1")).await.assert_status(200);
+    let answer = host
+        .send(host.request(Method::HEAD, "/echo/things/1"))
+        .await
+        .assert_status(200);
     assert!(answer.body.is_empty());
 
     let put = |body: Vec<u8>| host.request(Method::PUT, "/echo/things/1").body(body);
     host.send(put(vec![b'x'; 1024])).await.assert_status(200);
-    host.send(put(vec![b'x'; 1025])).await.assert_problem(413, "request.body_too_large");
-    let stream = futures_util::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 512])));
-    let chunked = host.request(Method::PUT, "/echo/things/1").body(reqwest::Body::wrap_stream(stream));
-    host.send(chunked).await.assert_problem(413, "request.body_too_large");
+    host.send(put(vec![b'x'; 1025]))
+        .await
+        .assert_problem(413, "request.body_too_large");
+    let stream =
+        futures_util::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 512])));
+    let chunked = host
+        .request(Method::PUT, "/echo/things/1")
+        .body(reqwest::Body::wrap_stream(stream));
+    host.send(chunked)
+        .await
+        .assert_problem(413, "request.body_too_large");
 
     let encoded = put(vec![1]).header("content-encoding", "gzip");
-    host.send(encoded).await.assert_problem(415, "request.encoding_unsupported");
-    host.get("/echo/things/%ff").await.assert_problem(400, "request.invalid_path");
-    host.get(&format!("/echo/things/{}", "x".repeat(9000))).await.assert_problem(414, "request.uri_too_long");
-    let wide = host.request(Method::GET, "/echo/things/1").header("x-wide", "y".repeat(40_000));
-    host.send(wide).await.assert_problem(431, "request.headers_too_large");
+    host.send(encoded)
+        .await
+        .assert_problem(415, "request.encoding_unsupported");
+    host.get("/echo/things/%ff")
+        .await
+        .assert_problem(400, "request.invalid_path");
+    host.get(&format!("/echo/things/{}", "x".repeat(9000)))
+        .await
+        .assert_problem(414, "request.uri_too_long");
+    let wide = host
+        .request(Method::GET, "/echo/things/1")
+        .header("x-wide", "y".repeat(40_000));
+    host.send(wide)
+        .await
+        .assert_problem(431, "request.headers_too_large");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,26 +146,64 @@ async fn plugins_hang_on_host_names_and_paths_and_the_longest_mount_wins() {
         gantry_harness::pack(&manifest, &guest(guest_name), &[])
     };
     let mount = |host, path| Some(Mount::new(host, path).unwrap());
-    host.upload(bundle("root", "echo"), GrantMode::AllAsked, mount(None, "/")).await.unwrap();
-    host.upload(bundle("api", "hello-v1"), GrantMode::AllAsked, mount(None, "/api")).await.unwrap();
-    host.upload(bundle("shop", "hello-v2"), GrantMode::AllAsked, mount(Some("shop.example.com"), "/")).await.unwrap();
+    host.upload(
+        bundle("root", "echo"),
+        GrantMode::AllAsked,
+        mount(None, "/"),
+    )
+    .await
+    .unwrap();
+    host.upload(
+        bundle("api", "hello-v1"),
+        GrantMode::AllAsked,
+        mount(None, "/api"),
+    )
+    .await
+    .unwrap();
+    host.upload(
+        bundle("shop", "hello-v2"),
+        GrantMode::AllAsked,
+        mount(Some("shop.example.com"), "/"),
+    )
+    .await
+    .unwrap();
 
     let at = |name: &'static str, path: &'static str| {
         let host = &host;
         async move {
-            host.send(host.request(Method::GET, path).header("host", name)).await.assert_status(200).text()
+            host.send(host.request(Method::GET, path).header("host", name))
+                .await
+                .assert_status(200)
+                .text()
         }
     };
-    assert!(at("any.example.com", "/x").await.contains("\"path\":\"/x\""));
-    assert!(at("any.example.com", "/apix").await.contains("\"path\":\"/apix\""));
+    assert!(
+        at("any.example.com", "/x")
+            .await
+            .contains("\"path\":\"/x\"")
+    );
+    assert!(
+        at("any.example.com", "/apix")
+            .await
+            .contains("\"path\":\"/apix\"")
+    );
     let api = at("any.example.com", "/api/x").await;
     assert!(!api.contains("\"path\""), "{api}");
     let shop = at("shop.example.com", "/anything").await;
     assert_ne!(shop, api);
     assert_eq!(at("SHOP.example.com:8080", "/anything").await, shop);
 
-    let taken = host.upload(bundle("other", "echo"), GrantMode::AllAsked, mount(None, "/api")).await;
-    assert!(taken.unwrap_err().to_string().contains("api"), "the one who has it is named");
+    let taken = host
+        .upload(
+            bundle("other", "echo"),
+            GrantMode::AllAsked,
+            mount(None, "/api"),
+        )
+        .await;
+    assert!(
+        taken.unwrap_err().to_string().contains("api"),
+        "the one who has it is named"
+    );
     host.get("/livez").await.assert_status(200);
 }
 
@@ -152,7 +233,9 @@ async fn probes_and_metrics_answer() {
 async fn the_access_log_has_one_line_per_request_and_no_secrets() {
     let host = TestHost::start().await;
     host.deploy(&manifests::open("echo"), guest("echo")).await;
-    let request = host.request(Method::POST, "/echo/path?token=hidden").header("authorization", "Bearer hidden");
+    let request = host
+        .request(Method::POST, "/echo/path?token=hidden")
+        .header("authorization", "Bearer hidden");
     let answer = host.send(request.body("hidden")).await;
     let id = answer.header("x-request-id").unwrap().to_owned();
     let log = host.access_log().await;
@@ -169,7 +252,11 @@ async fn the_access_log_has_one_line_per_request_and_no_secrets() {
 async fn http_2_and_keep_alive_work() {
     let host = TestHost::start().await;
     host.deploy(&manifests::open("echo"), guest("echo")).await;
-    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .no_proxy()
+        .build()
+        .unwrap();
     let url = format!("http://{}/echo/x", host.app().address);
     for _ in 0..3 {
         let answer = client.get(&url).send().await.unwrap();
@@ -188,5 +275,8 @@ async fn a_host_that_stops_finishes_what_it_began_and_takes_nothing_new() {
     host.stop().await;
     let answer = slow.await.unwrap().assert_status(200);
     assert_eq!(answer.json::<Value>(), 700);
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(
+        tokio::net::TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
 }

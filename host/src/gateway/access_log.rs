@@ -59,9 +59,12 @@ impl AccessLog {
         let mut out: Box<dyn std::io::Write + Send> = match target {
             Target::Off => return Ok(Self(None)),
             Target::Stdout => Box::new(std::io::stdout()),
-            Target::File(path) => {
-                Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?)
-            }
+            Target::File(path) => Box::new(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)?,
+            ),
         };
         let shared = Arc::new(Shared::default());
         let weak = Arc::downgrade(&shared);
@@ -86,19 +89,27 @@ impl AccessLog {
                 std::thread::sleep(FLUSH / 4);
             }
         };
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(write)?;
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(write)?;
         Ok(Self(Some(shared)))
     }
 
     /// Lines that were lost because the target was too slow.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.dropped.load(Relaxed))
+        self.0
+            .as_ref()
+            .map_or(0, |shared| shared.dropped.load(Relaxed))
     }
 
     /// Writes what is left. Called when the host stops.
     pub fn close(&self) {
         if let Some(shared) = &self.0 {
-            shared.buffer.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+            shared
+                .buffer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_closed = true;
             shared.is_wanted.notify_all();
             std::thread::sleep(FLUSH);
         }
@@ -125,7 +136,10 @@ impl AccessRecord {
     pub(super) fn begin<B>(id: &RequestId, client: IpAddr, request: &Request<B>) -> Self {
         let mut line = String::with_capacity(400);
         let now = jiff::Timestamp::now();
-        let _ = write!(line, "{{\"time\":\"{now:.3}\",\"request.id\":\"{id}\",\"client\":\"{client}\"");
+        let _ = write!(
+            line,
+            "{{\"time\":\"{now:.3}\",\"request.id\":\"{id}\",\"client\":\"{client}\""
+        );
         let _ = write!(line, ",\"method\":\"{}\",\"path\":", request.method());
         escape(&mut line, request.uri().path());
         Self { line }
@@ -151,14 +165,21 @@ impl AccessRecord {
     }
 
     pub(super) fn end(mut self, log: &AccessLog, status: u16, duration: Duration) {
-        let _ = writeln!(self.line, ",\"status\":{status},\"duration_us\":{}}}", duration.as_micros());
+        let _ = writeln!(
+            self.line,
+            ",\"status\":{status},\"duration_us\":{}}}",
+            duration.as_micros()
+        );
         log.write(&self.line);
     }
 }
 
 /// A JSON string. Paths are ASCII and mostly need no escaping.
 fn escape(line: &mut String, text: &str) {
-    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
+    if text
+        .bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
+    {
         line.push('"');
         line.push_str(text);
         line.push('"');
@@ -177,11 +198,20 @@ mod tests {
         let path = dir.path().join("access.log");
         let log = AccessLog::open(&Target::File(path.clone())).unwrap();
         let request = Request::builder().uri("/a\"b?token=secret").body(());
-        let request = request.unwrap_or_else(|_| Request::builder().uri("/a%22b?token=secret").body(()).unwrap());
-        let mut record = AccessRecord::begin(&RequestId::new(), IpAddr::from([127, 0, 0, 1]), &request);
+        let request = request.unwrap_or_else(|_| {
+            Request::builder()
+                .uri("/a%22b?token=secret")
+                .body(())
+                .unwrap()
+        });
+        let mut record =
+            AccessRecord::begin(&RequestId::new(), IpAddr::from([127, 0, 0, 1]), &request);
         record.route(&"shop".parse().unwrap(), "/{id}");
         record.principal("a\"\n\\");
-        record.usage(Usage { cpu: Duration::from_micros(7), memory_bytes: 3 });
+        record.usage(Usage {
+            cpu: Duration::from_micros(7),
+            memory_bytes: 3,
+        });
         record.end(&log, 200, Duration::from_micros(11));
         log.close();
         std::thread::sleep(FLUSH);

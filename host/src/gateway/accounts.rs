@@ -59,9 +59,17 @@ async fn log_in(
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = Caller { address: Some(arrival.client), user: None, api_key: None };
+    let caller = Caller {
+        address: Some(arrival.client),
+        user: None,
+        api_key: None,
+    };
     let policy = &state.login_policy;
-    let checks = [Check { policy, key: policy.key_of(&caller), cost: 1 }];
+    let checks = [Check {
+        policy,
+        key: policy.key_of(&caller),
+        cost: 1,
+    }];
     let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
     let decision = decision.map_err(|error| Problem::internal(&error))?;
     if !decision.is_admitted() {
@@ -69,7 +77,11 @@ async fn log_in(
     }
     let login: LogInRequest = read_json(request).await?;
     let client = arrival.client.to_string();
-    let login = state.auth.login(&login.email, &login.password, &client).await.map_err(explain)?;
+    let login = state
+        .auth
+        .login(&login.email, &login.password, &client)
+        .await
+        .map_err(explain)?;
     let user = UserBody {
         id: login.user.id.to_string(),
         email: login.user.email.clone(),
@@ -83,7 +95,9 @@ async fn log_in(
     };
     let mut answer = Json(body).into_response();
     // RFC 6749, section 5.1: tokens are not kept by caches.
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response::add_limit_headers(answer.headers_mut(), &decision);
     Ok(answer)
 }
@@ -92,17 +106,37 @@ async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let is_json = content_type
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim() == "application/json")
+        });
     if !is_json {
         let detail = "send the body as application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "request.media_type_unsupported", detail));
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "request.media_type_unsupported",
+            detail,
+        ));
     }
-    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
-        let detail = format!("the body of this request has at most {BODY_BYTES_MAX} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request.body_too_large", detail)
-    })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "request.invalid_json", error.to_string()))
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
+        .await
+        .map_err(|_| {
+            let detail = format!("the body of this request has at most {BODY_BYTES_MAX} bytes");
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request.body_too_large",
+                detail,
+            )
+        })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request.invalid_json",
+            error.to_string(),
+        )
+    })
 }
 
 #[derive(Serialize)]
@@ -113,7 +147,10 @@ struct MeBody {
     roles: Vec<String>,
 }
 
-async fn me(AxumState(state): AxumState<Arc<State>>, headers: HeaderMap) -> Result<Json<MeBody>, Problem> {
+async fn me(
+    AxumState(state): AxumState<Arc<State>>,
+    headers: HeaderMap,
+) -> Result<Json<MeBody>, Problem> {
     let principal = response::authenticate(&state.auth, &headers)?;
     let principal = principal.ok_or_else(response::login_required)?;
     Ok(Json(MeBody {

@@ -44,10 +44,15 @@ pub(super) async fn read(
 ) -> Result<ReadBody, Problem> {
     use hyper::body::Body as _;
     if body.is_end_stream() {
-        return Ok(ReadBody { bytes: Bytes::new(), _share: None });
+        return Ok(ReadBody {
+            bytes: Bytes::new(),
+            _share: None,
+        });
     }
     // A length that is declared is refused before a byte is read.
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
@@ -61,7 +66,11 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(mut body: Incoming, bytes_max: usize, budget: &BodyBudget) -> Result<ReadBody, Problem> {
+async fn collect(
+    mut body: Incoming,
+    bytes_max: usize,
+    budget: &BodyBudget,
+) -> Result<ReadBody, Problem> {
     let mut share: Option<OwnedSemaphorePermit> = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -73,7 +82,9 @@ async fn collect(mut body: Incoming, bytes_max: usize, budget: &BodyBudget) -> R
                 "the body ended before its end",
             ));
         };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + all.len() + data.len() > bytes_max {
             return Err(too_large(bytes_max));
         }
@@ -100,7 +111,10 @@ async fn collect(mut body: Incoming, bytes_max: usize, budget: &BodyBudget) -> R
         }
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(ReadBody { bytes, _share: share })
+    Ok(ReadBody {
+        bytes,
+        _share: share,
+    })
 }
 
 fn too_large(bytes_max: usize) -> Problem {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 
 use crate::auth::{Principal, PrincipalKind};
+use crate::gateway::access_log::AccessRecord;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, response};
 use crate::http::Problem;
@@ -15,7 +16,6 @@ use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::routes::{Found, Route};
 use crate::runtime::{CallContext, EntryKind, HttpCall, Invocation, Trigger};
-use crate::gateway::access_log::AccessRecord;
 
 pub(super) async fn dispatch(
     state: &State,
@@ -31,22 +31,39 @@ pub(super) async fn dispatch(
     let below = below(head.uri.path(), mount_length);
     let (route, path_params) = match plugin.routes.find(&head.method, below) {
         Found::Route { route, params } => (route, params),
-        Found::MethodNotAllowed(methods) => return Ok(method_not_allowed(&head.method, &methods, arrival)),
+        Found::MethodNotAllowed(methods) => {
+            return Ok(method_not_allowed(&head.method, &methods, arrival));
+        }
         Found::InvalidPath => return Err(invalid_path()),
         Found::NotFound => return Err(not_found()),
     };
     record.route(plugin.name(), &route.pattern);
     // From here on everything is counted under this route, whatever comes of it.
-    let answer = call(state, arrival, plugin, route, path_params, head, incoming, record).await;
+    let answer = call(
+        state,
+        arrival,
+        plugin,
+        route,
+        path_params,
+        head,
+        incoming,
+        record,
+    )
+    .await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(problem) => response::of_problem(problem.with_request_id(arrival.id)),
     };
-    route.metrics.count_request(answer.status().as_u16(), arrival.began.elapsed());
+    route
+        .metrics
+        .count_request(answer.status().as_u16(), arrival.began.elapsed());
     Ok(answer)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the steps of one request, each taking what the others found")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the steps of one request, each taking what the others found"
+)]
 async fn call(
     state: &State,
     arrival: Arrival,
@@ -64,9 +81,18 @@ async fn call(
     authorize(plugin, route, principal.as_deref())?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     refuse_encoding(plugin, &head.headers)?;
-    let timeout = state.config.request_timeout().min(route.timeout.unwrap_or(Duration::MAX));
+    let timeout = state
+        .config
+        .request_timeout()
+        .min(route.timeout.unwrap_or(Duration::MAX));
     let deadline = arrival.began + timeout;
-    let read = body::read(incoming, &head.headers, route.body_bytes_max, &state.bodies, deadline.into());
+    let read = body::read(
+        incoming,
+        &head.headers,
+        route.body_bytes_max,
+        &state.bodies,
+        deadline.into(),
+    );
     let body = read.await?;
     let context = CallContext {
         request_id: arrival.id,
@@ -80,8 +106,16 @@ async fn call(
     let is_head = head.method == Method::HEAD && !route.methods.contains(&Method::HEAD);
     let method = if is_head { Method::GET } else { head.method };
     let mount_length = plugin.mount.path.len();
-    let call = HttpCall { method, uri: head.uri, mount_length, body: body.bytes.clone() };
-    let invocation = Invocation { context, trigger: Trigger::Http(call) };
+    let call = HttpCall {
+        method,
+        uri: head.uri,
+        mount_length,
+        body: body.bytes.clone(),
+    };
+    let invocation = Invocation {
+        context,
+        trigger: Trigger::Http(call),
+    };
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
     route.metrics.count_usage(outcome.usage);
     record.usage(outcome.usage);
@@ -107,7 +141,11 @@ fn authenticate(
     response::authenticate(&state.auth, headers)
 }
 
-fn authorize(plugin: &LivePlugin, route: &Route, principal: Option<&Principal>) -> Result<(), Problem> {
+fn authorize(
+    plugin: &LivePlugin,
+    route: &Route,
+    principal: Option<&Principal>,
+) -> Result<(), Problem> {
     let Some(principal) = principal else {
         if route.auth == manifest::Auth::Required {
             return Err(response::login_required());
@@ -117,7 +155,11 @@ fn authorize(plugin: &LivePlugin, route: &Route, principal: Option<&Principal>) 
     for permission in &route.permissions {
         if !principal.has(Some(plugin.name()), permission.as_str()) {
             let detail = format!("the permission `{}:{permission}` is needed", plugin.name());
-            return Err(Problem::new(StatusCode::FORBIDDEN, "auth.permission_missing", detail));
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "auth.permission_missing",
+                detail,
+            ));
         }
     }
     Ok(())
@@ -132,7 +174,11 @@ fn limit<'a>(
     if route.policies.is_empty() {
         return Ok(None);
     }
-    let id_if = |kind| principal.filter(|principal| principal.kind == kind).map(|principal| &*principal.id);
+    let id_if = |kind| {
+        principal
+            .filter(|principal| principal.kind == kind)
+            .map(|principal| &*principal.id)
+    };
     let caller = Caller {
         address: Some(arrival.client),
         user: id_if(PrincipalKind::User),
@@ -141,11 +187,19 @@ fn limit<'a>(
     let checks: smallvec::SmallVec<[Check<'a>; 4]> = route
         .policies
         .iter()
-        .map(|policy| Check { policy, key: policy.key_of(&caller), cost: 1 })
+        .map(|policy| Check {
+            policy,
+            key: policy.key_of(&caller),
+            cost: 1,
+        })
         .collect();
     let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
     let decision = decision.map_err(|error| Problem::internal(&error))?;
-    if decision.is_admitted() { Ok(Some(decision)) } else { Err(response::limited(&decision)) }
+    if decision.is_admitted() {
+        Ok(Some(decision))
+    } else {
+        Err(response::limited(&decision))
+    }
 }
 
 fn add_limits(headers: &mut HeaderMap, decision: Option<&Decision<'_>>) {
@@ -176,7 +230,11 @@ fn for_guest(mut headers: HeaderMap) -> HeaderMap {
 
 fn host_of(head: &http::request::Parts) -> &str {
     let authority = head.uri.authority().map(|authority| authority.as_str());
-    let header = || head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let header = || {
+        head.headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+    };
     authority.or_else(header).unwrap_or_default()
 }
 
@@ -188,7 +246,11 @@ fn below(path: &str, mount_length: usize) -> &str {
 }
 
 fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "route.not_found", "nothing answers on this path")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "route.not_found",
+        "nothing answers on this path",
+    )
 }
 
 fn invalid_path() -> Problem {
@@ -214,7 +276,11 @@ fn method_not_allowed(method: &Method, methods: &[Method], arrival: Arrival) -> 
         answer
     } else {
         let detail = format!("this path takes {allow}");
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "route.method_not_allowed", detail);
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "route.method_not_allowed",
+            detail,
+        );
         response::of_problem(problem.with_request_id(arrival.id))
     };
     if let Ok(allow) = HeaderValue::try_from(allow) {

@@ -11,11 +11,21 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
     let uri = request.uri();
     let uri_bytes = uri.path().len() + uri.query().map_or(0, str::len);
     if uri_bytes > config.uri_bytes_max {
-        let detail = format!("the path and query have more than {} bytes", config.uri_bytes_max);
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "request.uri_too_long", detail));
+        let detail = format!(
+            "the path and query have more than {} bytes",
+            config.uri_bytes_max
+        );
+        return Err(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "request.uri_too_long",
+            detail,
+        ));
     }
     let headers = request.headers();
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     if headers.len() > config.headers_max || bytes > config.header_bytes_max {
         let detail = format!(
             "a request has at most {} headers with {} bytes in all",

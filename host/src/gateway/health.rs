@@ -48,12 +48,28 @@ async fn ready(AxumState(state): AxumState<State>) -> Response {
     let failures = state.registry.live().failures().clone();
     let is_stopping = state.stop.is_cancelled();
     let is_ready = database == "ok" && failures.is_empty() && !is_stopping;
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     if is_ready {
-        return (status, Json(json!({ "status": "ready", "database": database }))).into_response();
+        return (
+            status,
+            Json(json!({ "status": "ready", "database": database })),
+        )
+            .into_response();
     }
-    let mut problem = Problem::new(status, "host.not_ready", "the host is not ready for requests");
-    let mut item = |detail: String| problem.errors.push(crate::http::problem::ProblemItem { at: None, detail });
+    let mut problem = Problem::new(
+        status,
+        "host.not_ready",
+        "the host is not ready for requests",
+    );
+    let mut item = |detail: String| {
+        problem
+            .errors
+            .push(crate::http::problem::ProblemItem { at: None, detail })
+    };
     if database != "ok" {
         item("the database cannot be reached".to_owned());
     }
@@ -61,7 +77,9 @@ async fn ready(AxumState(state): AxumState<State>) -> Response {
         item("the host is stopping".to_owned());
     }
     for name in failures.keys() {
-        item(format!("the plugin `{name}` cannot be made live; `gantry plugin inspect {name}` tells why"));
+        item(format!(
+            "the plugin `{name}` cannot be made live; `gantry plugin inspect {name}` tells why"
+        ));
     }
     problem.with_retry_after_s(1).into_response()
 }
@@ -72,5 +90,9 @@ async fn metrics(AxumState(state): AxumState<State>) -> Result<Response, Problem
     encoder
         .encode(&state.metrics.gather(), &mut text)
         .map_err(|error| Problem::internal(&error))?;
-    Ok(([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
+        text,
+    )
+        .into_response())
 }

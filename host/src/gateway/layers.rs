@@ -8,10 +8,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
+use crate::gateway::access_log::AccessRecord;
 use crate::gateway::{State, dispatch, headers, response};
 use crate::http::Problem;
 use crate::ids::RequestId;
-use crate::gateway::access_log::AccessRecord;
 
 /// Everything that answers on the public listener.
 #[derive(Clone)]
@@ -35,7 +35,11 @@ pub(crate) struct Arrival {
 impl Gateway {
     /// A gateway that serves `own` at `own_prefixes` and plugins everywhere else.
     pub fn new(state: State, own: axum::Router, own_prefixes: Vec<String>) -> Self {
-        Self { state: Arc::new(state), own, own_prefixes: own_prefixes.into() }
+        Self {
+            state: Arc::new(state),
+            own,
+            own_prefixes: own_prefixes.into(),
+        }
     }
 
     /// Answers one request.
@@ -50,7 +54,9 @@ impl Gateway {
         };
         let mut record = AccessRecord::begin(&arrival.id, arrival.client, &request);
         // 3  A guard: a bug in the host is a 500, not a dead connection.
-        let answer = AssertUnwindSafe(self.route(arrival, request, &mut record)).catch_unwind().await;
+        let answer = AssertUnwindSafe(self.route(arrival, request, &mut record))
+            .catch_unwind()
+            .await;
         let mut answer = answer.unwrap_or_else(|_| {
             let problem = Problem::internal(&"a panic; its message is on standard error");
             response::of_problem(problem.with_request_id(arrival.id))
@@ -58,7 +64,11 @@ impl Gateway {
         // 4  The headers that every answer has.
         headers::finish(answer.headers_mut(), &arrival.id);
         // 5  One line in the access log, written on the way out because it tells the outcome.
-        record.end(&state.access_log, answer.status().as_u16(), arrival.began.elapsed());
+        record.end(
+            &state.access_log,
+            answer.status().as_u16(),
+            arrival.began.elapsed(),
+        );
         answer
     }
 
@@ -85,7 +95,8 @@ impl Gateway {
 
     fn is_own(&self, path: &str) -> bool {
         self.own_prefixes.iter().any(|prefix| {
-            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            path.strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
 
@@ -95,7 +106,8 @@ impl Gateway {
         let answer = self.own.clone().oneshot(request);
         let limit = self.state.config.request_timeout();
         // Uploads and long polls have bounds of their own, so this one is wide.
-        let answer = tokio::time::timeout(limit.max(std::time::Duration::from_secs(600)), answer).await;
+        let answer =
+            tokio::time::timeout(limit.max(std::time::Duration::from_secs(600)), answer).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(never)) => match never {},

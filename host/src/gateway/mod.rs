@@ -16,11 +16,11 @@ use serde::Deserialize;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::gateway::access_log::AccessLog;
 use crate::http::address::TrustedProxies;
 use crate::limits::{Limiter, Policy, PolicyConfig};
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
-use crate::gateway::access_log::AccessLog;
 
 pub use accounts::router as accounts;
 pub use body::BodyBudget;

@@ -25,7 +25,8 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
     if !matches!(error, InvokeError::Returned(_)) {
         tracing::warn!(plugin.name = %name, error.cause = %error, "An invocation of `{name}` failed");
     }
-    let plugin_fault = |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
+    let plugin_fault =
+        |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
     match error {
         InvokeError::DeadlineExceeded { .. } => Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -37,13 +38,17 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
             "plugin.cpu_exceeded",
             "the plugin used more processor time than it may",
         ),
-        InvokeError::MemoryExceeded { .. } => {
-            plugin_fault("plugin.memory_exceeded", "the plugin used more memory than it may")
+        InvokeError::MemoryExceeded { .. } => plugin_fault(
+            "plugin.memory_exceeded",
+            "the plugin used more memory than it may",
+        ),
+        InvokeError::Trapped { .. } => {
+            plugin_fault("plugin.trapped", "the plugin stopped abnormally")
         }
-        InvokeError::Trapped { .. } => plugin_fault("plugin.trapped", "the plugin stopped abnormally"),
-        InvokeError::InvalidResponse { .. } => {
-            plugin_fault("plugin.invalid_response", "the plugin answered with something that is no valid response")
-        }
+        InvokeError::InvalidResponse { .. } => plugin_fault(
+            "plugin.invalid_response",
+            "the plugin answered with something that is no valid response",
+        ),
         InvokeError::Returned(error) => returned(error),
         InvokeError::Saturated { .. } => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -73,9 +78,16 @@ fn returned(error: &services::Error) -> Problem {
         }
     };
     let is_code = |code: &str| {
-        code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        code.len() <= 100
+            && code
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    let code = if is_code(&error.code) { error.code.to_string() } else { "plugin.error".to_owned() };
+    let code = if is_code(&error.code) {
+        error.code.to_string()
+    } else {
+        "plugin.error".to_owned()
+    };
     let message: String = error.message.chars().take(1000).collect();
     let problem = Problem::new(status, code, message);
     match error.retry_after_ms {
@@ -86,14 +98,26 @@ fn returned(error: &services::Error) -> Problem {
 }
 
 /// Who is calling, by the credentials in these headers; nothing if there are none.
-pub(crate) fn authenticate(auth: &Auth, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Problem> {
+pub(crate) fn authenticate(
+    auth: &Auth,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Principal>>, Problem> {
     // A value that is not text is no credential of ours; it must not count as none.
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("\u{fffd}"));
-    auth.authenticate(text(&header::AUTHORIZATION), text(&API_KEY)).map_err(|rejection| {
-        let mut problem = Problem::new(StatusCode::UNAUTHORIZED, rejection.code(), rejection.to_string());
-        problem.challenge = Some(rejection.www_authenticate());
-        problem
-    })
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &HeaderValue| value.to_str().unwrap_or("\u{fffd}"))
+    };
+    auth.authenticate(text(&header::AUTHORIZATION), text(&API_KEY))
+        .map_err(|rejection| {
+            let mut problem = Problem::new(
+                StatusCode::UNAUTHORIZED,
+                rejection.code(),
+                rejection.to_string(),
+            );
+            problem.challenge = Some(rejection.www_authenticate());
+            problem
+        })
 }
 
 /// The header of an API key.
@@ -107,10 +131,20 @@ pub(crate) fn login_required() -> Problem {
 
 /// A limit was reached (RFC 9457 problem type of draft-ietf-httpapi-ratelimit-headers).
 pub(crate) fn limited(decision: &Decision<'_>) -> Problem {
-    let names: Vec<&str> = decision.violated().map(|outcome| outcome.policy.name()).collect();
+    let names: Vec<&str> = decision
+        .violated()
+        .map(|outcome| outcome.policy.name())
+        .collect();
     let retry_s = decision.retry_after_s().unwrap_or(1);
-    let detail = format!("the limit `{}` is reached; try again in {retry_s} s", names.join("`, `"));
-    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit.quota_exceeded", detail);
+    let detail = format!(
+        "the limit `{}` is reached; try again in {retry_s} s",
+        names.join("`, `")
+    );
+    let mut problem = Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "limit.quota_exceeded",
+        detail,
+    );
     problem.kind = "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned();
     problem.violated_policies = names.into_iter().map(str::to_owned).collect();
     problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
@@ -119,7 +153,10 @@ pub(crate) fn limited(decision: &Decision<'_>) -> Problem {
 
 /// How much is left, for clients that slow down by themselves.
 pub(crate) fn add_limit_headers(headers: &mut HeaderMap, decision: &Decision<'_>) {
-    let values = [("ratelimit-policy", decision.policy_header()), ("ratelimit", decision.limit_header())];
+    let values = [
+        ("ratelimit-policy", decision.policy_header()),
+        ("ratelimit", decision.limit_header()),
+    ];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -138,7 +175,9 @@ pub(super) async fn complete(answer: Response<Body>, id: RequestId) -> Response<
         return answer;
     }
     let (mut head, body) = answer.into_parts();
-    let bytes = axum::body::to_bytes(body, PROBLEM_BYTES_MAX).await.unwrap_or_default();
+    let bytes = axum::body::to_bytes(body, PROBLEM_BYTES_MAX)
+        .await
+        .unwrap_or_default();
     let is_problem = head
         .headers
         .get(header::CONTENT_TYPE)
@@ -150,17 +189,26 @@ pub(super) async fn complete(answer: Response<Body>, id: RequestId) -> Response<
         }
         _ => {
             let (code, detail) = match status {
-                StatusCode::NOT_FOUND => ("route.not_found", "nothing answers on this path".to_owned()),
-                StatusCode::METHOD_NOT_ALLOWED => {
-                    ("route.method_not_allowed", "this path does not take this method".to_owned())
+                StatusCode::NOT_FOUND => {
+                    ("route.not_found", "nothing answers on this path".to_owned())
                 }
-                _ => ("request.invalid", String::from_utf8_lossy(&bytes).into_owned()),
+                StatusCode::METHOD_NOT_ALLOWED => (
+                    "route.method_not_allowed",
+                    "this path does not take this method".to_owned(),
+                ),
+                _ => (
+                    "request.invalid",
+                    String::from_utf8_lossy(&bytes).into_owned(),
+                ),
             };
             let problem = Problem::new(status, code, detail).with_request_id(id);
             serde_json::to_vec(&problem).unwrap_or_default()
         }
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    head.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     Response::from_parts(head, Body::from(body))
 }

@@ -21,7 +21,9 @@ impl TryFrom<String> for Network {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 10.1.2.3");
+        let wrong = || {
+            format!("`{text}` is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 10.1.2.3")
+        };
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text.as_str(), None),
@@ -29,7 +31,11 @@ impl TryFrom<String> for Network {
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(wrong)?,
+            Some(prefix) => prefix
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= bits)
+                .ok_or_else(wrong)?,
             None => bits,
         };
         Ok(Self { address, prefix })
@@ -40,11 +46,15 @@ impl Network {
     fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.prefix))
+                    .unwrap_or(0);
                 network.to_bits() & mask == address.to_bits() & mask
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.prefix))
+                    .unwrap_or(0);
                 network.to_bits() & mask == address.to_bits() & mask
             }
             _ => false,
@@ -64,7 +74,9 @@ impl TrustedProxies {
         let entries = headers.get_all("x-forwarded-for").iter().rev();
         let entries = entries.flat_map(|value| value.to_str().unwrap_or("").rsplit(','));
         for entry in entries {
-            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+            let Ok(address) = entry.trim().parse::<IpAddr>() else {
+                break;
+            };
             client = address.to_canonical();
             if !self.trusts(client) {
                 break;
@@ -84,13 +96,17 @@ mod tests {
     use super::*;
 
     fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
-        let networks = trusted.iter().map(|text| Network::try_from((*text).to_owned()).unwrap());
+        let networks = trusted
+            .iter()
+            .map(|text| Network::try_from((*text).to_owned()).unwrap());
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let peer = SocketAddr::new(peer.parse().unwrap(), 1);
-        TrustedProxies(networks.collect()).client(peer, &headers).to_string()
+        TrustedProxies(networks.collect())
+            .client(peer, &headers)
+            .to_string()
     }
 
     #[test]
@@ -99,16 +115,45 @@ mod tests {
             (&[][..], "10.0.0.1", &["1.2.3.4"][..], "10.0.0.1"),
             (&["10.0.0.0/8"], "10.0.0.1", &[], "10.0.0.1"),
             (&["10.0.0.0/8"], "10.0.0.1", &["1.2.3.4"], "1.2.3.4"),
-            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
-            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.9.9.9"], "1.2.3.4"),
-            (&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
-            (&["10.0.0.0/8"], "10.0.0.1", &["1.2.3.4, nonsense"], "10.0.0.1"),
+            (
+                &["10.0.0.0/8"],
+                "10.0.0.1",
+                &["6.6.6.6, 1.2.3.4"],
+                "1.2.3.4",
+            ),
+            (
+                &["10.0.0.0/8"],
+                "10.0.0.1",
+                &["6.6.6.6, 1.2.3.4, 10.9.9.9"],
+                "1.2.3.4",
+            ),
+            (
+                &["10.0.0.0/8"],
+                "10.0.0.1",
+                &["6.6.6.6", "1.2.3.4"],
+                "1.2.3.4",
+            ),
+            (
+                &["10.0.0.0/8"],
+                "10.0.0.1",
+                &["1.2.3.4, nonsense"],
+                "10.0.0.1",
+            ),
             (&["10.0.0.0/8"], "11.0.0.1", &["1.2.3.4"], "11.0.0.1"),
             (&["10.0.0.0/8"], "::ffff:10.0.0.1", &["1.2.3.4"], "1.2.3.4"),
-            (&["2001:db8::/32"], "2001:db8::1", &["2001:dead::1"], "2001:dead::1"),
+            (
+                &["2001:db8::/32"],
+                "2001:db8::1",
+                &["2001:dead::1"],
+                "2001:dead::1",
+            ),
             (&["0.0.0.0/0"], "9.9.9.9", &["1.2.3.4"], "1.2.3.4"),
         ] {
-            assert_eq!(client(trusted, peer, forwarded), expected, "{trusted:?} {peer} {forwarded:?}");
+            assert_eq!(
+                client(trusted, peer, forwarded),
+                expected,
+                "{trusted:?} {peer} {forwarded:?}"
+            );
         }
     }
 

@@ -8,10 +8,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use serde::Deserialize;
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How connections are kept within bounds.
@@ -82,9 +79,14 @@ where
             let response = handle(peer, request);
             async move { Ok::<_, Infallible>(response.await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let connection = graceful.watch(connection);
-        #[expect(clippy::disallowed_methods, reason = "`graceful` tracks the connection for the shutdown")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "`graceful` tracks the connection for the shutdown"
+        )]
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error.cause = %error, "A connection ended early");
@@ -94,7 +96,10 @@ where
     }
     drop(listener);
     let drain = Duration::from_millis(config.drain_ms);
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("Some requests did not finish in time and were cut off");
     }
 }

@@ -4,7 +4,9 @@ use http::HeaderMap;
 
 /// The `traceparent` to pass on: the caller's trace with our own span, or a new trace.
 pub fn traceparent(headers: &HeaderMap, span: u64) -> String {
-    let trace = headers.get("traceparent").and_then(|value| trace_of(value.to_str().ok()?));
+    let trace = headers
+        .get("traceparent")
+        .and_then(|value| trace_of(value.to_str().ok()?));
     match trace {
         Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
         None => format!("00-{:032x}-{span:016x}-00", rand::random::<u128>().max(1)),
@@ -14,9 +16,13 @@ pub fn traceparent(headers: &HeaderMap, span: u64) -> String {
 /// The trace id and flags of a valid header.
 fn trace_of(value: &str) -> Option<(&str, &str)> {
     let mut parts = value.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, parent, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let is_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        text.len() == length
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let is_zero = |text: &str| text.bytes().all(|b| b == b'0');
     let is_valid = is_hex(version, 2)
@@ -45,10 +51,14 @@ mod tests {
             (format!("ff-{TRACE}-b7ad6b7169203331-01"), false),
             (format!("00-{TRACE}-0000000000000000-01"), false),
             (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false),
-            (format!("00-{}-b7ad6b7169203331-01", TRACE.to_uppercase()), false),
+            (
+                format!("00-{}-b7ad6b7169203331-01", TRACE.to_uppercase()),
+                false,
+            ),
             ("nonsense".to_owned(), false),
         ] {
-            let headers = HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
+            let headers =
+                HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
             let next = traceparent(&headers, 7);
             assert_eq!(next.contains(TRACE), goes_on, "{value}");
             assert!(trace_of(&next).is_some(), "{next}");

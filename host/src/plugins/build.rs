@@ -20,7 +20,11 @@ pub(super) fn manifest(row: &LiveRow) -> Result<Manifest, LoadFailure> {
 }
 
 /// What the runtime is told.
-pub(super) fn spec(row: &LiveRow, manifest: &Manifest, config: &Config) -> Result<PluginSpec, LoadFailure> {
+pub(super) fn spec(
+    row: &LiveRow,
+    manifest: &Manifest,
+    config: &Config,
+) -> Result<PluginSpec, LoadFailure> {
     Ok(PluginSpec {
         name: row.plugin.clone(),
         deployment: row.deployment,
@@ -28,8 +32,11 @@ pub(super) fn spec(row: &LiveRow, manifest: &Manifest, config: &Config) -> Resul
         digest: row.component,
         entry: row.entry,
         granted: granted(row, manifest),
-        config: config::resolve(manifest.config.as_ref().map(|schema| schema.as_json()), &row.config)
-            .map_err(LoadFailure::Config)?,
+        config: config::resolve(
+            manifest.config.as_ref().map(|schema| schema.as_json()),
+            &row.config,
+        )
+        .map_err(LoadFailure::Config)?,
         limits: limits(manifest, config),
     })
 }
@@ -38,11 +45,26 @@ fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
     let asked = &manifest.capabilities;
     let grants = &row.grants;
     let mut granted = Granted {
-        kv: asked.kv.iter().filter(|label| grants.has_kv(label)).cloned().collect(),
-        sql: asked.sql.iter().map(|sql| &sql.label).filter(|label| grants.has_sql(label)).cloned().collect(),
+        kv: asked
+            .kv
+            .iter()
+            .filter(|label| grants.has_kv(label))
+            .cloned()
+            .collect(),
+        sql: asked
+            .sql
+            .iter()
+            .map(|sql| &sql.label)
+            .filter(|label| grants.has_sql(label))
+            .cloned()
+            .collect(),
         ..Granted::default()
     };
-    for secret in asked.secrets.iter().filter(|secret| grants.has_secret(secret)) {
+    for secret in asked
+        .secrets
+        .iter()
+        .filter(|secret| grants.has_secret(secret))
+    {
         let label = secret.label.clone();
         granted.secrets.push(GrantedSecret {
             label: label.clone(),
@@ -58,21 +80,31 @@ fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
         }
     }
     let hosts = asked.http.iter().filter(|http| grants.has_http(&http.host));
-    granted.outbound = EgressPolicy::new(hosts.map(|http| rule(&http.host, &http.methods)).collect());
+    granted.outbound =
+        EgressPolicy::new(hosts.map(|http| rule(&http.host, &http.methods)).collect());
     granted
 }
 
 fn rule(host: &HostPattern, methods: &[http::Method]) -> EgressRule {
-    EgressRule { host: host.to_string(), methods: methods.to_vec() }
+    EgressRule {
+        host: host.to_string(),
+        methods: methods.to_vec(),
+    }
 }
 
 fn limits(manifest: &Manifest, config: &Config) -> Limits {
     let (asked, default) = (&manifest.limits, &config.defaults);
-    let bytes = |asked: Option<u64>, default: u64| usize::try_from(asked.unwrap_or(default)).unwrap_or(usize::MAX);
+    let bytes = |asked: Option<u64>, default: u64| {
+        usize::try_from(asked.unwrap_or(default)).unwrap_or(usize::MAX)
+    };
     Limits {
         memory_bytes_max: bytes(asked.memory_bytes_max, default.memory_bytes_max),
-        cpu: asked.cpu_max.unwrap_or(Duration::from_millis(default.cpu_ms)),
-        wall: asked.wall_max.unwrap_or(Duration::from_millis(default.wall_ms)),
+        cpu: asked
+            .cpu_max
+            .unwrap_or(Duration::from_millis(default.cpu_ms)),
+        wall: asked
+            .wall_max
+            .unwrap_or(Duration::from_millis(default.wall_ms)),
         concurrency_max: asked.concurrency_max.unwrap_or(default.concurrency_max),
         queue_max: default.queue_max,
         log_bytes_max: bytes(asked.log_bytes_max, default.log_bytes_max),
@@ -107,7 +139,9 @@ pub(super) fn routes(
             let policy = limits::Policy::new(&scope, &policy);
             policies.push(policy.map_err(|error| LoadFailure::Route(error.to_string()))?);
         }
-        let body_bytes_max = route.body_bytes_max.unwrap_or(config.defaults.body_bytes_max);
+        let body_bytes_max = route
+            .body_bytes_max
+            .unwrap_or(config.defaults.body_bytes_max);
         routes.push(Route::new(
             &route.path,
             route.methods.clone(),

@@ -79,7 +79,10 @@ pub enum DeployError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("migrating the database `{label}` failed: {source}")]
-    Migrate { label: Label, source: sql::MigrateError },
+    Migrate {
+        label: Label,
+        source: sql::MigrateError,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -131,7 +134,14 @@ impl Plugins {
         kept: Kept,
         config: Config,
     ) -> Self {
-        Self { store, artifacts, runtime, registry, kept, config }
+        Self {
+            store,
+            artifacts,
+            runtime,
+            registry,
+            kept,
+            config,
+        }
     }
 
     /// Makes an upload live.
@@ -142,12 +152,22 @@ impl Plugins {
         // Linking happens here too, so a missing import fails the deployment and not the first request.
         let spec = build::spec(&wanted, &plugin.manifest, &self.config)?;
         let loaded = self.runtime.load(spec, plugin.component).await?;
-        let migrated = self.migrate(&wanted, &plugin.manifest, &plugin.migrations).await?;
-        let (deployment, replaced) =
-            self.store.record(&wanted, &upload.by, upload.note.as_deref()).await?;
+        let migrated = self
+            .migrate(&wanted, &plugin.manifest, &plugin.migrations)
+            .await?;
+        let (deployment, replaced) = self
+            .store
+            .record(&wanted, &upload.by, upload.note.as_deref())
+            .await?;
         self.registry.stage(loaded);
         self.go_live(&wanted.plugin, replaced, &upload.by).await?;
-        Ok(Deployed { deployment, replaced, mount: wanted.mount, migrated, took: began.elapsed() })
+        Ok(Deployed {
+            deployment,
+            replaced,
+            mount: wanted.mount,
+            migrated,
+            took: began.elapsed(),
+        })
     }
 
     /// Makes an earlier deployment live again: the one before the live one, if none is named.
@@ -161,7 +181,13 @@ impl Plugins {
         let (deployment, replaced) = self.store.roll_back(plugin, to, by).await?;
         self.go_live(plugin, replaced, by).await?;
         let mount = self.get(plugin).await?.mount;
-        Ok(Deployed { deployment, replaced, mount, migrated: Vec::new(), took: began.elapsed() })
+        Ok(Deployed {
+            deployment,
+            replaced,
+            mount,
+            migrated: Vec::new(),
+            took: began.elapsed(),
+        })
     }
 
     /// Everything that can be known before anything is stored or run.
@@ -170,10 +196,17 @@ impl Plugins {
         let name = name_of(&bundle)?;
         let row = self.store.find_plugin(&name).await?;
         let grants = self.store.grants(&name).await?;
-        let (is_all, ceilings) = (upload.grant == GrantMode::AllAsked, self.config.ceilings.clone());
+        let (is_all, ceilings) = (
+            upload.grant == GrantMode::AllAsked,
+            self.config.ceilings.clone(),
+        );
         let check = move || {
             let asked = Manifest::parse(&bundle.manifest).map(|manifest| Grants::all_of(&manifest));
-            let grants = if is_all { asked.unwrap_or_default() } else { grants };
+            let grants = if is_all {
+                asked.unwrap_or_default()
+            } else {
+                grants
+            };
             validate(bundle, &grants, &ceilings).map(|plugin| (plugin, grants))
         };
         let (plugin, grants) = blocking(check).await?.map_err(DeployError::Mistakes)?;
@@ -182,7 +215,11 @@ impl Plugins {
             (None, Some(row)) => row.mount.clone(),
             (None, None) => Mount::default_of(&name)?,
         };
-        let config = upload.config.clone().or_else(|| row.map(|row| row.config)).unwrap_or_default();
+        let config = upload
+            .config
+            .clone()
+            .or_else(|| row.map(|row| row.config))
+            .unwrap_or_default();
         let wanted = LiveRow {
             plugin: name,
             deployment: DeploymentId::new(),
@@ -204,7 +241,13 @@ impl Plugins {
         }
         let name = upload.name.as_ref().ok_or(DeployError::NameMissing)?;
         // Nobody has said who may call it, so everybody who can reach it may; the operator chose the mount.
-        Ok(Bundle::from_component(name, "/", Auth::Public, bytes, &config)?)
+        Ok(Bundle::from_component(
+            name,
+            "/",
+            Auth::Public,
+            bytes,
+            &config,
+        )?)
     }
 
     async fn migrate(
@@ -216,7 +259,9 @@ impl Plugins {
         let mut applied = Vec::new();
         for database in &manifest.capabilities.sql {
             let label = &database.label;
-            let own = migrations.iter().filter(|migration| migration.label == *label);
+            let own = migrations
+                .iter()
+                .filter(|migration| migration.label == *label);
             let own: Vec<sql::Migration> = own
                 .map(|migration| sql::Migration {
                     version: migration.version,
@@ -225,9 +270,15 @@ impl Plugins {
                 })
                 .collect();
             let versions = self.kept.sql.migrate(&wanted.plugin, label, &own).await;
-            let versions =
-                versions.map_err(|source| DeployError::Migrate { label: label.clone(), source })?;
-            applied.extend(versions.into_iter().map(|version| format!("{label}/{version}")));
+            let versions = versions.map_err(|source| DeployError::Migrate {
+                label: label.clone(),
+                source,
+            })?;
+            applied.extend(
+                versions
+                    .into_iter()
+                    .map(|version| format!("{label}/{version}")),
+            );
         }
         Ok(applied)
     }
@@ -241,13 +292,18 @@ impl Plugins {
         by: &str,
     ) -> Result<Arc<LiveTable>, DeployError> {
         let table = self.registry.refresh().await?;
-        let Some(reason) = table.failures().get(plugin).cloned() else { return Ok(table) };
+        let Some(reason) = table.failures().get(plugin).cloned() else {
+            return Ok(table);
+        };
         match replaced {
             Some(replaced) => drop(self.store.roll_back(plugin, Some(replaced), by).await?),
             None => self.store.delete_plugin(plugin).await?,
         }
         self.registry.refresh().await?;
-        Err(DeployError::NotLive { plugin: plugin.clone(), reason })
+        Err(DeployError::NotLive {
+            plugin: plugin.clone(),
+            reason,
+        })
     }
 
     /// A plugin's row.
@@ -289,7 +345,11 @@ impl Plugins {
     ) -> Result<(), DeployError> {
         let row = self.get(plugin).await?;
         if let Some(live) = self.registry.live().get(plugin) {
-            let schema = live.manifest().config.as_ref().map(|schema| schema.as_json());
+            let schema = live
+                .manifest()
+                .config
+                .as_ref()
+                .map(|schema| schema.as_json());
             crate::services::config::resolve(schema, values).map_err(DeployError::Config)?;
         }
         self.store.set_config(&row.name, values).await?;
@@ -305,7 +365,11 @@ impl Plugins {
             let host = |error: crate::services::Error| DeployError::Host(error.into());
             self.kept.sql.delete(plugin).await.map_err(host)?;
             self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
-            self.kept.secrets.delete_plugin(plugin).await.map_err(host)?;
+            self.kept
+                .secrets
+                .delete_plugin(plugin)
+                .await
+                .map_err(host)?;
             self.kept.logs.delete_plugin(plugin).await.map_err(host)?;
         }
         self.clean_up(Duration::from_secs(3600)).await
@@ -319,7 +383,10 @@ impl Plugins {
         self.artifacts.remove_unreferenced(keep, age_min).await?;
         let after = self.artifacts.list().await?;
         for digest in before.difference(&after) {
-            self.runtime.forget(*digest).await.map_err(|error| DeployError::Host(error.into()))?;
+            self.runtime
+                .forget(*digest)
+                .await
+                .map_err(|error| DeployError::Host(error.into()))?;
         }
         Ok(())
     }
@@ -333,5 +400,7 @@ fn name_of(bundle: &Bundle) -> Result<PluginName, DeployError> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DeployError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| DeployError::Host(error.into()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| DeployError::Host(error.into()))
 }

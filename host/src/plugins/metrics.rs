@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
-    Opts, Registry,
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry,
 };
 
 use crate::ids::PluginName;
@@ -13,8 +13,8 @@ use crate::runtime::{Fault, Usage};
 
 /// Seconds. From what a plugin needs at least to what it is allowed at most.
 const DURATION_BUCKETS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    10.0,
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 10.0,
 ];
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
@@ -35,7 +35,10 @@ impl Metrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Self {
             requests: IntCounterVec::new(
-                Opts::new("gantry_requests_total", "Requests answered, by plugin, route and class of status."),
+                Opts::new(
+                    "gantry_requests_total",
+                    "Requests answered, by plugin, route and class of status.",
+                ),
                 &["plugin", "route", "status"],
             )?,
             duration: HistogramVec::new(
@@ -61,11 +64,17 @@ impl Metrics {
                 &["plugin", "route"],
             )?,
             faults: IntCounterVec::new(
-                Opts::new("gantry_invocation_faults_total", "Invocations that gave no response, by whose fault it was."),
+                Opts::new(
+                    "gantry_invocation_faults_total",
+                    "Invocations that gave no response, by whose fault it was.",
+                ),
                 &["plugin", "fault"],
             )?,
             swaps: IntCounterVec::new(
-                Opts::new("gantry_plugin_swaps_total", "How often another deployment became live."),
+                Opts::new(
+                    "gantry_plugin_swaps_total",
+                    "How often another deployment became live.",
+                ),
                 &["plugin"],
             )?,
         };
@@ -86,9 +95,15 @@ impl Metrics {
             duration: self.duration.with_label_values(&[plugin, route]),
             cpu: self.cpu.with_label_values(&[plugin, route]),
             memory: self.memory.with_label_values(&[plugin, route]),
-            client_faults: self.faults.with_label_values(&[plugin, Fault::Client.as_str()]),
-            plugin_faults: self.faults.with_label_values(&[plugin, Fault::Plugin.as_str()]),
-            platform_faults: self.faults.with_label_values(&[plugin, Fault::Platform.as_str()]),
+            client_faults: self
+                .faults
+                .with_label_values(&[plugin, Fault::Client.as_str()]),
+            plugin_faults: self
+                .faults
+                .with_label_values(&[plugin, Fault::Plugin.as_str()]),
+            platform_faults: self
+                .faults
+                .with_label_values(&[plugin, Fault::Platform.as_str()]),
         }
     }
 
@@ -110,7 +125,9 @@ impl Metrics {
     /// Forgets the series of a plugin that is gone.
     pub(super) fn remove_plugin(&self, plugin: &PluginName) {
         for fault in [Fault::Client, Fault::Plugin, Fault::Platform] {
-            let _ = self.faults.remove_label_values(&[plugin.as_str(), fault.as_str()]);
+            let _ = self
+                .faults
+                .remove_label_values(&[plugin.as_str(), fault.as_str()]);
         }
         let _ = self.swaps.remove_label_values(&[plugin.as_str()]);
     }

@@ -158,9 +158,16 @@ impl Registry {
         for name in refused {
             failures.insert(name, "another plugin has the same mount".to_owned());
         }
-        let table = Arc::new(LiveTable { mounts, plugins, failures });
+        let table = Arc::new(LiveTable {
+            mounts,
+            plugins,
+            failures,
+        });
         self.live.store(Arc::clone(&table));
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.staged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.forget_series(&before, &table);
         Ok(table)
     }
@@ -168,11 +175,18 @@ impl Registry {
     /// Hands over a deployment that is loaded already, for the next `refresh`.
     pub(super) fn stage(&self, plugin: LoadedPlugin) {
         let id = plugin.spec().deployment;
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(id, plugin);
+        self.staged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, plugin);
     }
 
     async fn load(&self, row: LiveRow) -> Result<LivePlugin, LoadFailure> {
-        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.deployment);
+        let staged = self
+            .staged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&row.deployment);
         let manifest = build::manifest(&row)?;
         let loaded = match staged {
             Some(loaded) => loaded,
@@ -184,7 +198,13 @@ impl Registry {
         };
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
-        Ok(LivePlugin { loaded: Arc::new(loaded), routes, mount, manifest, row })
+        Ok(LivePlugin {
+            loaded: Arc::new(loaded),
+            routes,
+            mount,
+            manifest,
+            row,
+        })
     }
 
     /// Series of routes that no live plugin has any more would only grow in number.
@@ -195,8 +215,11 @@ impl Registry {
                 continue;
             }
             for route in old.routes.iter() {
-                let is_kept =
-                    new.is_some_and(|new| new.routes.iter().any(|other| other.pattern == route.pattern));
+                let is_kept = new.is_some_and(|new| {
+                    new.routes
+                        .iter()
+                        .any(|other| other.pattern == route.pattern)
+                });
                 if !is_kept {
                     self.metrics.remove_route(name, &route.pattern);
                 }

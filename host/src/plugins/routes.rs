@@ -45,7 +45,17 @@ impl Route {
     ) -> Self {
         let params = names(pattern).map(str::to_owned).collect();
         let pattern = pattern.into();
-        Self { pattern, methods, auth, permissions, policies, timeout, body_bytes_max, metrics, params }
+        Self {
+            pattern,
+            methods,
+            auth,
+            permissions,
+            policies,
+            timeout,
+            body_bytes_max,
+            metrics,
+            params,
+        }
     }
 
     fn answers(&self, method: &Method) -> bool {
@@ -57,7 +67,9 @@ impl Route {
 /// The names in `{name}` and `{*name}`.
 fn names(pattern: &str) -> impl Iterator<Item = &str> {
     let parts = pattern.split('{').skip(1);
-    parts.filter_map(|part| part.split_once('}')).map(|(name, _)| name.trim_start_matches('*'))
+    parts
+        .filter_map(|part| part.split_once('}'))
+        .map(|(name, _)| name.trim_start_matches('*'))
 }
 
 /// The same pattern with its parameters numbered. Two routes may call the same parameter by different names; to the
@@ -84,7 +96,10 @@ pub struct RouteTable {
 /// What a table knows about a request.
 #[derive(Debug)]
 pub enum Found<'a> {
-    Route { route: &'a Arc<Route>, params: Vec<(String, String)> },
+    Route {
+        route: &'a Arc<Route>,
+        params: Vec<(String, String)>,
+    },
     /// The path is known, the method is not; these are.
     MethodNotAllowed(Vec<Method>),
     /// A parameter is not UTF-8 once it is percent-decoded.
@@ -95,7 +110,10 @@ pub enum Found<'a> {
 impl RouteTable {
     /// A table of these routes. The error is a pattern that the router does not take beside the others.
     pub(super) fn new(routes: Vec<Route>) -> Result<Self, String> {
-        let mut table = Self { tree: matchit::Router::new(), slots: Vec::new() };
+        let mut table = Self {
+            tree: matchit::Router::new(),
+            slots: Vec::new(),
+        };
         let mut slot_of = HashMap::new();
         for route in routes {
             let pattern = numbered(&route.pattern);
@@ -117,7 +135,9 @@ impl RouteTable {
 
     /// The route for a path below the mount.
     pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
-        let Ok(matched) = self.tree.at(path) else { return Found::NotFound };
+        let Ok(matched) = self.tree.at(path) else {
+            return Found::NotFound;
+        };
         let slot = &self.slots[*matched.value];
         let Some(route) = slot.iter().find(|route| route.answers(method)) else {
             let methods = slot.iter().flat_map(|route| route.methods.iter().cloned());
@@ -125,7 +145,9 @@ impl RouteTable {
         };
         let mut params = Vec::with_capacity(route.params.len());
         for (name, (_, value)) in route.params.iter().zip(matched.params.iter()) {
-            let Ok(value) = percent_decode_str(value).decode_utf8() else { return Found::InvalidPath };
+            let Ok(value) = percent_decode_str(value).decode_utf8() else {
+                return Found::InvalidPath;
+            };
             params.push((name.clone(), value.into_owned()));
         }
         Found::Route { route, params }
@@ -167,9 +189,14 @@ impl MountTable {
 
     /// The plugin with the longest mount that holds this path: one of this host, else one of every host.
     pub fn find(&self, host: &str, path: &str) -> Option<&Arc<LivePlugin>> {
-        let own = if self.hosts.is_empty() { None } else { self.hosts.get(&*plain(host)) };
+        let own = if self.hosts.is_empty() {
+            None
+        } else {
+            self.hosts.get(&*plain(host))
+        };
         let own = own.and_then(|tree| tree.at(path).ok());
-        own.or_else(|| self.any_host.at(path).ok()).map(|matched| matched.value)
+        own.or_else(|| self.any_host.at(path).ok())
+            .map(|matched| matched.value)
     }
 }
 

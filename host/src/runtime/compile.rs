@@ -28,7 +28,9 @@ pub enum CompileError {
     /// The author's part: what the compiler says about the component.
     #[error("the component does not compile: {0}")]
     Invalid(String),
-    #[error("compiling the component took more than {0}; make it smaller or raise `runtime.compile`")]
+    #[error(
+        "compiling the component took more than {0}; make it smaller or raise `runtime.compile`"
+    )]
     LimitExceeded(&'static str),
     #[error("the host failed while compiling the component")]
     Host(#[source] anyhow::Error),
@@ -45,12 +47,25 @@ pub(super) struct Compiler {
 impl Compiler {
     pub(super) fn new(engine: Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
         let permits = Semaphore::new(config.concurrency_max.max(1));
-        let cache = Cache { engine_hash: hash_of(&engine), dir, key };
-        Self { engine, config, cache, permits }
+        let cache = Cache {
+            engine_hash: hash_of(&engine),
+            dir,
+            key,
+        };
+        Self {
+            engine,
+            config,
+            cache,
+            permits,
+        }
     }
 
     /// The component, out of the cache or newly compiled. Once per deployment and process.
-    pub(super) async fn load(&self, digest: Digest, wasm: Bytes) -> Result<Component, CompileError> {
+    pub(super) async fn load(
+        &self,
+        digest: Digest,
+        wasm: Bytes,
+    ) -> Result<Component, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         if let Some(code) = self.cache.get(digest).await.map_err(host)? {
             match self.deserialize(code).await {
@@ -75,7 +90,11 @@ impl Compiler {
     }
 
     async fn compile(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
-        let _permit = self.permits.acquire().await.map_err(|error| CompileError::Host(error.into()))?;
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|error| CompileError::Host(error.into()))?;
         let wall = Duration::from_secs(self.config.wall_s);
         match tokio::time::timeout(wall, self.run_child(wasm)).await {
             Ok(result) => result,
@@ -92,7 +111,10 @@ impl Compiler {
         let mut child = Command::new(&program)
             .arg("compile")
             .args(["--cpu-s", &self.config.cpu_s.to_string()])
-            .args(["--memory-bytes-max", &self.config.memory_bytes_max.to_string()])
+            .args([
+                "--memory-bytes-max",
+                &self.config.memory_bytes_max.to_string(),
+            ])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -101,7 +123,8 @@ impl Compiler {
             .spawn()
             .map_err(|error| {
                 CompileError::Host(
-                    anyhow::Error::new(error).context(format!("cannot start {}", program.display())),
+                    anyhow::Error::new(error)
+                        .context(format!("cannot start {}", program.display())),
                 )
             })?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
@@ -130,9 +153,9 @@ impl Compiler {
         let status = child.wait().await.map_err(host)?;
         match status.code() {
             Some(0) => Ok(code),
-            Some(super::confine::EXIT_INVALID) => {
-                Err(CompileError::Invalid(String::from_utf8_lossy(&message).trim().to_owned()))
-            }
+            Some(super::confine::EXIT_INVALID) => Err(CompileError::Invalid(
+                String::from_utf8_lossy(&message).trim().to_owned(),
+            )),
             Some(code) => Err(CompileError::Host(anyhow::anyhow!(
                 "the compile child ended with status {code}: {}",
                 String::from_utf8_lossy(&message).trim()
@@ -182,7 +205,8 @@ const TAG_BYTES: usize = 32;
 
 impl Cache {
     fn path(&self, digest: Digest) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.cwasm", self.engine_hash))
+        self.dir
+            .join(format!("{digest}-{}.cwasm", self.engine_hash))
     }
 
     fn mac(&self, digest: Digest, code: &[u8]) -> Hmac<sha2::Sha256> {
@@ -201,9 +225,9 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let is_ours = bytes.split_at_checked(TAG_BYTES).is_some_and(|(tag, code)| {
-            self.mac(digest, code).verify_slice(tag).is_ok()
-        });
+        let is_ours = bytes
+            .split_at_checked(TAG_BYTES)
+            .is_some_and(|(tag, code)| self.mac(digest, code).verify_slice(tag).is_ok());
         if !is_ours {
             tracing::warn!(path = %path.display(), "A file in the code cache is not ours and is ignored");
             return Ok(None);
@@ -229,8 +253,12 @@ impl Cache {
 }
 
 async fn write_private(path: &Path, tag: &[u8], code: &[u8]) -> io::Result<()> {
-    let mut file =
-        tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await?;
+    let mut file = tokio::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .await?;
     file.write_all(tag).await?;
     file.write_all(code).await?;
     file.sync_all().await
@@ -241,7 +269,11 @@ mod tests {
     use super::*;
 
     fn cache(dir: &Path) -> Cache {
-        Cache { dir: dir.to_owned(), engine_hash: "e".to_owned(), key: [7; 32] }
+        Cache {
+            dir: dir.to_owned(),
+            engine_hash: "e".to_owned(),
+            key: [7; 32],
+        }
     }
 
     #[tokio::test]
@@ -250,7 +282,10 @@ mod tests {
         let (cache, digest) = (cache(dir.path()), Digest::of(b"wasm"));
         assert_eq!(cache.get(digest).await.unwrap(), None);
         cache.put(digest, b"code").await.unwrap();
-        assert_eq!(cache.get(digest).await.unwrap().as_deref(), Some(b"code".as_slice()));
+        assert_eq!(
+            cache.get(digest).await.unwrap().as_deref(),
+            Some(b"code".as_slice())
+        );
 
         let mut bytes = std::fs::read(cache.path(digest)).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
@@ -261,11 +296,22 @@ mod tests {
         assert_eq!(cache.get(digest).await.unwrap(), None, "a truncated file");
 
         cache.put(digest, b"code").await.unwrap();
-        let other = Cache { key: [8; 32], ..self::cache(dir.path()) };
-        assert_eq!(other.get(digest).await.unwrap(), None, "a file of another installation");
+        let other = Cache {
+            key: [8; 32],
+            ..self::cache(dir.path())
+        };
+        assert_eq!(
+            other.get(digest).await.unwrap(),
+            None,
+            "a file of another installation"
+        );
 
         let moved = Digest::of(b"other wasm");
         std::fs::rename(cache.path(digest), cache.path(moved)).unwrap();
-        assert_eq!(cache.get(moved).await.unwrap(), None, "the code of another component");
+        assert_eq!(
+            cache.get(moved).await.unwrap(),
+            None,
+            "the code of another component"
+        );
     }
 }

@@ -33,6 +33,10 @@ pub struct Config {
     pub response_headers_max: usize,
     /// Most bytes of all header names and values in a plugin's answer. Default: 32 KiB.
     pub response_header_bytes_max: usize,
+    /// Most bytes that a guest passes to the host in one call or answer. Must leave room for a body. Default: 24 MiB.
+    pub transfer_bytes_max: usize,
+    /// Most handles (stores, connections, transactions, streams, …) that one invocation may hold. Default: 1000.
+    pub handles_max: usize,
     /// Settings for compiling components.
     pub compile: CompileConfig,
 }
@@ -53,6 +57,8 @@ impl Default for Config {
             response_body_bytes_max: 16 << 20,
             response_headers_max: 100,
             response_header_bytes_max: 32 << 10,
+            transfer_bytes_max: 24 << 20,
+            handles_max: 1000,
             compile: CompileConfig::default(),
         }
     }

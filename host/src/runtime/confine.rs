@@ -54,7 +54,13 @@ fn run(bounds: Bounds) -> anyhow::Result<ExitCode> {
 
 fn limit(bounds: Bounds) -> anyhow::Result<()> {
     let set = |resource, value| {
-        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )
     };
     set(Resource::Cpu, bounds.cpu_s)?;
     set(Resource::As, bounds.memory_bytes_max)?;

@@ -35,7 +35,10 @@ impl invocation::Host for View<'_> {
     }
 
     fn traceparent(&mut self) -> Option<String> {
-        Some(trace::traceparent(&self.call.headers, self.call.request_id.as_span()))
+        Some(trace::traceparent(
+            &self.call.headers,
+            self.call.request_id.as_span(),
+        ))
     }
 
     fn trigger(&mut self) -> String {
@@ -48,7 +51,10 @@ impl invocation::Host for View<'_> {
 
     fn path_param(&mut self, name: String) -> Option<String> {
         let params = &self.call.path_params;
-        params.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone())
+        params
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value.clone())
     }
 
     fn path_params(&mut self) -> Vec<(String, String)> {
@@ -60,7 +66,10 @@ impl invocation::Host for View<'_> {
     }
 
     fn remaining_ms(&mut self) -> u64 {
-        let left = self.call.deadline.saturating_duration_since(std::time::Instant::now());
+        let left = self
+            .call
+            .deadline
+            .saturating_duration_since(std::time::Instant::now());
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -83,7 +92,9 @@ impl request_headers::Host for View<'_> {
     fn all(&mut self) -> Vec<(String, String)> {
         let headers = self.call.headers.iter();
         headers
-            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .filter_map(|(name, value)| {
+                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+            })
             .collect()
     }
 }
@@ -92,7 +103,10 @@ impl request_headers::Host for View<'_> {
 struct Handle(Arc<Principal>);
 
 impl View<'_> {
-    fn push(&mut self, principal: Arc<Principal>) -> wasmtime::Result<Resource<identity::Principal>> {
+    fn push(
+        &mut self,
+        principal: Arc<Principal>,
+    ) -> wasmtime::Result<Resource<identity::Principal>> {
         let handle = self.table.push(Handle(principal))?;
         Ok(Resource::new_own(handle.rep()))
     }
@@ -116,7 +130,11 @@ impl identity::Host for View<'_> {
         permission: String,
     ) -> wasmtime::Result<Result<Resource<identity::Principal>, types::Error>> {
         let denied = |code: &str, message: String| {
-            types::Error::Denied(types::Detail { code: code.to_owned(), message, retry_after_ms: None })
+            types::Error::Denied(types::Detail {
+                code: code.to_owned(),
+                message,
+                retry_after_ms: None,
+            })
         };
         let Some(principal) = self.call.principal.clone() else {
             return Ok(Err(denied("auth.required", "log in first".to_owned())));
@@ -144,11 +162,22 @@ impl identity::HostPrincipal for View<'_> {
     }
 
     fn roles(&mut self, this: Resource<identity::Principal>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.principal(&this)?.roles.iter().map(ToString::to_string).collect())
+        Ok(self
+            .principal(&this)?
+            .roles
+            .iter()
+            .map(ToString::to_string)
+            .collect())
     }
 
-    fn permissions(&mut self, this: Resource<identity::Principal>) -> wasmtime::Result<Vec<String>> {
-        let permissions = self.principal(&this)?.permissions.of_plugin(&self.plugin.name);
+    fn permissions(
+        &mut self,
+        this: Resource<identity::Principal>,
+    ) -> wasmtime::Result<Vec<String>> {
+        let permissions = self
+            .principal(&this)?
+            .permissions
+            .of_plugin(&self.plugin.name);
         Ok(permissions.into_iter().map(str::to_owned).collect())
     }
 
@@ -157,7 +186,9 @@ impl identity::HostPrincipal for View<'_> {
         this: Resource<identity::Principal>,
         permission: String,
     ) -> wasmtime::Result<bool> {
-        Ok(self.principal(&this)?.has(Some(&self.plugin.name), &permission))
+        Ok(self
+            .principal(&this)?
+            .has(Some(&self.plugin.name), &permission))
     }
 
     fn drop(&mut self, this: Resource<identity::Principal>) -> wasmtime::Result<()> {
@@ -169,7 +200,10 @@ impl identity::HostPrincipal for View<'_> {
 impl config::Host for View<'_> {
     fn get(&mut self, key: String) -> Result<Option<String>, config::Error> {
         let values = &self.plugin.config;
-        Ok(values.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone()))
+        Ok(values
+            .iter()
+            .find(|(other, _)| *other == key)
+            .map(|(_, value)| value.clone()))
     }
 
     fn get_all(&mut self) -> Result<Vec<(String, String)>, config::Error> {

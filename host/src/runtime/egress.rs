@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use http_body_util::{BodyExt, Limited};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::runtime::state::Services;
 use crate::runtime::PluginSpec;
+use crate::runtime::state::Services;
 use crate::services::outbound::{Budget, Injection};
 use crate::services::{self, Kind};
 
@@ -20,7 +20,12 @@ pub(super) struct Egress {
 
 impl Egress {
     pub(super) fn new(plugin: Arc<PluginSpec>, services: Arc<Services>, deadline: Instant) -> Self {
-        Self { plugin, services, deadline, budget: None }
+        Self {
+            plugin,
+            services,
+            deadline,
+            budget: None,
+        }
     }
 }
 
@@ -36,20 +41,33 @@ impl WasiHttpHooks for Egress {
         let (plugin, services) = (Arc::clone(&self.plugin), Arc::clone(&self.services));
         let deadline = self.deadline;
         let outbound = &self.services.outbound;
-        let budget = self.budget.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(outbound.budget())));
+        let budget = self
+            .budget
+            .get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(outbound.budget())));
         let budget = Arc::clone(budget);
         Box::new(async move {
             let (head, body) = request.into_parts();
             let bytes_max = services.outbound.request_bytes_max();
             let body = Limited::new(body, bytes_max).collect().await;
-            let body = body.map_err(|_| Error::HttpRequestBodySize(Some(bytes_max as u64)))?.to_bytes();
-            let injections = injections(&plugin, &services).await.map_err(|error| refuse(&error))?;
+            let body = body
+                .map_err(|_| Error::HttpRequestBodySize(Some(bytes_max as u64)))?
+                .to_bytes();
+            let injections = injections(&plugin, &services)
+                .await
+                .map_err(|error| refuse(&error))?;
             let request = http::Request::from_parts(head, body);
             let policy = &plugin.granted.outbound;
             let mut budget = budget.lock().await;
             let response = services
                 .outbound
-                .send(&plugin.name, policy, request, &injections, &mut budget, deadline.into())
+                .send(
+                    &plugin.name,
+                    policy,
+                    request,
+                    &injections,
+                    &mut budget,
+                    deadline.into(),
+                )
                 .await
                 .map_err(|error| refuse(&error))?;
             let response = response.map(|body| body.map_err(|error| refuse(&error)).boxed_unsync());
@@ -59,11 +77,23 @@ impl WasiHttpHooks for Egress {
 }
 
 /// The secrets that the host adds by itself, each bound to its host.
-async fn injections(plugin: &PluginSpec, services: &Services) -> Result<Vec<Injection>, services::Error> {
+async fn injections(
+    plugin: &PluginSpec,
+    services: &Services,
+) -> Result<Vec<Injection>, services::Error> {
     let mut injections = Vec::new();
     for secret in &plugin.granted.injected {
-        let value = services.secrets.get(&plugin.name, &secret.label).await?.value;
-        injections.push(Injection::new(&secret.host, secret.header.clone(), &secret.prefix, &value)?);
+        let value = services
+            .secrets
+            .get(&plugin.name, &secret.label)
+            .await?
+            .value;
+        injections.push(Injection::new(
+            &secret.host,
+            secret.header.clone(),
+            &secret.prefix,
+            &value,
+        )?);
     }
     Ok(injections)
 }

@@ -63,5 +63,8 @@ fn start_ticker(engine: &Engine, tick: Duration) -> std::io::Result<()> {
             std::thread::sleep(tick);
         }
     };
-    std::thread::Builder::new().name("epoch".to_owned()).spawn(run).map(drop)
+    std::thread::Builder::new()
+        .name("epoch".to_owned())
+        .spawn(run)
+        .map(drop)
 }

@@ -1,6 +1,10 @@
 //! One call into a plugin: what causes it, what the host knows about it, and what comes out.
 
-use std::{net::IpAddr, sync::Arc, time::{Duration, Instant}};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;

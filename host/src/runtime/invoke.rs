@@ -17,8 +17,8 @@ use crate::runtime::limit::{CpuClock, Stop};
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::{
-    CallContext, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime, Trigger, Usage,
-    response, wasi_http,
+    CallContext, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime, Trigger,
+    Usage, response, wasi_http,
 };
 
 /// What came out of a call, and what it used.
@@ -30,10 +30,18 @@ pub struct Outcome {
 impl Runtime {
     /// Calls a plugin. The instance is made for this call and gone after it.
     pub async fn invoke(&self, plugin: &LoadedPlugin, invocation: Invocation) -> Outcome {
-        let Invocation { mut context, trigger: Trigger::Http(call) } = invocation;
+        let Invocation {
+            mut context,
+            trigger: Trigger::Http(call),
+        } = invocation;
         let _places = match self.take_places(plugin).await {
             Ok(places) => places,
-            Err(error) => return Outcome { result: Err(error), usage: Usage::default() },
+            Err(error) => {
+                return Outcome {
+                    result: Err(error),
+                    usage: Usage::default(),
+                };
+            }
         };
         let spec = &plugin.spec;
         let began = Instant::now();
@@ -46,16 +54,28 @@ impl Runtime {
             Ok(result) => result,
             Err(_) => Err(Failure::Stopped(Stop::Deadline)),
         };
-        let usage = Usage { cpu: clock.used(), memory_bytes: store.data().memory.peak_bytes() };
+        let usage = Usage {
+            cpu: clock.used(),
+            memory_bytes: store.data().memory.peak_bytes(),
+        };
         let wall = deadline.saturating_duration_since(began);
-        Outcome { result: result.map_err(|failure| failure.explain(spec, &store, wall)), usage }
+        Outcome {
+            result: result.map_err(|failure| failure.explain(spec, &store, wall)),
+            usage,
+        }
     }
 
-    fn store(&self, spec: &Arc<PluginSpec>, context: CallContext, clock: &CpuClock) -> Store<PluginState> {
+    fn store(
+        &self,
+        spec: &Arc<PluginSpec>,
+        context: CallContext,
+        clock: &CpuClock,
+    ) -> Store<PluginState> {
         let deadline = context.deadline;
-        let state = PluginState::new(spec, &self.services, context);
+        let state = PluginState::new(spec, &self.services, context, self.config.handles_max);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(self.config.transfer_bytes_max);
         store.set_epoch_deadline(1);
         let (clock, cpu) = (clock.clone(), spec.limits.cpu);
         store.epoch_deadline_callback(move |_| Ok(clock.at_epoch(cpu, deadline)?));
@@ -90,17 +110,30 @@ impl Failure {
         match self {
             Self::Returned(error) => InvokeError::Returned(error.into()),
             Self::Stopped(Stop::Deadline) => InvokeError::DeadlineExceeded { limit_ms: ms(wall) },
-            Self::Stopped(Stop::Cpu) => InvokeError::CpuExceeded { limit_ms: ms(spec.limits.cpu) },
+            Self::Stopped(Stop::Cpu) => InvokeError::CpuExceeded {
+                limit_ms: ms(spec.limits.cpu),
+            },
             Self::InvalidResponse(reason) => InvokeError::InvalidResponse { reason },
             // A guest that gets no more memory stops itself in its own way, which says nothing.
-            Self::Wasmtime(_) if store.data().memory.has_refused() => {
-                InvokeError::MemoryExceeded { limit_bytes: spec.limits.memory_bytes_max }
-            }
-            Self::Wasmtime(error) => {
-                InvokeError::Trapped { reason: format!("{error:#}").chars().take(4000).collect() }
-            }
+            Self::Wasmtime(_) if store.data().memory.has_refused() => InvokeError::MemoryExceeded {
+                limit_bytes: spec.limits.memory_bytes_max,
+            },
+            Self::Wasmtime(error) if is_too_much_data(&error) => InvokeError::InvalidResponse {
+                reason: "it passes more data at once than the host takes".to_owned(),
+            },
+            Self::Wasmtime(error) => InvokeError::Trapped {
+                reason: format!("{error:#}").chars().take(4000).collect(),
+            },
         }
     }
+}
+
+/// Whether a guest passed more data in one go than `transfer_bytes_max`. Wasmtime has no type for it in its interface.
+fn is_too_much_data(error: &wasmtime::Error) -> bool {
+    error
+        .root_cause()
+        .to_string()
+        .contains("fuel allocated for hostcalls")
 }
 
 async fn run(
@@ -152,13 +185,18 @@ async fn run_transform(
 ) -> Result<messages::Output, Failure> {
     let content_type = store.data().call.headers.get(http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
+    let content_type = content_type
+        .unwrap_or("application/octet-stream")
+        .to_owned();
     let query = call.uri.query().unwrap_or_default();
     let params: serde_json::Map<_, _> = url::form_urlencoded::parse(query.as_bytes())
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
         .collect();
     let params = serde_json::Value::Object(params).to_string();
-    let input = messages::Input { body: &call.body, content_type: &content_type };
+    let input = messages::Input {
+        body: &call.body,
+        content_type: &content_type,
+    };
     let instance = pre.instantiate_async(&mut *store).await?;
     let function = instance
         .get_typed_func::<(messages::Input<'_>, &str), (Result<messages::Output, GuestError>,)>(

@@ -29,7 +29,11 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 impl MemoryLimiter {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, has_refused: false }
+        Self {
+            bytes: 0,
+            bytes_max,
+            has_refused: false,
+        }
     }
 
     /// Most bytes held at once. Memories never shrink, so it is what is held now.
@@ -110,7 +114,11 @@ impl CpuClock {
     }
 
     /// What to do at an epoch, which is inside a poll: stop, or let others run and go on.
-    pub(super) fn at_epoch(&self, cpu_max: Duration, deadline: Instant) -> Result<UpdateDeadline, Stop> {
+    pub(super) fn at_epoch(
+        &self,
+        cpu_max: Duration,
+        deadline: Instant,
+    ) -> Result<UpdateDeadline, Stop> {
         let now = Instant::now();
         let times = &*self.0;
         let poll_ns = since(times.origin, now).saturating_sub(times.poll_began_ns.load(Relaxed));
@@ -125,7 +133,10 @@ impl CpuClock {
 
     /// The same future, its polls timed.
     pub(super) fn timed<F: Future>(&self, future: F) -> impl Future<Output = F::Output> {
-        Timed { future: Box::pin(future), clock: self.clone() }
+        Timed {
+            future: Box::pin(future),
+            clock: self.clone(),
+        }
     }
 }
 
@@ -168,7 +179,13 @@ pub(super) type Place = OwnedSemaphorePermit;
 impl Places {
     pub(super) fn new(places: u32, queue_max: u32, wait_max: Duration) -> Self {
         let semaphore = Arc::new(Semaphore::new(places as usize));
-        Self { semaphore, places, waiting: AtomicU32::new(0), queue_max, wait_max }
+        Self {
+            semaphore,
+            places,
+            waiting: AtomicU32::new(0),
+            queue_max,
+            wait_max,
+        }
     }
 
     /// The bounds of one plugin.
@@ -192,7 +209,8 @@ impl Places {
         if waiting.position >= self.queue_max {
             return Err(saturated);
         }
-        match tokio::time::timeout(self.wait_max, Arc::clone(&self.semaphore).acquire_owned()).await {
+        match tokio::time::timeout(self.wait_max, Arc::clone(&self.semaphore).acquire_owned()).await
+        {
             Ok(Ok(place)) => Ok(place),
             _ => Err(saturated),
         }
@@ -207,7 +225,10 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn join(count: &'a AtomicU32) -> Self {
-        Self { count, position: count.fetch_add(1, Relaxed) }
+        Self {
+            count,
+            position: count.fetch_add(1, Relaxed),
+        }
     }
 }
 
@@ -226,10 +247,17 @@ mod tests {
         let mut limiter = MemoryLimiter::new(1 << 20);
         assert!(limiter.memory_growing(0, 512 << 10, None).unwrap());
         assert!(limiter.memory_growing(0, 256 << 10, None).unwrap());
-        assert!(limiter.table_growing(0, 16 << 10, None).unwrap(), "128 KiB of table");
+        assert!(
+            limiter.table_growing(0, 16 << 10, None).unwrap(),
+            "128 KiB of table"
+        );
         assert!(!limiter.memory_growing(512 << 10, 1 << 20, None).unwrap());
         assert!(limiter.has_refused());
-        assert_eq!(limiter.peak_bytes(), 896 << 10, "a refused growth is not counted");
+        assert_eq!(
+            limiter.peak_bytes(),
+            896 << 10,
+            "a refused growth is not counted"
+        );
     }
 
     #[test]
@@ -242,8 +270,14 @@ mod tests {
     #[tokio::test]
     async fn waiting_does_not_count_as_processor_time() {
         let clock = CpuClock::start(Instant::now());
-        clock.timed(tokio::time::sleep(Duration::from_millis(30))).await;
-        assert!(clock.used() < Duration::from_millis(20), "{:?}", clock.used());
+        clock
+            .timed(tokio::time::sleep(Duration::from_millis(30)))
+            .await;
+        assert!(
+            clock.used() < Duration::from_millis(20),
+            "{:?}",
+            clock.used()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,7 +287,11 @@ mod tests {
         let (first, second) = tokio::join!(places.take(), places.take());
         assert!(matches!(first, Err(InvokeError::Saturated { limit: 1 })));
         assert!(matches!(second, Err(InvokeError::Saturated { limit: 1 })));
-        assert_eq!(places.waiting.load(Relaxed), 0, "nobody is left in the queue");
+        assert_eq!(
+            places.waiting.load(Relaxed),
+            0,
+            "nobody is left in the queue"
+        );
         drop(held);
         assert!(places.take().await.is_ok());
     }

@@ -71,5 +71,8 @@ fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
 }
 
 fn lend_tokens(state: &mut PluginState) -> tokens_host::View<'_> {
-    tokens_host::View { tokens: &state.services.guest_tokens, plugin: &state.plugin.name }
+    tokens_host::View {
+        tokens: &state.services.guest_tokens,
+        plugin: &state.plugin.name,
+    }
 }

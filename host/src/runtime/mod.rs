@@ -30,9 +30,7 @@ pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
 pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
 pub use invoke::Outcome;
-pub use plugin::{
-    EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec,
-};
+pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec};
 pub use state::Services;
 
 use compile::Compiler;
@@ -73,7 +71,14 @@ impl Runtime {
         let compiler = Compiler::new(engine.clone(), config.compile.clone(), cache_dir, cache_key);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
-        Ok(Self { engine, linker, compiler, services: Arc::new(services), places, config })
+        Ok(Self {
+            engine,
+            linker,
+            compiler,
+            services: Arc::new(services),
+            places,
+            config,
+        })
     }
 
     /// Makes a component ready to be called. Linking happens here, so a missing import fails the deployment and not the
@@ -84,24 +89,30 @@ impl Runtime {
         let pre = self.linker.instantiate_pre(&component).map_err(link)?;
         let export = |interface: &str, function: &str| {
             let instance = component.get_export_index(None, interface);
-            let function = instance.and_then(|instance| component.get_export_index(Some(&instance), function));
+            let function =
+                instance.and_then(|instance| component.get_export_index(Some(&instance), function));
             function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
         };
         let entry = match spec.entry {
-            EntryKind::Handler => {
-                Entry::Handler { pre, handle: export("gantry:http/handler@0.1.0", "handle")? }
-            }
+            EntryKind::Handler => Entry::Handler {
+                pre,
+                handle: export("gantry:http/handler@0.1.0", "handle")?,
+            },
             EntryKind::Transform => Entry::Transform {
                 pre,
                 transform: export("gantry:transform/transform@0.1.0", "transform")?,
             },
-            EntryKind::WasiHttp02 => {
-                Entry::WasiHttp02 { pre: ProxyPre::new(pre).map_err(link)? }
-            }
+            EntryKind::WasiHttp02 => Entry::WasiHttp02 {
+                pre: ProxyPre::new(pre).map_err(link)?,
+            },
         };
         let wait = Duration::from_millis(self.config.queue_wait_ms);
         let places = Places::of_plugin(&spec.limits, wait);
-        Ok(LoadedPlugin { spec: Arc::new(spec), entry, places })
+        Ok(LoadedPlugin {
+            spec: Arc::new(spec),
+            entry,
+            places,
+        })
     }
 
     /// Removes what was compiled from an artifact that no deployment uses any more.

@@ -93,12 +93,22 @@ impl LoadedPlugin {
 
 impl std::fmt::Debug for LoadedPlugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadedPlugin").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("LoadedPlugin")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
 pub(super) enum Entry {
-    Handler { pre: InstancePre<PluginState>, handle: ComponentExportIndex },
-    Transform { pre: InstancePre<PluginState>, transform: ComponentExportIndex },
-    WasiHttp02 { pre: ProxyPre<PluginState> },
+    Handler {
+        pre: InstancePre<PluginState>,
+        handle: ComponentExportIndex,
+    },
+    Transform {
+        pre: InstancePre<PluginState>,
+        transform: ComponentExportIndex,
+    },
+    WasiHttp02 {
+        pre: ProxyPre<PluginState>,
+    },
 }

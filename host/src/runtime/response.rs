@@ -7,23 +7,34 @@ use crate::bindings::messages;
 use crate::runtime::Config;
 
 /// A response of `gantry:http/handler`. The error is the reason, for people.
-pub(super) fn check(response: messages::Response, config: &Config) -> Result<http::Response<Bytes>, String> {
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+pub(super) fn check(
+    response: messages::Response,
+    config: &Config,
+) -> Result<http::Response<Bytes>, String> {
+    // Before the map is made: it panics when it is asked for too much.
     if response.headers.len() > config.response_headers_max {
-        return Err(format!("it has more than {} headers", config.response_headers_max));
+        return Err(format!(
+            "it has more than {} headers",
+            config.response_headers_max
+        ));
     }
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
     for (name, value) in response.headers {
         let header = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| format!("`{}` is not a header name", shorten(&name)))?;
-        let value = HeaderValue::from_maybe_shared(Bytes::from(value))
-            .map_err(|_| format!("the value of the header `{header}` has characters that are not allowed"))?;
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| {
+            format!("the value of the header `{header}` has characters that are not allowed")
+        })?;
         headers.append(header, value);
     }
     finish(response.status, headers, response.body, config)
 }
 
 /// The document that a transformation made.
-pub(super) fn of_document(output: messages::Output, config: &Config) -> Result<http::Response<Bytes>, String> {
+pub(super) fn of_document(
+    output: messages::Output,
+    config: &Config,
+) -> Result<http::Response<Bytes>, String> {
     let content_type = HeaderValue::from_maybe_shared(Bytes::from(output.content_type))
         .map_err(|_| "its content type has characters that are not allowed".to_owned())?;
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
@@ -37,19 +48,33 @@ pub(super) fn finish(
     body: Bytes,
     config: &Config,
 ) -> Result<http::Response<Bytes>, String> {
-    let status = StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+    let status = StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()));
     let Some(status) = status else {
         return Err("its status is not between 200 and 599".to_owned());
     };
     if headers.len() > config.response_headers_max {
-        return Err(format!("it has more than {} headers", config.response_headers_max));
+        return Err(format!(
+            "it has more than {} headers",
+            config.response_headers_max
+        ));
     }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     if bytes > config.response_header_bytes_max {
-        return Err(format!("its headers have more than {} bytes", config.response_header_bytes_max));
+        return Err(format!(
+            "its headers have more than {} bytes",
+            config.response_header_bytes_max
+        ));
     }
     if body.len() > config.response_body_bytes_max {
-        return Err(format!("its body has more than {} bytes", config.response_body_bytes_max));
+        return Err(format!(
+            "its body has more than {} bytes",
+            config.response_body_bytes_max
+        ));
     }
     for name in HOP_BY_HOP {
         headers.remove(name);
@@ -80,11 +105,27 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: usize) -> Result<http::Response<Bytes>, String> {
-        let config = Config { response_body_bytes_max: 100, ..Config::default() };
-        let headers =
-            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        check(messages::Response { status, headers, body: vec![0; body].into() }, &config)
+    fn answer(
+        status: u16,
+        headers: &[(&str, &str)],
+        body: usize,
+    ) -> Result<http::Response<Bytes>, String> {
+        let config = Config {
+            response_body_bytes_max: 100,
+            ..Config::default()
+        };
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        check(
+            messages::Response {
+                status,
+                headers,
+                body: vec![0; body].into(),
+            },
+            &config,
+        )
     }
 
     #[test]
@@ -95,8 +136,18 @@ mod tests {
             (199, &[][..], 0, "its status is not between 200 and 599"),
             (600, &[], 0, "its status is not between 200 and 599"),
             (200, &[("a b", "c")], 0, "`a b` is not a header name"),
-            (200, &[("a", "b\r\nset-cookie: c")], 0, "the value of the header `a` has characters that are not allowed"),
-            (200, &[("a", &long)], 0, "its headers have more than 32768 bytes"),
+            (
+                200,
+                &[("a", "b\r\nset-cookie: c")],
+                0,
+                "the value of the header `a` has characters that are not allowed",
+            ),
+            (
+                200,
+                &[("a", &long)],
+                0,
+                "its headers have more than 32768 bytes",
+            ),
             (200, &many, 0, "it has more than 100 headers"),
             (200, &[], 101, "its body has more than 100 bytes"),
         ] {
@@ -106,7 +157,12 @@ mod tests {
 
     #[test]
     fn headers_about_the_connection_are_the_hosts() {
-        let headers = [("transfer-encoding", "chunked"), ("content-length", "7"), ("x-a", "1"), ("x-a", "2")];
+        let headers = [
+            ("transfer-encoding", "chunked"),
+            ("content-length", "7"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+        ];
         let response = answer(201, &headers, 3).unwrap();
         assert_eq!(response.status(), 201);
         assert_eq!(response.headers().len(), 2);

@@ -43,16 +43,23 @@ pub(super) struct PluginState {
 }
 
 impl PluginState {
-    pub(super) fn new(plugin: &Arc<PluginSpec>, services: &Arc<Services>, call: CallContext) -> Self {
+    pub(super) fn new(
+        plugin: &Arc<PluginSpec>,
+        services: &Arc<Services>,
+        call: CallContext,
+        handles_max: usize,
+    ) -> Self {
         let log = services.logs.for_call(
             plugin.name.clone(),
             plugin.deployment,
             call.request_id,
             plugin.limits.log_bytes_max,
         );
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles_max);
         Self {
             memory: MemoryLimiter::new(plugin.limits.memory_bytes_max),
-            table: ResourceTable::new(),
+            table,
             wasi: None,
             http: WasiHttpCtx::new(),
             egress: Egress::new(Arc::clone(plugin), Arc::clone(services), call.deadline),
@@ -77,12 +84,19 @@ impl WasiView for PluginState {
                 .allow_ip_name_lookup(false)
                 .build()
         });
-        WasiCtxView { ctx, table: &mut self.table }
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for PluginState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: &mut self.egress,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }

@@ -23,7 +23,11 @@ pub(super) struct LogStream {
 
 impl LogStream {
     pub(super) fn new(log: CallLog, level: Level, context: &'static str) -> Self {
-        Self { log, level, context }
+        Self {
+            log,
+            level,
+            context,
+        }
     }
 }
 
@@ -35,7 +39,10 @@ impl IsTerminal for LogStream {
 
 impl StdoutStream for LogStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Lines { stream: self.clone(), line: Vec::new() })
+        Box::new(Lines {
+            stream: self.clone(),
+            line: Vec::new(),
+        })
     }
 }
 
@@ -59,7 +66,9 @@ impl Lines {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end_matches(['\n', '\r']);
         if !line.is_empty() {
-            self.stream.log.write(self.stream.level, self.stream.context, line);
+            self.stream
+                .log
+                .write(self.stream.level, self.stream.context, line);
         }
         self.line.clear();
     }
@@ -72,7 +81,11 @@ impl Drop for Lines {
 }
 
 impl AsyncWrite for Lines {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

@@ -34,14 +34,22 @@ pub(super) async fn run(
         }
     })?;
     let proxy = pre.instantiate_async(&mut *store).await?;
-    let handle = proxy.wasi_http_incoming_handler().call_handle(store, request, out);
+    let handle = proxy
+        .wasi_http_incoming_handler()
+        .call_handle(store, request, out);
     let answer = async {
         let Ok(result) = receiver.await else {
-            return Err(Failure::InvalidResponse("it never set a response".to_owned()));
+            return Err(Failure::InvalidResponse(
+                "it never set a response".to_owned(),
+            ));
         };
         let error = |reason: String| Failure::InvalidResponse(reason);
-        let (head, body) = result.map_err(|code| error(format!("it set the error {code:?}")))?.into_parts();
-        let body = Limited::new(body, config.response_body_bytes_max).collect().await;
+        let (head, body) = result
+            .map_err(|code| error(format!("it set the error {code:?}")))?
+            .into_parts();
+        let body = Limited::new(body, config.response_body_bytes_max)
+            .collect()
+            .await;
         let body = body.map_err(|cause| error(format!("its body could not be read: {cause}")))?;
         response::finish(head.status.as_u16(), head.headers, body.to_bytes(), config).map_err(error)
     };
@@ -66,9 +74,13 @@ fn request(
         (None, Some(host)) => host.to_str().unwrap_or("localhost"),
         (None, None) => "localhost",
     };
-    let uri = http::Uri::builder().scheme("http").authority(authority).path_and_query(path);
-    *request.uri_mut() =
-        uri.build().map_err(|error| Failure::Wasmtime(wasmtime::Error::new(error)))?;
+    let uri = http::Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(path);
+    *request.uri_mut() = uri
+        .build()
+        .map_err(|error| Failure::Wasmtime(wasmtime::Error::new(error)))?;
     *request.method_mut() = call.method.clone();
     *request.headers_mut() = headers;
     Ok(request)

@@ -22,13 +22,20 @@ impl Client {
             .no_proxy()
             .build()
             .expect("a client can be made");
-        Self { http, base: format!("http://{address}"), authorization: None }
+        Self {
+            http,
+            base: format!("http://{address}"),
+            authorization: None,
+        }
     }
 
     /// The same client with an access token or API key.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self { authorization: Some(format!("Bearer {token}")), ..self.clone() }
+        Self {
+            authorization: Some(format!("Bearer {token}")),
+            ..self.clone()
+        }
     }
 
     /// A request to be filled in and given to [`Client::send`].
@@ -53,7 +60,11 @@ impl Client {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await?;
-        let answer = Answer { status, headers, body };
+        let answer = Answer {
+            status,
+            headers,
+            body,
+        };
         answer.check();
         Ok(answer)
     }
@@ -94,7 +105,10 @@ impl Answer {
         let id = self.header("x-request-id");
         let id = id.unwrap_or_else(|| panic!("an answer without x-request-id: {self:?}"));
         for leaked in ["server", "x-powered-by"] {
-            assert!(self.header(leaked).is_none(), "`{leaked}` is nobody's business: {self:?}");
+            assert!(
+                self.header(leaked).is_none(),
+                "`{leaked}` is nobody's business: {self:?}"
+            );
         }
         if self.status.as_u16() < 400 {
             return;
@@ -113,16 +127,28 @@ impl Answer {
         }
         let text = problem.to_string();
         for leaked in ["/root/", "/work/", "panicked at", "wasm backtrace", ".rs:"] {
-            assert!(!text.contains(leaked), "a problem that tells too much: {text}");
+            assert!(
+                !text.contains(leaked),
+                "a problem that tells too much: {text}"
+            );
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            assert!(self.header("www-authenticate").is_some(), "a 401 says how to log in: {self:?}");
+            assert!(
+                self.header("www-authenticate").is_some(),
+                "a 401 says how to log in: {self:?}"
+            );
         }
         if matches!(self.status.as_u16(), 429 | 503) {
-            assert!(self.header("retry-after").is_some(), "a refusal says when to come back: {self:?}");
+            assert!(
+                self.header("retry-after").is_some(),
+                "a refusal says when to come back: {self:?}"
+            );
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            assert!(self.header("allow").is_some(), "a 405 says what is allowed: {self:?}");
+            assert!(
+                self.header("allow").is_some(),
+                "a 405 says what is allowed: {self:?}"
+            );
         }
     }
 
@@ -146,7 +172,10 @@ impl Answer {
 
     /// The code of the problem.
     pub fn code(&self) -> String {
-        self.json::<Value>()["code"].as_str().unwrap_or_default().to_owned()
+        self.json::<Value>()["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Fails unless the status is this one.
@@ -159,7 +188,12 @@ impl Answer {
     /// Fails unless it is a problem with this status and code.
     #[track_caller]
     pub fn assert_problem(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status.as_u16(), self.code().as_str()), (status, code), "{}", self.text());
+        assert_eq!(
+            (self.status.as_u16(), self.code().as_str()),
+            (status, code),
+            "{}",
+            self.text()
+        );
         self
     }
 }

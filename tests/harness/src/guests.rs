@@ -7,22 +7,37 @@ use bytes::Bytes;
 /// The root of the repository.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("the harness is two folders below the root").to_owned()
+    here.ancestors()
+        .nth(2)
+        .expect("the harness is two folders below the root")
+        .to_owned()
 }
 
 /// Where cargo puts what it builds.
 pub fn target() -> PathBuf {
     // The test runs from `target/<profile>/deps`.
     let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned();
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>")
+        .to_owned();
     profile.parent().expect("target/<profile>").to_owned()
 }
 
 /// The server's executable, built in the same profile as the test.
 pub fn gantry() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let path = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("gantry");
-    assert!(path.exists(), "{} is missing; `cargo xtask test` builds it", path.display());
+    let path = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>")
+        .join("gantry");
+    assert!(
+        path.exists(),
+        "{} is missing; `cargo xtask test` builds it",
+        path.display()
+    );
     path
 }
 

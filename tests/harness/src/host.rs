@@ -74,7 +74,12 @@ impl TestHost {
     async fn open(config: Config, dir: Arc<TempDir>) -> Self {
         let app = App::start(config.clone()).await.expect("the host starts");
         let client = Client::new(app.address);
-        Self { app: Some(app), client, config, dir }
+        Self {
+            app: Some(app),
+            client,
+            config,
+            dir,
+        }
     }
 
     /// Stops the host and starts another one on the same rows and files.
@@ -115,25 +120,42 @@ impl TestHost {
 
     /// A client with the key of the first administrator.
     pub fn admin(&self) -> Client {
-        let key = std::fs::read_to_string(self.data_dir().join("admin.key")).expect("a first start");
+        let key =
+            std::fs::read_to_string(self.data_dir().join("admin.key")).expect("a first start");
         self.client.with_token(key.trim())
     }
 
     /// A client of a new user with these roles.
     pub async fn user(&self, email: &str, roles: &[&str]) -> Client {
-        let roles = roles.iter().map(|role| role.parse().expect("a role name")).collect();
+        let roles = roles
+            .iter()
+            .map(|role| role.parse().expect("a role name"))
+            .collect();
         let password = "correct horse battery".to_owned();
-        let new = gantry::auth::NewUser { email: email.to_owned(), password: password.clone(), roles };
+        let new = gantry::auth::NewUser {
+            email: email.to_owned(),
+            password: password.clone(),
+            roles,
+        };
         self.app().auth.create_user(new).await.expect("a new user");
         let login = json!({ "email": email, "password": password });
-        let answer = self.client.post("/api/auth/login", &login).await.assert_status(200);
-        let token = answer.json::<serde_json::Value>()["access_token"].as_str().unwrap_or_default().to_owned();
+        let answer = self
+            .client
+            .post("/api/auth/login", &login)
+            .await
+            .assert_status(200);
+        let token = answer.json::<serde_json::Value>()["access_token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         self.client.with_token(&token)
     }
 
     /// Deploys a component with this manifest, all capabilities granted, on `/name`.
     pub async fn deploy(&self, manifest: &str, component: Bytes) -> Deployed {
-        let deployed = self.try_deploy(manifest, component, GrantMode::AllAsked).await;
+        let deployed = self
+            .try_deploy(manifest, component, GrantMode::AllAsked)
+            .await;
         deployed.unwrap_or_else(|error| fail(&error))
     }
 
@@ -144,13 +166,21 @@ impl TestHost {
         component: Bytes,
         grant: GrantMode,
     ) -> Result<Deployed, DeployError> {
-        self.upload(pack(manifest, &component, &[]), grant, None).await
+        self.upload(pack(manifest, &component, &[]), grant, None)
+            .await
     }
 
     /// Deploys a component with more files in its bundle.
-    pub async fn deploy_with(&self, manifest: &str, component: Bytes, files: &[(&str, &[u8])]) -> Deployed {
+    pub async fn deploy_with(
+        &self,
+        manifest: &str,
+        component: Bytes,
+        files: &[(&str, &[u8])],
+    ) -> Deployed {
         let bundle = pack(manifest, &component, files);
-        self.upload(bundle, GrantMode::AllAsked, None).await.unwrap_or_else(|error| fail(&error))
+        self.upload(bundle, GrantMode::AllAsked, None)
+            .await
+            .unwrap_or_else(|error| fail(&error))
     }
 
     /// Uploads a bundle as it is.
@@ -176,7 +206,9 @@ impl TestHost {
     pub async fn deploy_folder(&self, folder: &str, mount: &str) -> Deployed {
         let bundle = bundle::pack(&guests::root().join(folder), &bundle::Config::default());
         let mount = Mount::new(None, mount).expect("a mount");
-        let deployed = self.upload(bundle.expect("a bundle"), GrantMode::AllAsked, Some(mount)).await;
+        let deployed = self
+            .upload(bundle.expect("a bundle"), GrantMode::AllAsked, Some(mount))
+            .await;
         deployed.unwrap_or_else(|error| fail(&error))
     }
 
@@ -206,7 +238,14 @@ pub fn pack(manifest: &str, component: &[u8], files: &[(&str, &[u8])]) -> Bytes 
 #[track_caller]
 fn fail(error: &DeployError) -> Deployed {
     if let DeployError::Mistakes(mistakes) = error {
-        panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        panic!(
+            "{}",
+            mistakes
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
     }
     panic!("{error:#}: {error:?}")
 }

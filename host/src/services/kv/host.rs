@@ -42,7 +42,10 @@ fn answer<T, U: From<T>>(result: std::result::Result<T, services::Error>) -> Gue
 
 impl From<Entry> for store::Entry {
     fn from(entry: Entry) -> Self {
-        Self { value: entry.value, version: entry.version }
+        Self {
+            value: entry.value,
+            version: entry.version,
+        }
     }
 }
 
@@ -58,7 +61,11 @@ impl store::HostBucket for View<'_> {
         Ok(Ok(Resource::new_own(bucket.rep())))
     }
 
-    async fn get(&mut self, this: Resource<store::Bucket>, key: String) -> Guest<Option<store::Entry>> {
+    async fn get(
+        &mut self,
+        this: Resource<store::Bucket>,
+        key: String,
+    ) -> Guest<Option<store::Entry>> {
         let label = self.label(&this)?;
         let entry = self.kv.get(self.plugin, &label, &key).await;
         answer(entry.map(|entry| entry.map(store::Entry::from)))
@@ -72,7 +79,10 @@ impl store::HostBucket for View<'_> {
         let label = self.label(&this)?;
         let entries = self.kv.get_many(self.plugin, &label, &keys).await;
         answer(entries.map(|entries| {
-            entries.into_iter().map(|entry| entry.map(store::Entry::from)).collect::<Vec<_>>()
+            entries
+                .into_iter()
+                .map(|entry| entry.map(store::Entry::from))
+                .collect::<Vec<_>>()
         }))
     }
 
@@ -89,7 +99,11 @@ impl store::HostBucket for View<'_> {
             if_absent: options.if_absent,
             if_version: options.if_version,
         };
-        answer(self.kv.put(self.plugin, &label, &key, &value, &options).await)
+        answer(
+            self.kv
+                .put(self.plugin, &label, &key, &value, &options)
+                .await,
+        )
     }
 
     async fn delete(
@@ -99,7 +113,11 @@ impl store::HostBucket for View<'_> {
         if_version: Option<store::Version>,
     ) -> Guest<bool> {
         let label = self.label(&this)?;
-        answer(self.kv.delete(self.plugin, &label, &key, if_version.as_deref()).await)
+        answer(
+            self.kv
+                .delete(self.plugin, &label, &key, if_version.as_deref())
+                .await,
+        )
     }
 
     async fn increment(
@@ -110,7 +128,11 @@ impl store::HostBucket for View<'_> {
         ttl_ms: Option<u64>,
     ) -> Guest<i64> {
         let label = self.label(&this)?;
-        answer(self.kv.increment(self.plugin, &label, &key, delta, ttl_ms).await)
+        answer(
+            self.kv
+                .increment(self.plugin, &label, &key, delta, ttl_ms)
+                .await,
+        )
     }
 
     async fn keys(
@@ -121,8 +143,14 @@ impl store::HostBucket for View<'_> {
         max: u32,
     ) -> Guest<store::KeyPage> {
         let label = self.label(&this)?;
-        let page = self.kv.keys(self.plugin, &label, &prefix, cursor.as_deref(), max).await;
-        answer(page.map(|page| store::KeyPage { keys: page.keys, cursor: page.cursor }))
+        let page = self
+            .kv
+            .keys(self.plugin, &label, &prefix, cursor.as_deref(), max)
+            .await;
+        answer(page.map(|page| store::KeyPage {
+            keys: page.keys,
+            cursor: page.cursor,
+        }))
     }
 
     async fn drop(&mut self, this: Resource<store::Bucket>) -> Result<()> {

@@ -29,7 +29,13 @@ impl Logs {
         bytes_max: usize,
     ) -> CallLog {
         let budget = Mutex::new(Budget::new(bytes_max));
-        CallLog(Arc::new(Call { logs: self.clone(), plugin, deployment, request_id, budget }))
+        CallLog(Arc::new(Call {
+            logs: self.clone(),
+            plugin,
+            deployment,
+            request_id,
+            budget,
+        }))
     }
 }
 
@@ -40,7 +46,10 @@ impl CallLog {
         const ENTRY_BYTES: usize = 64;
         let bytes = ENTRY_BYTES + context.len() + message.len();
         let budget = &self.0.budget;
-        let verdict = budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+        let verdict = budget
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(bytes);
         match verdict {
             Verdict::Fits => self.append(level, context, message),
             Verdict::IsFirstTooMany => {
@@ -67,6 +76,8 @@ impl CallLog {
 
 impl fmt::Debug for CallLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallLog").field("plugin", &self.0.plugin).finish_non_exhaustive()
+        f.debug_struct("CallLog")
+            .field("plugin", &self.0.plugin)
+            .finish_non_exhaustive()
     }
 }

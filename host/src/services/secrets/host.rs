@@ -54,7 +54,10 @@ impl store::Host for View<'_> {
         };
         match self.secrets.get(self.plugin, &granted.label).await {
             Ok(secret) => {
-                let handle = self.table.push(Handle { granted, revision: secret.revision })?;
+                let handle = self.table.push(Handle {
+                    granted,
+                    revision: secret.revision,
+                })?;
                 Ok(Ok(Resource::new_own(handle.rep())))
             }
             Err(error) => Ok(Err(error.into())),
@@ -84,6 +87,8 @@ impl reveal::Host for View<'_> {
             return Ok(Err(Error::denied("secrets.not_revealed", message).into()));
         }
         let secret = self.secrets.get(self.plugin, &granted.label).await;
-        Ok(secret.map(|secret| secret.value.to_vec()).map_err(types::Error::from))
+        Ok(secret
+            .map(|secret| secret.value.to_vec())
+            .map_err(types::Error::from))
     }
 }

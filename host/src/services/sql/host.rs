@@ -40,8 +40,13 @@ impl View<'_> {
         Ok(database.clone())
     }
 
-    fn transaction(&mut self, transaction: &Resource<client::Transaction>) -> Result<&mut Transaction> {
-        Ok(self.table.get_mut(&Resource::new_borrow(transaction.rep()))?)
+    fn transaction(
+        &mut self,
+        transaction: &Resource<client::Transaction>,
+    ) -> Result<&mut Transaction> {
+        Ok(self
+            .table
+            .get_mut(&Resource::new_borrow(transaction.rep()))?)
     }
 }
 
@@ -74,13 +79,19 @@ impl From<Value> for client::Value {
 impl From<RowSet> for client::RowSet {
     fn from(set: RowSet) -> Self {
         let row = |row: Vec<Value>| row.into_iter().map(client::Value::from).collect();
-        Self { columns: set.columns, rows: set.rows.into_iter().map(row).collect() }
+        Self {
+            columns: set.columns,
+            rows: set.rows.into_iter().map(row).collect(),
+        }
     }
 }
 
 impl From<RunResult> for client::RunResult {
     fn from(result: RunResult) -> Self {
-        Self { rows_affected: result.rows_affected, last_insert_id: result.last_insert_id }
+        Self {
+            rows_affected: result.rows_affected,
+            last_insert_id: result.last_insert_id,
+        }
     }
 }
 
@@ -123,7 +134,10 @@ impl client::HostConnection for View<'_> {
         answer(database.execute(&sql, values(params), self.deadline).await)
     }
 
-    async fn begin(&mut self, this: Resource<client::Connection>) -> Guest<Resource<client::Transaction>> {
+    async fn begin(
+        &mut self,
+        this: Resource<client::Connection>,
+    ) -> Guest<Resource<client::Transaction>> {
         let database = self.database(&this)?;
         match database.begin(self.deadline).await {
             Ok(transaction) => {
@@ -135,7 +149,8 @@ impl client::HostConnection for View<'_> {
     }
 
     async fn drop(&mut self, this: Resource<client::Connection>) -> Result<()> {
-        self.table.delete(Resource::<Database>::new_own(this.rep()))?;
+        self.table
+            .delete(Resource::<Database>::new_own(this.rep()))?;
         Ok(())
     }
 }
@@ -160,17 +175,22 @@ impl client::HostTransaction for View<'_> {
     }
 
     async fn commit(&mut self, this: Resource<client::Transaction>) -> Guest<()> {
-        let transaction = self.table.delete(Resource::<Transaction>::new_own(this.rep()))?;
+        let transaction = self
+            .table
+            .delete(Resource::<Transaction>::new_own(this.rep()))?;
         answer(transaction.commit().await)
     }
 
     async fn rollback(&mut self, this: Resource<client::Transaction>) -> Guest<()> {
-        let transaction = self.table.delete(Resource::<Transaction>::new_own(this.rep()))?;
+        let transaction = self
+            .table
+            .delete(Resource::<Transaction>::new_own(this.rep()))?;
         answer(transaction.rollback().await)
     }
 
     async fn drop(&mut self, this: Resource<client::Transaction>) -> Result<()> {
-        self.table.delete(Resource::<Transaction>::new_own(this.rep()))?;
+        self.table
+            .delete(Resource::<Transaction>::new_own(this.rep()))?;
         Ok(())
     }
 }

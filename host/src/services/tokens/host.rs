@@ -32,13 +32,22 @@ fn refuse(error: &guest::Error) -> types::Error {
 }
 
 impl tokens::Host for View<'_> {
-    fn sign(&mut self, purpose: String, subject: String, ttl_ms: u64) -> Result<String, types::Error> {
+    fn sign(
+        &mut self,
+        purpose: String,
+        subject: String,
+        ttl_ms: u64,
+    ) -> Result<String, types::Error> {
         let tokens = self.tokens.of_plugin(self.plugin);
-        tokens.sign(&purpose, &subject, ttl_ms).map_err(|error| refuse(&error))
+        tokens
+            .sign(&purpose, &subject, ttl_ms)
+            .map_err(|error| refuse(&error))
     }
 
     fn verify(&mut self, purpose: String, token: String) -> Result<String, types::Error> {
         let tokens = self.tokens.of_plugin(self.plugin);
-        tokens.verify(&purpose, &token).map_err(|error| refuse(&error))
+        tokens
+            .verify(&purpose, &token)
+            .map_err(|error| refuse(&error))
     }
 }
