@@ -162,7 +162,9 @@ async fn me(
 }
 
 async fn keys(AxumState(state): AxumState<Arc<State>>) -> Response {
-    let mut answer = Json(state.auth.jwks()).into_response();
+    let mut answer = state.auth.jwks().to_owned().into_response();
+    let json = HeaderValue::from_static("application/jwk-set+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
     let cache = HeaderValue::from_static("public, max-age=300");
     answer.headers_mut().insert(header::CACHE_CONTROL, cache);
     answer

@@ -19,9 +19,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Time for a client to send the head of a request. Default: 10000.
     pub header_timeout_ms: u64,
-    /// Most bytes of the head of a request (HTTP/1.1). Default: 32 KiB.
+    /// Most bytes of the head of a request. Beyond it the connection ends without a proper answer, so it is wider than
+    /// the gateway's own bound. Default: 128 KiB.
     pub header_bytes_max: usize,
-    /// Most headers of a request (HTTP/1.1). Default: 100.
+    /// Most headers of a request (HTTP/1.1), wider than the gateway's own bound for the same reason. Default: 500.
     pub headers_max: usize,
     /// Most requests at once on one HTTP/2 connection. Default: 100.
     pub http2_streams_max: u32,
@@ -34,8 +35,8 @@ impl Default for Config {
         Self {
             connections_max: 4096,
             header_timeout_ms: 10_000,
-            header_bytes_max: 32 << 10,
-            headers_max: 100,
+            header_bytes_max: 128 << 10,
+            headers_max: 500,
             http2_streams_max: 100,
             drain_ms: 30_000,
         }
