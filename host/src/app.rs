@@ -44,7 +44,7 @@ impl App {
     /// Starts a host: opens the data directory, brings the rows to this version's schema, makes live what was live, and
     /// takes requests.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let data = DataDir::open(config.data_dir.clone())?;
+        let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
         let db = Db::open(&data.file("gantry.db"), &config.db).await?;
@@ -206,11 +206,11 @@ async fn do_chores(kv: Kv, sql: Sql, stop: CancellationToken) {
 struct DataDir(PathBuf);
 
 impl DataDir {
-    fn open(path: PathBuf) -> anyhow::Result<Self> {
+    fn open(path: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&path)
+            .create(path)
             .with_context(|| format!("cannot create the data directory {}", path.display()))?;
         let path = path.canonicalize()?;
         Ok(Self(path))

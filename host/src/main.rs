@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             cpu_s,
             memory_bytes_max,
         }),
-        Command::Serve { config } => match serve(config) {
+        Command::Serve { config } => match serve(config.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -45,9 +45,9 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
+async fn serve(config: Option<&std::path::Path>) -> anyhow::Result<()> {
     gantry::telemetry::start(gantry::telemetry::Format::Text);
-    let app = gantry::app::App::start(gantry::config::Config::load(config.as_deref())?).await?;
+    let app = gantry::app::App::start(gantry::config::Config::load(config)?).await?;
     println!("listening on http://{}", app.address);
     tokio::signal::ctrl_c().await?;
     app.stop().await;

@@ -1,5 +1,9 @@
 //! One binary with all tests that need more than one crate.
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tasks of a test end with the test"
+)]
 
 mod auth;
 mod gateway;

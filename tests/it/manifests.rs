@@ -1,12 +1,12 @@
 //! Manifests for the guests of `tests/guests`.
 
 /// A plugin that answers every method on every path, open to everybody.
-pub fn open(name: &str) -> String {
+pub(crate) fn open(name: &str) -> String {
     with(name, "")
 }
 
 /// The same, with more in its manifest.
-pub fn with(name: &str, more: &str) -> String {
+pub(crate) fn with(name: &str, more: &str) -> String {
     let route = r#"
 [[route]]
 method = ["GET", "POST", "PUT", "PATCH", "DELETE"]

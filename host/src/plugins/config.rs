@@ -1,3 +1,5 @@
+//! The settings of uploads and of what plugins get.
+
 use serde::Deserialize;
 
 use crate::plugins::validate::Ceilings;

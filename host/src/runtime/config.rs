@@ -1,3 +1,5 @@
+//! The settings of the runtime.
+
 use std::path::PathBuf;
 
 use serde::Deserialize;

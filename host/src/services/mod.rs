@@ -12,3 +12,4 @@ pub mod sql;
 pub mod tokens;
 
 pub use error::{Error, Kind};
+use host::granted;

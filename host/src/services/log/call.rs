@@ -1,3 +1,5 @@
+//! The log of one invocation.
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},

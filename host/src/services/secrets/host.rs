@@ -5,7 +5,7 @@ use crate::bindings::gantry::types::types;
 use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services::Error;
-use crate::services::host::granted;
+use crate::services::granted;
 use crate::services::secrets::Secrets;
 
 /// A secret that the plugin may ask for.

@@ -7,7 +7,7 @@ use crate::bindings::gantry::types::types;
 use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services;
-use crate::services::host::granted;
+use crate::services::granted;
 use crate::services::sql::{Database, RowSet, RunResult, Sql, Transaction, Value};
 
 /// The part of an instance's data that this service sees.
