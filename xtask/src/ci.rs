@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{command, contract, test};
+use crate::{command, configuration, contract, test};
 
 /// Everything, in the order in which mistakes are cheapest to find.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
@@ -17,6 +17,7 @@ pub(crate) fn check(options: &[String]) -> anyhow::Result<()> {
     }
     command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
     contract::check_releases()?;
+    configuration::check()?;
     command::run(
         command::cargo(&["clippy", "--all-targets"])
             .args(test::SELECTION)

@@ -3,6 +3,7 @@
 mod bindings;
 mod ci;
 mod command;
+mod configuration;
 mod contract;
 mod guests;
 mod test;
@@ -19,6 +20,7 @@ fn main() -> anyhow::Result<()> {
         "test" => test::run(options),
         "guests" => guests::run(options),
         "bindings" => bindings::run(options),
+        "configuration" => configuration::run(options),
         "wit" => contract::run(options),
         "check" => ci::check(options),
         "ci" => ci::run(options),
@@ -35,6 +37,7 @@ cargo xtask test [-- FILTER]     build what tests need and run all of them
 cargo xtask guests [--list]      build all guests and check their sizes; list what they import and export
 cargo xtask bindings [--check]   generate the SDK's bindings from wit/, or say whether they are stale
 cargo xtask wit [--release]      hold wit/ against the released contracts, or keep it as a released one
+cargo xtask configuration [--check]   write the operator's reference of settings, or say whether it is stale
 cargo xtask check                formatting, lints, documentation and contract, without running tests
 cargo xtask ci                   check and test: what has to hold before a change is merged";
 
