@@ -48,3 +48,78 @@ fn the_readme_and_the_checks_run_the_same_tests() {
         );
     }
 }
+
+/// What a code begins with.
+const AREAS: &[&str] = &[
+    "auth",
+    "capability",
+    "config",
+    "deploy",
+    "deployment",
+    "grant",
+    "host",
+    "kv",
+    "limit",
+    "log",
+    "logs",
+    "outbound",
+    "plugin",
+    "request",
+    "route",
+    "secrets",
+    "sql",
+    "token",
+    "transform",
+];
+
+/// What looks like a code and is none.
+const NO_CODES: &[&str] = &["plugin.name"];
+const FILES: &[&str] = &["md", "toml", "wasm"];
+
+#[test]
+fn every_error_has_a_page() {
+    let pages: BTreeSet<String> = files("docs/errors", ".md")
+        .iter()
+        .filter_map(|file| {
+            file.path
+                .rsplit('/')
+                .next()?
+                .strip_suffix(".md")
+                .map(str::to_owned)
+        })
+        .filter(|page| page != "README")
+        .collect();
+    let mut codes = BTreeSet::new();
+    for file in files("host/src", ".rs")
+        .into_iter()
+        .chain(files("plugin-sdk/src", ".rs"))
+    {
+        if !file.path.starts_with("plugin-sdk/src/testing") {
+            codes.extend(file.production().flat_map(|(_, line)| codes_in(line)));
+        }
+    }
+    assert!(
+        codes.contains("kv.value_too_large"),
+        "this test looks in the wrong place"
+    );
+    let missing: Vec<String> = codes.difference(&pages).cloned().collect();
+    assert_none(&missing, "write a page in docs/errors for:");
+}
+
+/// Text between quotation marks that is an area, a dot and a reason.
+fn codes_in(line: &str) -> Vec<String> {
+    line.split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| {
+            let is_reason = |reason: &str| {
+                !reason.is_empty() && reason.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            };
+            text.split_once('.').is_some_and(|(area, reason)| {
+                AREAS.contains(&area) && is_reason(reason) && !FILES.contains(&reason)
+            })
+        })
+        .filter(|text| !NO_CODES.contains(text))
+        .map(str::to_owned)
+        .collect()
+}
