@@ -199,3 +199,26 @@ pub mod __rt {
             .map(Response::into_wit)
     }
 }
+
+/// The pages for authors, so that their code is compiled and run.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! pages {
+        ($($page:ident => $file:literal),* $(,)?) => {
+            $(#[doc = include_str!(concat!("../../docs/guide/", $file))] struct $page;)*
+        };
+    }
+    pages! {
+        Config => "config.md",
+        Http => "http.md",
+        Identity => "identity.md",
+        Kv => "kv.md",
+        Log => "log.md",
+        Outbound => "outbound.md",
+        Secrets => "secrets.md",
+        Sql => "sql.md",
+        Testing => "testing.md",
+        Tokens => "tokens.md",
+        Transform => "transform.md",
+    }
+}
