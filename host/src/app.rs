@@ -14,6 +14,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::admin;
 use crate::auth::{Auth, GuestTokens, Keys};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -130,9 +131,19 @@ impl App {
             metrics,
             stop: stop.clone(),
         };
+        let admin = admin::State {
+            auth: auth.clone(),
+            plugins: Arc::clone(&plugins),
+            registry,
+            runtime,
+            secrets: services.secrets.clone(),
+            logs: logs.clone(),
+            stop: stop.clone(),
+        };
         let own = Router::new()
             .merge(health::router(health))
-            .merge(gateway::accounts(&state));
+            .merge(gateway::accounts(&state))
+            .merge(admin::router(admin));
         let own_prefixes = vec![
             "/_gantry".to_owned(),
             config.gateway.auth_mount.trim_end_matches('/').to_owned(),

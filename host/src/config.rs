@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::gateway::access_log;
 use crate::http::serve;
 use crate::{auth, db, gateway, limits, plugins, runtime, services};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where requests are taken. Default: `127.0.0.1:8080`.
@@ -58,7 +58,7 @@ impl Default for Config {
 }
 
 /// The settings of each service.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServicesConfig {
     pub kv: services::kv::Config,

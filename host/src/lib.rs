@@ -1,9 +1,11 @@
 //! Gantry: a server that hosts sandboxed WebAssembly plugins. `ARCHITECTURE.md` has the map; a module imports only
 //! from rows below its own.
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod bindings;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;

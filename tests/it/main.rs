@@ -5,7 +5,9 @@
     reason = "tasks of a test end with the test"
 )]
 
+mod admin;
 mod auth;
+mod cli;
 mod gateway;
 mod isolation;
 mod manifests;

@@ -1,11 +1,11 @@
 //! What the operator may decide about accounts, tokens and logins.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Error;
 
 /// Accounts, access tokens and logins.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How long an access token is good for, 1 to 60. Default: 15.

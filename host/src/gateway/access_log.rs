@@ -13,13 +13,13 @@ use std::{
 };
 
 use http::Request;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{PluginName, RequestId};
 use crate::runtime::Usage;
 
 /// Where the access log goes.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Target {
     /// Standard output.

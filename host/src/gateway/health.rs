@@ -66,9 +66,11 @@ async fn ready(AxumState(state): AxumState<State>) -> Response {
         "the host is not ready for requests",
     );
     let mut item = |detail: String| {
-        problem
-            .errors
-            .push(crate::http::problem::ProblemItem { at: None, detail })
+        problem.errors.push(crate::http::problem::ProblemItem {
+            at: None,
+            detail,
+            help: None,
+        })
     };
     if database != "ok" {
         item("the database cannot be reached".to_owned());

@@ -12,7 +12,7 @@ mod response;
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Auth;
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ pub use body::BodyBudget;
 pub use layers::Gateway;
 
 /// How requests are taken.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Longest time for one request, from its head to its answer. Default: 30000.

@@ -3,15 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Networks whose `X-Forwarded-For` is believed, in the form `10.0.0.0/8` or a single address.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct TrustedProxies(Vec<Network>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 struct Network {
     address: IpAddr,
     prefix: u8,
@@ -39,6 +39,12 @@ impl TryFrom<String> for Network {
             None => bits,
         };
         Ok(Self { address, prefix })
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        format!("{}/{}", network.address, network.prefix)
     }
 }
 

@@ -49,8 +49,11 @@ pub struct ProblemItem {
     /// Where: a line and column, a JSON Pointer or the name of a parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// What is wrong and how to mend it.
+    /// What is wrong.
     pub detail: String,
+    /// How to mend it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 impl Problem {

@@ -13,13 +13,13 @@ pub use key::{Caller, Key, KeyKind};
 pub use limiter::{Check, Limiter, TooManyChecks};
 pub use policy::{InvalidPolicy, Policy, PolicyConfig};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Most policies that one request can be held to.
 pub const CHECKS_MAX: usize = 8;
 
 /// How much the limiter may remember.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most callers whose use is remembered, counted once per policy; each takes about 50 bytes. When all places are

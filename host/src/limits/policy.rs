@@ -1,6 +1,6 @@
 //! A limit as declared, and as the limiter wants it: checked once, so that deciding is a few additions.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{Caller, Key, KeyKind};
 
@@ -9,7 +9,7 @@ const WINDOW_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 const FULL_NS_MAX: u64 = u64::MAX / 8;
 
 /// A limit as an operator or a manifest writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// The name shown in headers and problems: 1 to 64 small letters, digits, hyphens and underscores.

@@ -1,12 +1,12 @@
 //! The settings of uploads and of what plugins get.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plugins::validate::Ceilings;
 use crate::plugins::{bundle, store};
 
 /// Uploads, and what plugins get.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How large an upload may be.
@@ -20,7 +20,7 @@ pub struct Config {
 }
 
 /// The limits of a plugin that does not set its own.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
     /// All linear memories and tables of one instance together. Default: 64 MiB.

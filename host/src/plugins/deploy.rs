@@ -312,6 +312,11 @@ impl Plugins {
         row.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))
     }
 
+    /// The bounds of uploads, and what plugins get.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The rows of plugins, for lists and histories. Changes go through this type.
     pub fn store(&self) -> &Store {
         &self.store

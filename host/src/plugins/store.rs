@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::{Row as _, any::AnyRow};
 
@@ -14,7 +14,7 @@ use crate::plugins::validate::{Grant, Grants};
 use crate::runtime::EntryKind;
 
 /// How much history is kept.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most deployments of one plugin; the oldest go first, the live one never. Default: 100.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What an invocation may use, how many run at once, and how components are compiled.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most invocations in progress in the whole host. Default: 512.
@@ -67,7 +67,7 @@ impl Default for Config {
 }
 
 /// The bounds of the child process that turns WebAssembly into machine code.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompileConfig {
     /// The program to start as `PROGRAM compile`. Default: the program that is running.

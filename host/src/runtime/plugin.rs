@@ -72,6 +72,17 @@ pub enum EntryKind {
     Transform,
 }
 
+impl EntryKind {
+    /// The word for it: `handler`, `wasi-http-0.2` or `transform`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::WasiHttp02 => "wasi-http-0.2",
+            Self::Transform => "transform",
+        }
+    }
+}
+
 /// A deployment loaded in memory, linked once, instantiated per call.
 pub struct LoadedPlugin {
     pub(super) spec: Arc<PluginSpec>,

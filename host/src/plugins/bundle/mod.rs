@@ -10,7 +10,7 @@ mod tests;
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Label, PluginName};
 use crate::plugins::Mistake;
@@ -24,7 +24,7 @@ const MANIFEST: &str = "plugin.toml";
 const COMPONENT: &str = "plugin.wasm";
 
 /// How large an upload may be.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most bytes of the upload as it comes. Default: 32 MiB.

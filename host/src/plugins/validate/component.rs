@@ -10,17 +10,17 @@ use crate::plugins::Mistake;
 
 /// The top level of a component.
 #[derive(Debug, Default)]
-pub(super) struct Interfaces {
-    pub(super) imports: Vec<Interface>,
-    pub(super) exports: Vec<Interface>,
+pub struct Interfaces {
+    pub imports: Vec<Interface>,
+    pub exports: Vec<Interface>,
 }
 
 /// Something imported or exported: mostly an interface, `gantry:kv/store@0.1.0`.
 #[derive(Debug)]
-pub(super) struct Interface {
-    pub(super) name: String,
+pub struct Interface {
+    pub name: String,
     /// Whether it has functions. One that has only types gives its importer nothing to call.
-    pub(super) has_functions: bool,
+    pub has_functions: bool,
 }
 
 /// The standards that the engine runs. Threads share memory past every limit, and asynchronous functions belong to
@@ -33,7 +33,8 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::MEMORY64)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-pub(super) fn read(wasm: &[u8]) -> Result<Interfaces, Vec<Mistake>> {
+/// What a component imports and exports. On failure, why this host cannot run it.
+pub fn read(wasm: &[u8]) -> Result<Interfaces, Vec<Mistake>> {
     if Parser::is_core_wasm(wasm) {
         return Err(vec![
             Mistake::new(

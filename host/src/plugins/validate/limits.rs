@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{Manifest, show_duration, show_size};
 
 /// The most that any plugin may ask for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ceilings {
     /// All memories and tables of one instance together. Default: 256 MiB.

@@ -19,6 +19,7 @@ use crate::plugins::bundle::{Bundle, Migration};
 use crate::plugins::manifest::Manifest;
 use crate::runtime::EntryKind;
 
+pub use component::{Interface, Interfaces, read as interfaces};
 pub use grants::{Grant, Grants, InvalidGrant};
 pub use limits::Ceilings;
 

@@ -11,7 +11,7 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::db::{self, Db};
 use crate::ids::{Label, PluginName};
@@ -26,7 +26,7 @@ pub const KEYS_PER_CALL_MAX: usize = 100;
 pub const KEYS_PER_PAGE_MAX: u32 = 1000;
 
 /// How much a plugin may keep.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Longest value. Default: 1 MiB.

@@ -33,7 +33,7 @@ pub use call::CallLog;
 pub const ENTRIES_PER_PAGE_MAX: u32 = 1000;
 
 /// How much is kept of what plugins log.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most entries of one plugin. Default: 10000.

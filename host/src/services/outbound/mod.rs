@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
@@ -41,7 +41,7 @@ pub use policy::{EgressPolicy, EgressRule, Injection};
 const PLUGINS_REMEMBERED: usize = 1024;
 
 /// What requests of plugins may take.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Longest time to resolve a name, connect and agree on encryption. Default: 5000.

@@ -18,7 +18,7 @@ use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead as _, KeyInit as _, Payload},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::db::{Db, now_ms};
@@ -28,7 +28,7 @@ use crate::services::{Error, Kind};
 const NONCE_BYTES: usize = 24;
 
 /// How much the operator may keep for a plugin.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Longest value. Default: 64 KiB.

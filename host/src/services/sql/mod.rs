@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex as AsyncMutex, OnceCell},
     task::AbortHandle,
@@ -36,7 +36,7 @@ use statement::{Effect, Statement};
 use store::Purpose;
 
 /// What plugins may take of their databases.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Statements that may read one database at the same time. Default: 4.
@@ -71,7 +71,7 @@ pub struct Config {
 }
 
 /// How durable a commit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Synchronous {
     Full,

@@ -1,0 +1,244 @@
+//! Putting plugins on the host, their history, and the way back.
+
+use axum::body::Body;
+use axum::extract::State;
+use http::StatusCode;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+
+use crate::admin::extract::{Caller, Json, Path, Query, may};
+use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::plugins::MountBody;
+use crate::admin::{ApiError, Shared};
+use crate::auth::PlatformPermission;
+use crate::ids::{DeploymentId, PluginName};
+use crate::plugins::store::Deployment;
+use crate::plugins::{Deployed, GrantMode, Mount, Upload};
+
+/// Most characters of a note.
+const NOTE_CHARS_MAX: usize = 500;
+
+/// One version of a plugin as it was put on the host.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentBody {
+    pub id: String,
+    pub plugin: String,
+    pub version: String,
+    /// Of the component.
+    pub digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The user or API key that deployed it.
+    pub created_by: String,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    pub is_live: bool,
+}
+
+/// A deployment that just became live.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeployedBody {
+    pub deployment: DeploymentBody,
+    /// The deployment that was live before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
+    pub mount: MountBody,
+    /// Migrations that ran, as `label/version`.
+    pub migrated: Vec<String>,
+    /// From the upload to the moment from which requests reach it.
+    pub took_ms: u64,
+}
+
+/// How to deploy.
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeployQuery {
+    /// The name of the plugin, for a component without a manifest.
+    #[param(value_type = Option<String>)]
+    pub name: Option<PluginName>,
+    /// The path before its routes. Nothing leaves it as it is, which for a new plugin is `/` and its name.
+    pub mount: Option<String>,
+    /// Answer only requests to this host name.
+    pub host: Option<String>,
+    /// `keep` (the default) or `all`: grant everything that the plugin asks for.
+    #[serde(default)]
+    #[param(inline)]
+    pub grant: Grant,
+    /// Why, for the history.
+    pub note: Option<String>,
+}
+
+/// What a plugin is granted along with a deployment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Grant {
+    #[default]
+    Keep,
+    All,
+}
+
+/// Where to go back to.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollBackRequest {
+    /// Nothing means the deployment before the live one.
+    #[schema(value_type = Option<String>)]
+    pub deployment: Option<DeploymentId>,
+}
+
+impl From<Deployment> for DeploymentBody {
+    fn from(deployment: Deployment) -> Self {
+        Self {
+            id: deployment.id.to_string(),
+            plugin: deployment.plugin.to_string(),
+            version: deployment.version.to_string(),
+            digest: deployment.component.to_string(),
+            note: deployment.note,
+            created_by: deployment.created_by,
+            created_at: time(deployment.created_at_ms),
+            is_live: deployment.is_live,
+        }
+    }
+}
+
+impl From<Deployed> for DeployedBody {
+    fn from(deployed: Deployed) -> Self {
+        Self {
+            deployment: deployed.deployment.into(),
+            replaced: deployed.replaced.map(|id| id.to_string()),
+            mount: MountBody::from(&deployed.mount),
+            migrated: deployed.migrated,
+            took_ms: u64::try_from(deployed.took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Deploy a plugin
+///
+/// The body is a bundle (`.gantry`) or a component (`.wasm`). When the answer comes, the plugin is live. All mistakes
+/// are told at once, and the version that was live stays live.
+#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
+pub(super) async fn deploy(
+    State(shared): State<Shared>,
+    caller: Caller<may::Deploy>,
+    Query(query): Query<DeployQuery>,
+    body: Body,
+) -> Result<(StatusCode, axum::Json<DeployedBody>), ApiError> {
+    if query.grant == Grant::All {
+        caller.require(PlatformPermission::Grant)?;
+    }
+    let upload = read(&shared, caller.id(), query, body).await?;
+    let deployed = shared.plugins.deploy(upload).await?;
+    Ok((StatusCode::CREATED, axum::Json(deployed.into())))
+}
+
+/// List deployments of a plugin
+///
+/// Newest first.
+#[utoipa::path(get, path = "/plugins/{name}/deployments", tag = "plugins", params(("name" = String, Path), PageQuery), responses((status = 200, body = PageBody<DeploymentBody>)))]
+pub(super) async fn list_deployments(
+    State(shared): State<Shared>,
+    _: Caller<may::Read>,
+    Path(name): Path<PluginName>,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<PageBody<DeploymentBody>>, ApiError> {
+    let limit = query.limit()?;
+    let before = query.cursor_as::<DeploymentId>()?;
+    // One more than wanted tells whether there is another page.
+    let mut found = shared
+        .plugins
+        .store()
+        .deployments(&name, before, limit + 1)
+        .await?;
+    let has_more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next_cursor = found
+        .last()
+        .filter(|_| has_more)
+        .map(|last| last.id.to_string());
+    Ok(axum::Json(PageBody {
+        items: found.into_iter().map(Into::into).collect(),
+        next_cursor,
+    }))
+}
+
+/// Make an earlier deployment live again
+#[utoipa::path(post, path = "/plugins/{name}/rollback", tag = "plugins", params(("name" = String, Path)), request_body = RollBackRequest, responses((status = 200, body = DeployedBody)))]
+pub(super) async fn roll_back(
+    State(shared): State<Shared>,
+    caller: Caller<may::Deploy>,
+    Path(name): Path<PluginName>,
+    Json(request): Json<RollBackRequest>,
+) -> Result<axum::Json<DeployedBody>, ApiError> {
+    let deployed = shared
+        .plugins
+        .roll_back(&name, request.deployment, caller.id())
+        .await?;
+    Ok(axum::Json(deployed.into()))
+}
+
+/// Reads the upload into a buffer of bounded size; few at a time, because each takes as much memory as it is large.
+async fn read(
+    shared: &Shared,
+    by: &str,
+    query: DeployQuery,
+    body: Body,
+) -> Result<Upload, ApiError> {
+    let mount = match (&query.mount, &query.host) {
+        (None, None) => None,
+        (Some(path), host) => Some(mount(host.as_deref(), path)?),
+        (None, Some(_)) => {
+            let detail =
+                "`host` needs `mount`: say both, for example host=shop.example.com and mount=/";
+            return Err(ApiError::invalid("deploy.mount_invalid", detail));
+        }
+    };
+    let note = query.note.filter(|note| !note.is_empty());
+    if note
+        .as_ref()
+        .is_some_and(|note| note.chars().count() > NOTE_CHARS_MAX)
+    {
+        let detail = format!("a note has at most {NOTE_CHARS_MAX} characters");
+        return Err(ApiError::invalid("deploy.note_too_long", detail));
+    }
+    let place = shared.uploads.acquire().await;
+    let max = shared.plugins.config().bundle.bytes_max;
+    let bytes = match Limited::new(body, max).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail =
+                format!("the upload has more than {max} bytes (`plugins.bundle.bytes_max`)");
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "deploy.too_large",
+                detail,
+            ));
+        }
+        Err(_) => {
+            return Err(ApiError::invalid(
+                "request.body_unreadable",
+                "the upload broke off; send it again",
+            ));
+        }
+    };
+    drop(place);
+    let grant = match query.grant {
+        Grant::Keep => GrantMode::Keep,
+        Grant::All => GrantMode::AllAsked,
+    };
+    Ok(Upload {
+        bytes,
+        name: query.name,
+        mount,
+        grant,
+        config: None,
+        by: by.to_owned(),
+        note,
+    })
+}
+
+fn mount(host: Option<&str>, path: &str) -> Result<Mount, ApiError> {
+    Mount::new(host, path)
+        .map_err(|error| ApiError::invalid("deploy.mount_invalid", error.to_string()))
+}

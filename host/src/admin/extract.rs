@@ -1,0 +1,111 @@
+//! What handlers take: the caller, and the parts of a request with our own errors.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::{HeaderName, HeaderValue, header, request::Parts};
+use serde::de::DeserializeOwned;
+
+use crate::admin::{ApiError, Shared};
+use crate::auth::{PlatformPermission, Principal};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Who is calling, and may do what the handler does. Everybody else is turned away before anything of the request is
+/// read, and a handler without a `Caller` is one that everybody may call.
+pub(super) struct Caller<P> {
+    principal: Arc<Principal>,
+    permission: PhantomData<P>,
+}
+
+/// What a caller may do, as types for [`Caller`].
+pub(super) mod may {
+    use crate::auth::PlatformPermission;
+
+    /// One permission.
+    pub(in crate::admin) trait Permission {
+        const PERMISSION: PlatformPermission;
+    }
+
+    macro_rules! permissions {
+        ($($name:ident)*) => {$(
+            pub(in crate::admin) struct $name;
+
+            impl Permission for $name {
+                const PERMISSION: PlatformPermission = PlatformPermission::$name;
+            }
+        )*};
+    }
+    permissions!(Read Deploy Grant Secrets Users);
+}
+
+impl<P> Caller<P> {
+    /// Goes on only if the caller has this permission, too.
+    pub(super) fn require(&self, permission: PlatformPermission) -> Result<(), ApiError> {
+        Ok(self.principal.require_platform(permission)?)
+    }
+
+    /// The name under which the caller stands in a history.
+    pub(super) fn id(&self) -> &str {
+        &self.principal.id
+    }
+}
+
+impl<P: may::Permission> FromRequestParts<Shared> for Caller<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        // A value that is not text is no credential of ours; it must not count as none.
+        let text = |name: HeaderName| {
+            let value: Option<&HeaderValue> = parts.headers.get(name);
+            value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
+        };
+        let principal = shared
+            .auth
+            .authenticate(text(header::AUTHORIZATION), text(API_KEY))?;
+        let principal = principal.ok_or_else(ApiError::login_required)?;
+        principal.require_platform(P::PERMISSION)?;
+        Ok(Self {
+            principal,
+            permission: PhantomData,
+        })
+    }
+}
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let axum::Json(body) = axum::Json::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// The parameters of the query.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Query(query) =
+            axum::extract::Query::from_request_parts(parts, state).await?;
+        Ok(Self(query))
+    }
+}
+
+/// The parameters of the path. One that is no name of its kind cannot exist.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Path(path) =
+            axum::extract::Path::from_request_parts(parts, state).await?;
+        Ok(Self(path))
+    }
+}

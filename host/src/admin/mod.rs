@@ -1,0 +1,164 @@
+//! The front door of operators and tools: the admin API under `/_gantry/api/v1`. Each resource is a file; a handler asks
+//! whether the caller may, has the work done below, and answers.
+
+pub mod api_keys;
+pub mod config;
+pub mod deployments;
+mod error;
+mod extract;
+pub mod grants;
+pub mod logs;
+pub mod page;
+pub mod plugins;
+pub mod roles;
+pub mod routes;
+pub mod secrets;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod users;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::auth::Auth;
+use crate::plugins::Plugins;
+use crate::plugins::registry::Registry;
+use crate::runtime::Runtime;
+use crate::services::log::Logs;
+use crate::services::secrets::Secrets;
+
+use error::ApiError;
+
+/// Where the API is.
+pub const BASE: &str = "/_gantry/api/v1";
+/// Most bytes of a JSON body.
+const JSON_BYTES_MAX: usize = 1 << 20;
+/// Most streams of logs that are followed at the same time.
+const FOLLOWERS_MAX: usize = 100;
+/// Most uploads that are read at the same time.
+const UPLOADS_MAX: usize = 4;
+
+/// What the admin API needs of the rest.
+#[derive(Clone)]
+pub struct State {
+    pub auth: Auth,
+    pub plugins: Arc<Plugins>,
+    pub registry: Arc<Registry>,
+    pub runtime: Arc<Runtime>,
+    pub secrets: Secrets,
+    pub logs: Logs,
+    /// Ends the streams of those who follow logs.
+    pub stop: CancellationToken,
+}
+
+/// The state with what only this module knows.
+#[derive(Clone)]
+struct Shared {
+    state: State,
+    began: Instant,
+    followers: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    /// Held while grants are read, changed and written back.
+    changing_grants: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+/// The whole API. Every path is below [`BASE`].
+pub fn router(state: State) -> Router {
+    let (router, contract) = api().split_for_parts();
+    let contract = axum::Json(contract);
+    let shared = Shared {
+        state,
+        began: Instant::now(),
+        followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        changing_grants: Arc::default(),
+    };
+    let router = router
+        .route(
+            "/openapi.json",
+            get(move || std::future::ready(contract.clone())),
+        )
+        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .with_state(shared);
+    Router::new().nest(BASE, router)
+}
+
+/// The contract, for programs that speak to the API.
+pub fn contract() -> OpenApi {
+    api().split_for_parts().1
+}
+
+/// Every path of the API, one line each resource.
+fn api() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(about())
+        .routes(routes!(status::show_status))
+        .routes(routes!(plugins::list_plugins))
+        .routes(routes!(plugins::get_plugin, plugins::delete_plugin))
+        .routes(routes!(deployments::deploy))
+        .routes(routes!(deployments::list_deployments))
+        .routes(routes!(deployments::roll_back))
+        .routes(routes!(routes::list_routes))
+        .routes(routes!(
+            grants::list_grants,
+            grants::set_grants,
+            grants::add_grants
+        ))
+        .routes(routes!(grants::delete_grant))
+        .routes(routes!(secrets::list_secrets))
+        .routes(routes!(secrets::set_secret, secrets::delete_secret))
+        .routes(routes!(config::get_config, config::set_config))
+        .routes(routes!(logs::list_logs))
+        .routes(routes!(logs::follow_logs))
+        .routes(routes!(users::list_users, users::create_user))
+        .routes(routes!(users::get_user, users::delete_user))
+        .routes(routes!(users::set_roles))
+        .routes(routes!(users::set_password))
+        .routes(routes!(users::set_disabled))
+        .routes(routes!(roles::list_roles, roles::create_role))
+        .routes(routes!(roles::delete_role))
+        .routes(routes!(roles::set_permissions))
+        .routes(routes!(roles::list_permissions))
+        .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
+        .routes(routes!(api_keys::revoke_api_key))
+}
+
+fn about() -> OpenApi {
+    use security::{
+        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+    };
+    let info = InfoBuilder::new()
+        .title("Gantry admin API")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Deploy plugins and look after the host. Errors are `application/problem+json` (RFC 9457)."));
+    let key = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let none: [&str; 0] = [];
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([utoipa::openapi::Server::new(BASE)]))
+        .components(Some(
+            utoipa::openapi::ComponentsBuilder::new()
+                .security_scheme("api_key", SecurityScheme::ApiKey(key))
+                .security_scheme("access_token", SecurityScheme::Http(bearer))
+                .build(),
+        ))
+        .security(Some([
+            SecurityRequirement::new("api_key", none),
+            SecurityRequirement::new("access_token", none),
+        ]))
+        .build()
+}

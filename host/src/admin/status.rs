@@ -1,0 +1,36 @@
+//! What the host is doing.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::extract::{Caller, may};
+use crate::admin::{ApiError, Shared};
+
+/// The host at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StatusBody {
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Plugins that answer.
+    pub plugins_live: usize,
+    /// Plugins whose wanted deployment could not be made live; an earlier one may still answer.
+    pub plugins_failed: usize,
+    pub invocations_in_progress: u32,
+}
+
+/// Show what the host is doing
+#[utoipa::path(get, path = "/status", tag = "host", responses((status = 200, body = StatusBody)))]
+pub(super) async fn show_status(
+    State(shared): State<Shared>,
+    _: Caller<may::Read>,
+) -> Result<axum::Json<StatusBody>, ApiError> {
+    let live = shared.registry.live();
+    Ok(axum::Json(StatusBody {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: shared.began.elapsed().as_secs(),
+        plugins_live: live.iter().count(),
+        plugins_failed: live.failures().len(),
+        invocations_in_progress: shared.runtime.calls_in_progress(),
+    }))
+}

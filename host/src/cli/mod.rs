@@ -1,0 +1,144 @@
+//! The command line: one file per command. It talks to a running host over the admin API and leaves all decisions to it;
+//! only `serve`, `compile`, `config check` and `doctor` look at this machine.
+
+mod client;
+mod compile;
+mod config;
+mod doctor;
+mod failure;
+mod key;
+mod output;
+mod plugin;
+mod role;
+mod secret;
+mod serve;
+mod status;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::Options;
+use failure::Usage;
+
+/// Gantry: a server that hosts sandboxed WebAssembly plugins.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gantry",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    server: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Write, build, deploy and watch plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Manage accounts.
+    #[command(subcommand)]
+    User(user::Command),
+    /// Manage roles: bundles of permissions.
+    #[command(subcommand)]
+    Role(role::Command),
+    /// Manage API keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Manage the secrets of plugins.
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Show what the server is doing.
+    Status(status::Args),
+    /// Look at the server's settings.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Look for what is missing or wrong on this machine.
+    Doctor(doctor::Args),
+    /// Turn a component on standard input into machine code on standard output. The server starts this itself.
+    #[command(hide = true)]
+    Compile(compile::Args),
+}
+
+/// The whole life of the `gantry` executable: reads the arguments, does the command, and says what the process exits
+/// with: 0, 1 if the command failed, 2 if it was not understood.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    // Before anything starts a thread: the compile child gives up its rights, and threads would keep theirs.
+    if let Command::Compile(args) = cli.command {
+        return compile::run(args);
+    }
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", failure::render(&error));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
+    let mut builder = match cli.command {
+        Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    let result = runtime.block_on(dispatch(cli));
+    // A prompt that nobody answers would hold the process up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let server = &cli.server;
+    match cli.command {
+        Command::Serve(args) => serve::run(args, server).await,
+        Command::Plugin(command) => Box::pin(plugin::run(command, server)).await,
+        Command::User(command) => user::run(command, server).await,
+        Command::Role(command) => role::run(command, server).await,
+        Command::Key(command) => key::run(command, server).await,
+        Command::Secret(command) => secret::run(command, server).await,
+        Command::Status(args) => status::run(args, server).await,
+        Command::Config(command) => config::run(command),
+        Command::Doctor(args) => doctor::run(args, server).await,
+        Command::Compile(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_contradict_each_other_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_takes_a_secret_from_the_arguments() {
+        for args in [
+            &["gantry", "secret", "set", "shop", "stripe", "sk_live_1"][..],
+            &[
+                "gantry",
+                "user",
+                "add",
+                "ann@example.com",
+                "--password",
+                "x",
+            ],
+            &["gantry", "user", "password", "ann@example.com", "x"],
+        ] {
+            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
+        }
+    }
+}

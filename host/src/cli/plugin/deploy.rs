@@ -1,0 +1,219 @@
+//! `gantry plugin deploy`: puts a folder, a bundle or a bare component on the server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::Method;
+
+use crate::admin::deployments::DeployedBody;
+use crate::admin::grants::GrantsBody;
+use crate::cli::client::{Client, ClientError, Options};
+use crate::cli::failure::Usage;
+use crate::cli::output;
+use crate::cli::plugin::build::{build, size};
+use crate::cli::plugin::project::check;
+use crate::plugins::bundle::Bundle;
+use crate::plugins::validate::{Grants, ValidPlugin};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// A folder with a plugin.toml, which is built first, a bundle (.gantry) or a component (.wasm).
+    #[arg(default_value = ".")]
+    what: PathBuf,
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The name of the plugin. Only for a component without a manifest; otherwise plugin.toml says it.
+    #[arg(long)]
+    name: Option<String>,
+    /// Grant everything that the plugin asks for, without a question.
+    #[arg(long)]
+    grant_all: bool,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a plugin's routes hang.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(in crate::cli) struct Place {
+    /// The path before its routes. Default: where it was; for a new plugin `/` and its name.
+    #[arg(long, value_name = "PATH")]
+    pub(super) mount: Option<String>,
+    /// Answer only requests to this host name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+}
+
+/// What is sent to the server.
+pub(super) struct Sending<'a> {
+    pub(super) bytes: Bytes,
+    pub(super) place: &'a Place,
+    pub(super) name: Option<&'a str>,
+    pub(super) grants_all: bool,
+    pub(super) note: Option<&'a str>,
+}
+
+pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
+    let client = Client::new(server)?;
+    let (bytes, plugin) = load(&args.what, args.name.as_deref())?;
+    let mut grants_all = args.grant_all;
+    if let Some(plugin) = &plugin
+        && !grants_all
+    {
+        grants_all = ask(&client, plugin).await?;
+    }
+    let size = size(bytes.len());
+    output::progress(
+        "Deploying",
+        &format!("{} ({size})", title(plugin.as_ref(), args.name.as_deref())),
+    );
+    let sending = Sending {
+        bytes,
+        place: &args.place,
+        name: args.name.as_deref(),
+        grants_all,
+        note: args.note.as_deref(),
+    };
+    let deployed = send(&client, sending).await?;
+    if args.json {
+        return output::print_json(&deployed);
+    }
+    tell(&client, &deployed);
+    output::next(&format!(
+        "gantry plugin logs {} --follow",
+        deployed.deployment.plugin
+    ));
+    Ok(())
+}
+
+/// Sends a plugin to the server and waits until it is live.
+pub(super) async fn send(client: &Client, sending: Sending<'_>) -> anyhow::Result<DeployedBody> {
+    let mut query = vec![("grant", if sending.grants_all { "all" } else { "keep" })];
+    query.extend(sending.place.mount.as_deref().map(|mount| ("mount", mount)));
+    query.extend(sending.place.host.as_deref().map(|host| ("host", host)));
+    query.extend(sending.name.map(|name| ("name", name)));
+    query.extend(sending.note.map(|note| ("note", note)));
+    client
+        .send_bytes(Method::POST, &["deployments"], &query, sending.bytes)
+        .await
+}
+
+/// Tells what became live, and where.
+pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
+    let deployment = &deployed.deployment;
+    for migration in &deployed.migrated {
+        output::progress("Migrated", migration);
+    }
+    let what = format!(
+        "{} {} in {} ms",
+        deployment.plugin, deployment.version, deployed.took_ms
+    );
+    output::progress("Live", &what);
+    let mount = &deployed.mount;
+    let place = match &mount.host {
+        Some(host) => format!("{} for the host {host}", client.address(&mount.path)),
+        None => client.address(&mount.path),
+    };
+    output::progress("Answers at", &place);
+}
+
+/// Shows what the plugin asks for and does not have yet, and lets the operator decide. Yes means to grant all of it.
+async fn ask(client: &Client, plugin: &ValidPlugin) -> anyhow::Result<bool> {
+    let name = &plugin.manifest.plugin.name;
+    let granted = match client
+        .get::<GrantsBody>(&["plugins", name.as_str(), "grants"])
+        .await
+    {
+        Ok(body) => body
+            .grants
+            .iter()
+            .filter_map(|grant| grant.parse().ok())
+            .collect(),
+        Err(error) if is_not_found(&error) => Grants::default(),
+        Err(error) => return Err(error),
+    };
+    let asked = Grants::all_of(&plugin.manifest);
+    let missing: Vec<String> = asked
+        .iter()
+        .filter(|grant| !granted.covers(grant))
+        .map(ToString::to_string)
+        .collect();
+    // The server names every grant that is missing, also to a script.
+    if missing.is_empty() || !output::can_ask() {
+        return Ok(false);
+    }
+    eprintln!("`{name}` asks for what it was not granted yet:");
+    for grant in missing {
+        eprintln!("  {grant}{}", reason(plugin, &grant));
+    }
+    if output::confirm("Grant all of it?")? {
+        Ok(true)
+    } else {
+        Err(Usage("nothing was deployed; take the capabilities out of plugin.toml, or grant some of them with \
+                   `gantry plugin grant`".to_owned()).into())
+    }
+}
+
+fn reason(plugin: &ValidPlugin, grant: &str) -> String {
+    let hosts = &plugin.manifest.capabilities.http;
+    let http = hosts
+        .iter()
+        .find(|http| grant == format!("http:{}", http.host));
+    let reason = http.and_then(|http| http.reason.as_deref());
+    reason
+        .map(|reason| format!("  ({})", output::plain(reason)))
+        .unwrap_or_default()
+}
+
+pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ClientError>()
+        .is_some_and(ClientError::is_not_found)
+}
+
+/// The bytes to send, and what is in them if they hold a manifest. A folder is built first.
+fn load(what: &Path, name: Option<&str>) -> anyhow::Result<(Bytes, Option<ValidPlugin>)> {
+    if what.is_dir() {
+        if name.is_some() {
+            return Err(Usage(
+                "--name is for a component without a manifest; plugin.toml has the name".to_owned(),
+            )
+            .into());
+        }
+        let (_, packed) = build(what)?;
+        return Ok((packed.bytes, Some(packed.plugin)));
+    }
+    let bytes = std::fs::read(what).with_context(|| format!("cannot read {}", what.display()))?;
+    let bytes = Bytes::from(bytes);
+    if Bundle::is_component(&bytes) {
+        if name.is_none() {
+            return Err(Usage(
+                "a component alone has no manifest: give the plugin a name with --name".to_owned(),
+            )
+            .into());
+        }
+        return Ok((bytes, None));
+    }
+    if name.is_some() {
+        return Err(Usage(
+            "--name is for a component without a manifest; the bundle has its name".to_owned(),
+        )
+        .into());
+    }
+    let packed = check(bytes, Path::new("plugin.toml"))?;
+    Ok((packed.bytes, Some(packed.plugin)))
+}
+
+fn title(plugin: Option<&ValidPlugin>, name: Option<&str>) -> String {
+    match plugin {
+        Some(plugin) => format!(
+            "{} {}",
+            plugin.manifest.plugin.name, plugin.manifest.plugin.version
+        ),
+        None => name.unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,331 @@
+//! `gantry plugin inspect`: what a plugin is, asks for and serves.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::admin::deployments::DeploymentBody;
+use crate::admin::page::PageBody;
+use crate::admin::plugins::PluginBody;
+use crate::cli::client::{Client, Options};
+use crate::cli::output;
+use crate::cli::plugin::build::size;
+use crate::cli::plugin::project::{Packed, Project, check};
+use crate::plugins::bundle::Bundle;
+use crate::plugins::validate::{Grants, Interfaces, interfaces};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// A bundle (.gantry), a component (.wasm), a folder that was built, or the name of a plugin on the server.
+    what: String,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
+    let path = Path::new(&args.what);
+    // A folder may be called like a plugin; it counts as one only if there is a manifest in it.
+    let is_here = path.is_file() || path.join("plugin.toml").is_file();
+    if is_here {
+        inspect_file(path, args.json)
+    } else {
+        inspect_live(&args, &Client::new(server)?).await
+    }
+}
+
+/// What is in a file.
+#[derive(Serialize)]
+struct FileBody {
+    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<PackedBody>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PackedBody {
+    name: String,
+    version: String,
+    entry: &'static str,
+    digest: String,
+    routes: Vec<String>,
+    capabilities: Vec<String>,
+    limits: Vec<String>,
+    migrations: Vec<String>,
+}
+
+fn inspect_file(path: &Path, is_json: bool) -> anyhow::Result<()> {
+    let body = if path.is_dir() {
+        of_bundle(&Project::open(path)?.pack()?)?
+    } else {
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if Bundle::is_component(&bytes) {
+            file_body(bytes.len(), None, &read_interfaces(&bytes)?)
+        } else {
+            of_bundle(&check(Bytes::from(bytes), Path::new("plugin.toml"))?)?
+        }
+    };
+    if is_json {
+        return output::print_json(&body);
+    }
+    let mut lines = Vec::new();
+    if let Some(plugin) = &body.plugin {
+        lines.push((
+            "plugin",
+            vec![format!("{} {}", plugin.name, plugin.version)],
+        ));
+        lines.push(("answers as", vec![plugin.entry.to_owned()]));
+        lines.push(("digest", vec![plugin.digest.clone()]));
+        lines.push(("routes", plugin.routes.clone()));
+        lines.push(("asks for", plugin.capabilities.clone()));
+        lines.push(("limits", plugin.limits.clone()));
+        lines.push(("migrations", plugin.migrations.clone()));
+    }
+    lines.push(("size", vec![size(body.bytes)]));
+    lines.push(("exports", body.exports.clone()));
+    lines.push(("imports", body.imports.clone()));
+    output::print(&sections(&lines));
+    match &body.plugin {
+        Some(_) => output::next(&format!("gantry plugin deploy {}", path.display())),
+        None => output::next(&format!(
+            "gantry plugin deploy {} --name NAME",
+            path.display()
+        )),
+    }
+    Ok(())
+}
+
+fn of_bundle(packed: &Packed) -> anyhow::Result<FileBody> {
+    let plugin = &packed.plugin;
+    let manifest = &plugin.manifest;
+    let routes = manifest.routes.iter().map(|route| {
+        let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+        route_line(
+            &methods.join(","),
+            &route.path,
+            &route.auth.to_string(),
+            route.permissions.iter(),
+        )
+    });
+    let migrations = plugin.migrations.iter();
+    let body = PackedBody {
+        name: manifest.plugin.name.to_string(),
+        version: manifest.plugin.version.to_string(),
+        entry: plugin.entry.as_str(),
+        digest: plugin.digest.to_string(),
+        routes: routes.collect(),
+        capabilities: Grants::all_of(manifest)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        limits: limits(manifest),
+        migrations: migrations
+            .map(|step| format!("{}/{:04}_{}", step.label, step.version, step.name))
+            .collect(),
+    };
+    Ok(file_body(
+        packed.bytes.len(),
+        Some(body),
+        &read_interfaces(&plugin.component)?,
+    ))
+}
+
+fn limits(manifest: &crate::plugins::manifest::Manifest) -> Vec<String> {
+    let limits = &manifest.limits;
+    [
+        limits
+            .memory_bytes_max
+            .map(|bytes| format!("memory {bytes} bytes")),
+        limits
+            .cpu_max
+            .map(|time| format!("cpu {} ms", time.as_millis())),
+        limits
+            .wall_max
+            .map(|time| format!("wall {} ms", time.as_millis())),
+        limits
+            .concurrency_max
+            .map(|count| format!("concurrency {count}")),
+        limits
+            .log_bytes_max
+            .map(|bytes| format!("log {bytes} bytes")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn read_interfaces(wasm: &[u8]) -> anyhow::Result<Interfaces> {
+    interfaces(wasm).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(lines.join("\n"))
+    })
+}
+
+fn file_body(bytes: usize, plugin: Option<PackedBody>, interfaces: &Interfaces) -> FileBody {
+    let names = |list: &[crate::plugins::validate::Interface]| {
+        list.iter().map(|it| it.name.clone()).collect()
+    };
+    FileBody {
+        bytes,
+        plugin,
+        imports: names(&interfaces.imports),
+        exports: names(&interfaces.exports),
+    }
+}
+
+/// What is on the server.
+#[derive(Serialize)]
+struct LiveBody {
+    #[serde(flatten)]
+    plugin: PluginBody,
+    /// The newest first.
+    deployments: Vec<DeploymentBody>,
+}
+
+async fn inspect_live(args: &Args, client: &Client) -> anyhow::Result<()> {
+    let plugin: PluginBody = client.get(&["plugins", &args.what]).await?;
+    let path = ["plugins", &args.what, "deployments"];
+    let page: PageBody<DeploymentBody> = client.get_with(&path, &[("limit", "10")]).await?;
+    let body = LiveBody {
+        plugin,
+        deployments: page.items,
+    };
+    if args.json {
+        return output::print_json(&body);
+    }
+    output::print(&sections(&live_lines(&body)));
+    output::next(&format!("gantry plugin logs {} --follow", args.what));
+    Ok(())
+}
+
+fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
+    let plugin = &body.plugin;
+    let version = plugin.version.as_deref().unwrap_or("(not live)");
+    let routes = plugin.routes.iter().map(|route| {
+        route_line(
+            &route.methods.join(","),
+            &route.path,
+            &route.auth,
+            route.permissions.iter(),
+        )
+    });
+    let capabilities = plugin.capabilities.iter().map(|capability| {
+        let state = if capability.is_granted {
+            "granted"
+        } else {
+            "NOT granted"
+        };
+        format!("{}  {state}", capability.capability)
+    });
+    let deployments = body.deployments.iter().map(|deployment| {
+        let live = if deployment.is_live { "  live" } else { "" };
+        let note = deployment
+            .note
+            .as_deref()
+            .map(|note| format!("  {}", output::plain(note)))
+            .unwrap_or_default();
+        format!(
+            "{}  {}  {}{live}{note}",
+            deployment.id, deployment.version, deployment.created_at
+        )
+    });
+    let host = plugin.mount.host.as_deref().unwrap_or_default();
+    let mut lines = vec![
+        ("plugin", vec![format!("{} {version}", plugin.name)]),
+        (
+            "about",
+            plugin
+                .description
+                .iter()
+                .map(|text| output::plain(text))
+                .collect(),
+        ),
+        ("mount", vec![format!("{host}{}", plugin.mount.path)]),
+        ("answers as", plugin.entry.iter().cloned().collect()),
+        ("routes", routes.collect()),
+        ("asks for", capabilities.collect()),
+    ];
+    if let Some(limits) = &plugin.limits {
+        lines.push((
+            "limits",
+            vec![
+                format!(
+                    "memory {} bytes, cpu {} ms, wall {} ms",
+                    limits.memory_bytes_max, limits.cpu_ms, limits.wall_ms
+                ),
+                format!(
+                    "concurrency {}, log {} bytes",
+                    limits.concurrency_max, limits.log_bytes_max
+                ),
+            ],
+        ));
+    }
+    lines.push((
+        "in progress",
+        vec![plugin.invocations_in_progress.to_string()],
+    ));
+    lines.push(("deployments", deployments.collect()));
+    lines.push((
+        "last error",
+        plugin
+            .last_error
+            .iter()
+            .map(|text| output::plain(text))
+            .collect(),
+    ));
+    lines
+}
+
+fn route_line(
+    methods: &str,
+    path: &str,
+    auth: &str,
+    permissions: impl Iterator<Item = impl ToString>,
+) -> String {
+    let permissions: Vec<String> = permissions
+        .map(|permission| permission.to_string())
+        .collect();
+    let needs = if permissions.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", permissions.join(", "))
+    };
+    format!("{methods} {path}  {auth}{needs}")
+}
+
+/// A heading at the left and its lines beside it; a heading without lines is left out.
+fn sections(sections: &[(&str, Vec<String>)]) -> String {
+    let mut text = String::new();
+    for (heading, lines) in sections {
+        for (index, line) in lines.iter().enumerate() {
+            let heading = if index == 0 { heading } else { "" };
+            text.push_str(format!("{heading:<12} {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heading_stands_once_and_not_without_lines() {
+        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
+        let text = sections(&[
+            ("routes", lines(&["GET /a", "GET /b"])),
+            ("limits", lines(&[])),
+            ("size", lines(&["1 B"])),
+        ]);
+        assert_eq!(
+            text,
+            "routes       GET /a\n             GET /b\nsize         1 B\n"
+        );
+    }
+}

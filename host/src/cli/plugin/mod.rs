@@ -1,0 +1,61 @@
+//! `gantry plugin …`: everything between an empty folder and a plugin that answers.
+
+mod build;
+mod config;
+mod deploy;
+mod dev;
+mod grant;
+mod inspect;
+mod list;
+mod logs;
+mod new;
+mod project;
+mod remove;
+mod rollback;
+mod watch;
+
+use clap::Subcommand;
+
+use crate::cli::client::Options;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Command {
+    /// Write a new plugin: a small project that builds, tests and deploys.
+    New(new::Args),
+    /// Build a plugin and pack it as one file.
+    Build(build::Args),
+    /// Build and deploy again with every change, and show what the plugin logs.
+    Dev(dev::Args),
+    /// Put a plugin on the server and make it live.
+    Deploy(deploy::Args),
+    /// Make an earlier deployment live again.
+    Rollback(rollback::Args),
+    /// List the plugins of the server.
+    List(list::Args),
+    /// Show what a plugin is, asks for and serves: of a file, a folder or the server.
+    Inspect(inspect::Args),
+    /// Show what a plugin logs.
+    Logs(logs::Args),
+    /// Decide what a plugin may use.
+    Grant(grant::Args),
+    /// Show or change the settings of a plugin.
+    Config(config::Args),
+    /// Take a plugin off the server. Its data stays.
+    Remove(remove::Args),
+}
+
+pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::Result<()> {
+    match command {
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Dev(args) => dev::run(args, server).await,
+        Command::Deploy(args) => deploy::run(args, server).await,
+        Command::Rollback(args) => rollback::run(args, server).await,
+        Command::List(args) => list::run(args, server).await,
+        Command::Inspect(args) => inspect::run(args, server).await,
+        Command::Logs(args) => logs::run(args, server).await,
+        Command::Grant(args) => grant::run(args, server).await,
+        Command::Config(args) => config::run(args, server).await,
+        Command::Remove(args) => remove::run(args, server).await,
+    }
+}

@@ -1,0 +1,201 @@
+//! `gantry plugin new`: writes a small project that builds, tests and deploys as it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+
+use crate::cli::output;
+use crate::ids::PluginName;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The name of the plugin, and of its folder.
+    name: PluginName,
+    /// What the plugin begins as.
+    #[arg(long, value_enum, default_value_t)]
+    template: Template,
+    /// The folder of the `gantry-sdk` crate. Default: one in a folder above, else the published version.
+    #[arg(long, env = "GANTRY_SDK_PATH", value_name = "DIR")]
+    sdk_path: Option<PathBuf>,
+}
+
+/// What a plugin begins as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Template {
+    /// Answers HTTP requests.
+    #[default]
+    Http,
+    /// Turns one document into another.
+    Transform,
+}
+
+/// The files that do not differ.
+const COMMON: [(&str, &str); 3] = [
+    ("Cargo.toml", include_str!("templates/Cargo.toml.template")),
+    (
+        ".cargo/config.toml",
+        include_str!("templates/cargo_config.toml.template"),
+    ),
+    (".gitignore", include_str!("templates/gitignore.template")),
+];
+
+impl Template {
+    fn files(self) -> [(&'static str, &'static str); 3] {
+        match self {
+            Self::Http => [
+                (
+                    "plugin.toml",
+                    include_str!("templates/http/plugin.toml.template"),
+                ),
+                ("src/lib.rs", include_str!("templates/http/lib.rs.template")),
+                (
+                    "README.md",
+                    include_str!("templates/http/README.md.template"),
+                ),
+            ],
+            Self::Transform => [
+                (
+                    "plugin.toml",
+                    include_str!("templates/transform/plugin.toml.template"),
+                ),
+                (
+                    "src/lib.rs",
+                    include_str!("templates/transform/lib.rs.template"),
+                ),
+                (
+                    "README.md",
+                    include_str!("templates/transform/README.md.template"),
+                ),
+            ],
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let here = std::env::current_dir()?;
+    let folder = here.join(args.name.as_str());
+    let sdk = match &args.sdk_path {
+        Some(path) => Some(sdk_at(path)?),
+        None => here
+            .ancestors()
+            .map(|above| above.join("plugin-sdk"))
+            .find(|path| is_sdk(path)),
+    };
+    write(&folder, &args.name, args.template, sdk.as_deref())?;
+    output::progress("Created", &format!("{}/", args.name));
+    output::next(&format!("cd {} && gantry plugin dev", args.name));
+    Ok(())
+}
+
+fn write(
+    folder: &Path,
+    name: &PluginName,
+    template: Template,
+    sdk: Option<&Path>,
+) -> anyhow::Result<()> {
+    let is_taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if is_taken {
+        bail!("{} is there already; choose another name", folder.display());
+    }
+    let sdk = match sdk {
+        // As TOML, because a path may hold quotes.
+        Some(path) => format!(
+            "{{ path = {} }}",
+            toml::Value::from(path.to_string_lossy().as_ref())
+        ),
+        None => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
+    };
+    for (path, text) in COMMON.into_iter().chain(template.files()) {
+        let text = text
+            .replace("{{name}}", name.as_str())
+            .replace("{{crate}}", &name.as_str().replace('-', "_"))
+            .replace("{{sdk}}", &sdk);
+        let path = folder.join(path);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn sdk_at(path: &Path) -> anyhow::Result<PathBuf> {
+    if !is_sdk(path) {
+        bail!("there is no `gantry-sdk` crate in {}", path.display());
+    }
+    Ok(path.canonicalize()?)
+}
+
+fn is_sdk(path: &Path) -> bool {
+    std::fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|text| {
+        text.lines()
+            .any(|line| line.trim() == "name = \"gantry-sdk\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::manifest::Manifest;
+
+    #[test]
+    fn every_template_is_a_plugin_of_the_wanted_name_without_a_mistake() {
+        let name: PluginName = "my-shop".parse().unwrap();
+        for template in [Template::Http, Template::Transform] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("my-shop");
+            write(&folder, &name, template, None).unwrap();
+            let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+            let manifest = Manifest::parse(&read("plugin.toml")).unwrap();
+            assert_eq!(manifest.plugin.name, name);
+            assert_eq!(
+                manifest.component.path,
+                "target/wasm32-wasip2/release/my_shop.wasm"
+            );
+            assert!(!manifest.routes.is_empty());
+            let cargo: toml::Table = read("Cargo.toml").parse().unwrap();
+            assert_eq!(cargo["package"]["name"].as_str(), Some("my-shop"));
+            assert_eq!(
+                cargo["dependencies"]["gantry-sdk"].as_str(),
+                Some(env!("CARGO_PKG_VERSION"))
+            );
+            read(".cargo/config.toml").parse::<toml::Table>().unwrap();
+            assert!(read("src/lib.rs").contains("#[test]"));
+            for path in [
+                "README.md",
+                "src/lib.rs",
+                "plugin.toml",
+                "Cargo.toml",
+                ".gitignore",
+            ] {
+                assert!(!read(path).contains("{{"), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sdk_beside_is_used_by_its_path_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("shop");
+        let sdk = Path::new("/a \"quoted\" folder/sdk");
+        write(&folder, &"shop".parse().unwrap(), Template::Http, Some(sdk)).unwrap();
+        let cargo: toml::Table = std::fs::read_to_string(folder.join("Cargo.toml"))
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(
+            cargo["dependencies"]["gantry-sdk"]["path"].as_str(),
+            sdk.to_str()
+        );
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes"), "mine").unwrap();
+        let error = write(dir.path(), &"shop".parse().unwrap(), Template::Http, None).unwrap_err();
+        assert!(error.to_string().contains("is there already"), "{error}");
+        assert!(!dir.path().join("Cargo.toml").exists());
+    }
+}

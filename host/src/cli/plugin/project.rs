@@ -1,0 +1,187 @@
+//! A plugin's folder on this machine: its manifest, its build and its bundle.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+
+use crate::plugins::Mistake;
+use crate::plugins::bundle::{self, Bundle, pack};
+use crate::plugins::manifest::Manifest;
+use crate::plugins::validate::{Ceilings, Grants, ValidPlugin, validate};
+
+/// A folder with a `plugin.toml` that can be read.
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
+}
+
+/// A built plugin as it is sent to the server.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) bytes: Bytes,
+    pub(super) plugin: ValidPlugin,
+}
+
+/// What is wrong with a plugin, every mistake on a line of its own as `path/plugin.toml:12:3: …`.
+#[derive(Debug, thiserror::Error)]
+pub(super) struct Mistakes {
+    manifest: PathBuf,
+    mistakes: Vec<Mistake>,
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.mistakes.len();
+        write!(
+            f,
+            "the plugin has {count} mistake{}",
+            if count == 1 { "" } else { "s" }
+        )?;
+        for mistake in &self.mistakes {
+            let place = mistake
+                .location
+                .map(|location| format!("{}:{location}: ", self.manifest.display()));
+            write!(f, "\n  {}{}", place.unwrap_or_default(), mistake.message)?;
+            if let Some(help) = &mistake.help {
+                write!(f, "\n      help: {help}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The author's build did not succeed; what it printed says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the build failed ({status}): {command}")]
+pub(super) struct BuildFailed {
+    command: String,
+    status: ExitStatus,
+}
+
+impl Project {
+    /// Reads `plugin.toml` in this folder.
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("plugin.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "there is no plugin in {}: cannot read plugin.toml",
+                folder.display()
+            )
+        })?;
+        let manifest = Manifest::parse(&text).map_err(|mistakes| Mistakes {
+            manifest: path,
+            mistakes,
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Runs the manifest's build command, if there is one, and says how long it took. What it prints goes to standard
+    /// error as it comes, so that standard output stays for results.
+    pub(super) fn build(&self) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let Some(build) = &self.manifest.build else {
+            return Ok(Duration::ZERO);
+        };
+        let status = Command::new("sh")
+            .args(["-c", &build.command])
+            .current_dir(&self.folder)
+            // The manifest says where the result is; a target directory of the caller's would put it elsewhere.
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("CARGO_BUILD_TARGET_DIR")
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr())
+            .status()
+            .with_context(|| format!("cannot run the build: {}", build.command))?;
+        if !status.success() {
+            return Err(BuildFailed {
+                command: build.command.clone(),
+                status,
+            }
+            .into());
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Packs what was built, and checks it as the server will.
+    pub(super) fn pack(&self) -> anyhow::Result<Packed> {
+        check(
+            pack(&self.folder, &bundle::Config::default())?,
+            &self.folder.join("plugin.toml"),
+        )
+    }
+
+    /// The name that the bundle's file has.
+    pub(super) fn file_name(&self) -> String {
+        let about = &self.manifest.plugin;
+        format!("{}-{}.gantry", about.name, about.version)
+    }
+}
+
+/// Checks a bundle as the server will, as if everything it asks for were granted. `manifest` is what mistakes are
+/// said to be in.
+pub(super) fn check(bytes: Bytes, manifest: &Path) -> anyhow::Result<Packed> {
+    let bundle = Bundle::read(&bytes, &bundle::Config::default())?;
+    let mistaken = |mistakes| Mistakes {
+        manifest: manifest.to_owned(),
+        mistakes,
+    };
+    let parsed = Manifest::parse(&bundle.manifest).map_err(mistaken)?;
+    let plugin =
+        validate(bundle, &Grants::all_of(&parsed), &Ceilings::default()).map_err(mistaken)?;
+    Ok(Packed { bytes, plugin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(manifest: &str) -> (tempfile::TempDir, anyhow::Result<Project>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("plugin.toml"), manifest).unwrap();
+        let project = Project::open(dir.path());
+        (dir, project)
+    }
+
+    #[test]
+    fn every_mistake_is_shown_with_file_line_and_column() {
+        let (dir, project) = project("schema = 1\n[plugin]\nname = \"Shop\"\nversion = \"1\"\n");
+        let text = project.unwrap_err().to_string();
+        let place = dir.path().join("plugin.toml").display().to_string();
+        assert!(text.starts_with("the plugin has "), "{text}");
+        assert!(text.contains(&format!("\n  {place}:3:8: ")), "{text}");
+        assert!(text.contains(&format!("\n  {place}:4:11: ")), "{text}");
+    }
+
+    #[test]
+    fn a_build_that_fails_names_its_command() {
+        let (_dir, project) = project(
+            "schema = 1\n[plugin]\nname = \"shop\"\nversion = \"1.0.0\"\n[component]\npath = \"shop.wasm\"\n\
+             [build]\ncommand = \"exit 3\"\n",
+        );
+        let text = project.unwrap().build().unwrap_err().to_string();
+        assert!(text.contains("exit 3"), "{text}");
+    }
+
+    #[test]
+    fn the_build_runs_in_the_folder_of_the_plugin_and_puts_its_result_where_the_manifest_says() {
+        let (dir, project) = project(
+            "schema = 1\n[plugin]\nname = \"shop\"\nversion = \"1.0.0\"\n[component]\npath = \"shop.wasm\"\n\
+             [build]\ncommand = \"echo ${CARGO_TARGET_DIR:-none} > built\"\n",
+        );
+        project.unwrap().build().unwrap();
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("built")).unwrap(),
+            "none\n"
+        );
+    }
+}
