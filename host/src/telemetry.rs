@@ -1,6 +1,8 @@
 //! The host's own log: what happened to the host, for whoever runs it. One line per state change or failure, on standard
 //! error, as text for people or JSON for collectors.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 /// How the log looks.
@@ -18,7 +20,13 @@ pub fn start(format: Format) {
     let registry = tracing_subscriber::registry().with(filter);
     let result = match format {
         Format::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
+            .with(
+                fmt::layer()
+                    .with_writer(std::io::stderr)
+                    // Colours in a file or a collector are only noise.
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_target(false),
+            )
             .try_init(),
         Format::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr))

@@ -136,6 +136,8 @@ impl Session {
 
 fn build(dir: &Path) -> anyhow::Result<(Packed, Duration)> {
     let project = Project::open(dir)?;
+    let about = &project.manifest.plugin;
+    output::progress("Building", &format!("{} {}", about.name, about.version));
     let took = project.build()?;
     Ok((project.pack()?, took))
 }

@@ -160,6 +160,8 @@ mod tests {
                 cargo["dependencies"]["gantry-sdk"].as_str(),
                 Some(env!("CARGO_PKG_VERSION"))
             );
+            // The derives in the sources do not compile without it.
+            assert_eq!(cargo["dependencies"]["serde"].as_str(), Some("1"));
             read(".cargo/config.toml").parse::<toml::Table>().unwrap();
             assert!(read("src/lib.rs").contains("#[test]"));
             for path in [
