@@ -2,12 +2,13 @@
 
 use anyhow::bail;
 
-use crate::{command, configuration, contract, test};
+use crate::{command, configuration, contract, demo, test};
 
 /// Everything, in the order in which mistakes are cheapest to find.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     check(options)?;
-    test::run(&[])
+    test::run(&[])?;
+    demo::run(&["--once".to_owned()])
 }
 
 /// What can be said about the code without running it: its form, the lints, the documentation, the contract.

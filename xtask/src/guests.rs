@@ -69,7 +69,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
 }
 
 /// Adds the target that guests are built for to the toolchain, unless it is there.
-fn add_target() -> anyhow::Result<()> {
+pub(crate) fn add_target() -> anyhow::Result<()> {
     let mut rustc = Command::new("rustc");
     rustc
         .current_dir(crate::root())
@@ -110,7 +110,8 @@ fn packages(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(packages)
 }
 
-fn target_folder() -> PathBuf {
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => crate::root().join(folder),
         None => crate::root().join("target"),

@@ -5,6 +5,7 @@ mod ci;
 mod command;
 mod configuration;
 mod contract;
+mod demo;
 mod guests;
 mod test;
 
@@ -17,6 +18,7 @@ fn main() -> anyhow::Result<()> {
         None => ("help", [].as_slice()),
     };
     match command {
+        "demo" => demo::run(options),
         "test" => test::run(options),
         "guests" => guests::run(options),
         "bindings" => bindings::run(options),
@@ -33,13 +35,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 const HELP: &str = "\
-cargo xtask test [-- FILTER]     build what tests need and run all of them
-cargo xtask guests [--list]      build all guests and check their sizes; list what they import and export
-cargo xtask bindings [--check]   generate the SDK's bindings from wit/, or say whether they are stale
-cargo xtask wit [--release]      hold wit/ against the released contracts, or keep it as a released one
-cargo xtask configuration [--check]   write the operator's reference of settings, or say whether it is stale
-cargo xtask check                formatting, lints, documentation and contract, without running tests
-cargo xtask ci                   check and test: what has to hold before a change is merged";
+cargo xtask demo [--once]              start a server with a restaurant in it; with --once, only try everything out
+cargo xtask test [-- FILTER]           build what tests need and run all of them
+cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
+cargo xtask bindings [--check]         generate the SDK's bindings from wit/, or say whether they are stale
+cargo xtask wit [--release]            hold wit/ against the released contracts, or keep it as a released one
+cargo xtask configuration [--check]    write the operator's reference of settings, or say whether it is stale
+cargo xtask check                      formatting, lints, documentation and contract, without running tests
+cargo xtask ci                         check, test, and demo --once: what has to hold before a change is merged";
 
 /// The root of the workspace, wherever cargo was called.
 fn root() -> &'static Path {

@@ -27,6 +27,11 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
 
 /// Builds `gantry` and all tests in one go: with `--tests` the program gets the same features as the tests have, so that
 /// the following `cargo test` finds everything built.
-pub(crate) fn build_programs() -> anyhow::Result<()> {
+fn build_programs() -> anyhow::Result<()> {
     command::run(command::cargo(&["build", "--bins", "--tests"]).args(SELECTION))
+}
+
+/// Builds only `gantry`, with the features that it has among all crates.
+pub(crate) fn build_server() -> anyhow::Result<()> {
+    command::run(command::cargo(&["build", "--bin", "gantry"]).args(SELECTION))
 }

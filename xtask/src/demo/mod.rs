@@ -1,0 +1,139 @@
+//! A server with a restaurant in it: everything from an empty checkout to requests that can be tried out. A second start
+//! finds what the first one made.
+
+mod accounts;
+mod api;
+mod date;
+mod restaurant;
+mod server;
+mod state;
+mod tries;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::{command, guests, test};
+use api::Api;
+use server::Server;
+use state::State;
+
+const PLUGIN: &str = "techplus";
+const MOUNT: &str = "/api";
+
+/// Starts the demo and keeps it running, or with `--once` tries everything out on a server of its own and stops.
+pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
+    match options {
+        [] => run_forever(),
+        [option] if option == "--once" => run_once(),
+        _ => bail!("`cargo xtask demo` takes only `--once`"),
+    }
+}
+
+fn run_forever() -> anyhow::Result<()> {
+    build()?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let data = crate::root().join("gantry-data");
+    let (server, tries) = start(address, &data)?;
+    println!("\nTry:\n");
+    for one in tries {
+        println!("  # {}\n  {}\n", one.about, one.as_curl(&server.url()));
+    }
+    println!(
+        "Everything is kept in gantry-data; remove the folder to start anew. Requests are logged in\n\
+         gantry-data/access.log. Ctrl-C stops the server."
+    );
+    server.wait()
+}
+
+fn run_once() -> anyhow::Result<()> {
+    build()?;
+    // A port that is free now; nobody else takes it in the moment until the server does.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let data = std::env::temp_dir().join(format!("gantry-demo-{}", std::process::id()));
+    let tried = start(address, &data).and_then(|(server, tries)| {
+        for one in tries {
+            println!("{}", one.as_curl(&server.url()));
+            one.check(server.api())?;
+        }
+        // A second start must find everything.
+        server.stop()?;
+        let (server, _) = start(address, &data)?;
+        server.stop()
+    });
+    if tried.is_ok() {
+        fs::remove_dir_all(&data)?;
+        println!("\nevery request was answered as it should be");
+    }
+    tried.with_context(|| format!("the server's files are in {}", data.display()))
+}
+
+fn build() -> anyhow::Result<()> {
+    guests::add_target()?;
+    test::build_server()
+}
+
+/// A server at this address with a live plugin, accounts and a restaurant.
+fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries::Try>)> {
+    let server = Server::start(address, data)?;
+    let mut state = State::open(data)?;
+    deploy(server.api(), &mut state)?;
+    accounts::ensure(server.api(), &mut state)?;
+    restaurant::ensure(server.api(), &mut state)?;
+    println!("\nGantry is at {}", server.url());
+    accounts::print(&state);
+    let tries = tries::list(server.api(), &state, data)?;
+    Ok((server, tries))
+}
+
+/// Makes the plugin live, unless this very bundle is.
+fn deploy(api: &Api, state: &mut State) -> anyhow::Result<()> {
+    let folder = crate::root().join("plugins").join(PLUGIN);
+    let mut gantry = server::command();
+    command::run(gantry.args(["plugin", "build"]).arg(&folder))?;
+    let bundle = fs::read(newest_bundle(&folder)?)?;
+    let digest = state::digest(&bundle);
+    let live = api.admin("GET", &format!("/plugins/{PLUGIN}"), b"")?;
+    let is_live = live.status == 200
+        && live.json()?["deployment"].as_str() == state.text("deployment").as_deref()
+        && state.text("bundle") == Some(digest.clone());
+    if is_live {
+        println!("{PLUGIN} is live already");
+        return Ok(());
+    }
+    let path = format!("/deployments?mount={MOUNT}&grant=all&note=demo");
+    let deployed = api.admin("POST", &path, &bundle)?.expect(201)?;
+    let id = deployed["deployment"]["id"]
+        .as_str()
+        .context("a deployment has an id")?;
+    state.set("deployment", id);
+    state.set("bundle", digest);
+    state.save()?;
+    println!(
+        "{PLUGIN} is live at {MOUNT}, after {} ms",
+        deployed["took_ms"]
+    );
+    Ok(())
+}
+
+/// What `gantry plugin build` left.
+fn newest_bundle(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let mut bundles = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "gantry")
+        {
+            bundles.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    let newest = bundles
+        .into_iter()
+        .max()
+        .context("`gantry plugin build` left no bundle")?;
+    Ok(newest.1)
+}
