@@ -11,4 +11,5 @@ mod cli;
 mod gateway;
 mod isolation;
 mod manifests;
+mod techplus;
 mod tidy;

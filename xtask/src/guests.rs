@@ -21,6 +21,7 @@ const TESTS: &str = "gantry-guests";
 const SIZES_KIB_MAX: &[(&str, u64)] = &[
     ("hello", 80),
     ("kv_counter", 200),
+    ("techplus", 700),
     ("transform_csv", 200),
     ("wasi_http", 120),
 ];
