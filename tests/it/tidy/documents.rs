@@ -49,6 +49,22 @@ fn the_readme_and_the_checks_run_the_same_tests() {
     }
 }
 
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for file in files("", ".md") {
+        let folder = root().join(&file.path);
+        for link in after(&file.text, "](").filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            let is_elsewhere = path.is_empty() || path.contains("://");
+            if !is_elsewhere && !folder.parent().unwrap().join(path).exists() {
+                broken.push(format!("{}: {link}", file.path));
+            }
+        }
+    }
+    assert_none(&broken, "these links lead nowhere:");
+}
+
 /// What a code begins with.
 const AREAS: &[&str] = &[
     "auth",
@@ -77,7 +93,7 @@ const NO_CODES: &[&str] = &["plugin.name"];
 const FILES: &[&str] = &["md", "toml", "wasm"];
 
 #[test]
-fn every_error_has_a_page() {
+fn every_error_has_a_page_and_every_page_an_error() {
     let pages: BTreeSet<String> = files("docs/errors", ".md")
         .iter()
         .filter_map(|file| {
@@ -104,6 +120,14 @@ fn every_error_has_a_page() {
     );
     let missing: Vec<String> = codes.difference(&pages).cloned().collect();
     assert_none(&missing, "write a page in docs/errors for:");
+    let needless: Vec<String> = pages.difference(&codes).cloned().collect();
+    assert_none(&needless, "nothing has these codes any more:");
+    let index = std::fs::read_to_string(root().join("docs/errors/README.md")).unwrap();
+    let unlisted: Vec<String> = pages
+        .into_iter()
+        .filter(|page| !index.contains(&format!("[{page}]({page}.md)")))
+        .collect();
+    assert_none(&unlisted, "list these in docs/errors/README.md:");
 }
 
 /// Text between quotation marks that is an area, a dot and a reason.
