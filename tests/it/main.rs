@@ -8,8 +8,12 @@
 mod admin;
 mod auth;
 mod cli;
+mod components;
+mod examples;
 mod gateway;
 mod isolation;
 mod manifests;
+mod plugins;
+mod services;
 mod techplus;
 mod tidy;

@@ -101,6 +101,8 @@ fn put(folder: &Path, bytes: &[u8]) -> io::Result<Digest> {
     let path = folder.join(digest.to_string());
     // A file that is there may be cut off by an earlier crash of the disk; then it is written again.
     if fs::read(&path).is_ok_and(|there| there == bytes) {
+        // Young again, so that nobody takes it for a leftover before it is recorded.
+        File::open(&path)?.set_modified(SystemTime::now())?;
         return Ok(digest);
     }
     let partial = folder.join(format!("{}{PARTIAL}", uuid::Uuid::now_v7()));

@@ -46,7 +46,8 @@ pub struct Upload {
 pub enum GrantMode {
     /// None beyond what was granted before.
     Keep,
-    /// Everything that the manifest asks for, and nothing else any more.
+    /// Everything that the manifest asks for. What was granted before stays, because the deployment before this one needs
+    /// it when somebody goes back; only what the live manifest asks for has an effect.
     AllAsked,
 }
 
@@ -148,9 +149,9 @@ impl Plugins {
     pub async fn deploy(&self, upload: Upload) -> Result<Deployed, DeployError> {
         let began = Instant::now();
         let (wanted, plugin) = self.check(&upload).await?;
+        let spec = build::spec(&wanted, &plugin.manifest, &self.config)?;
         self.artifacts.put(plugin.component.clone()).await?;
         // Linking happens here too, so a missing import fails the deployment and not the first request.
-        let spec = build::spec(&wanted, &plugin.manifest, &self.config)?;
         let loaded = self.runtime.load(spec, plugin.component).await?;
         let migrated = self
             .migrate(&wanted, &plugin.manifest, &plugin.migrations)
@@ -193,28 +194,38 @@ impl Plugins {
     /// Everything that can be known before anything is stored or run.
     async fn check(&self, upload: &Upload) -> Result<(LiveRow, ValidPlugin), DeployError> {
         let bundle = self.unpack(upload).await?;
-        let name = name_of(&bundle)?;
-        let row = self.store.find_plugin(&name).await?;
-        let grants = self.store.grants(&name).await?;
+        // A manifest that cannot be read is told below, together with what is wrong with the component.
+        let name = name_of(&bundle);
+        let (row, granted) = match &name {
+            Some(name) => (
+                self.store.find_plugin(name).await?,
+                self.store.grants(name).await?,
+            ),
+            None => (None, Grants::default()),
+        };
         let (is_all, ceilings) = (
             upload.grant == GrantMode::AllAsked,
             self.config.ceilings.clone(),
         );
         let check = move || {
-            let asked = Manifest::parse(&bundle.manifest).map(|manifest| Grants::all_of(&manifest));
-            let grants = if is_all {
-                asked.unwrap_or_default()
-            } else {
-                grants
+            let grants = match Manifest::parse(&bundle.manifest) {
+                Ok(manifest) if is_all => {
+                    let asked = Grants::all_of(&manifest);
+                    granted.iter().chain(asked.iter()).cloned().collect()
+                }
+                _ => granted,
             };
             validate(bundle, &grants, &ceilings).map(|plugin| (plugin, grants))
         };
         let (plugin, grants) = blocking(check).await?.map_err(DeployError::Mistakes)?;
+        let name = plugin.manifest.plugin.name.clone();
         let mount = match (&upload.mount, &row) {
             (Some(mount), _) => mount.clone(),
             (None, Some(row)) => row.mount.clone(),
             (None, None) => Mount::default_of(&name)?,
         };
+        // It is decided when the deployment is recorded. Asking now spares the compiler, and above all the migrations.
+        self.store.refuse_taken(&name, &mount).await?;
         let config = upload
             .config
             .clone()
@@ -380,26 +391,23 @@ impl Plugins {
         self.clean_up(Duration::from_secs(3600)).await
     }
 
-    /// Removes components that nobody refers to any more: of deployments that failed, were interrupted, or fell out of
-    /// the history. Those younger than `age_min` stay, because somebody may be deploying them now.
+    /// Removes components that nobody refers to any more, and what was compiled from them: of deployments that failed,
+    /// were interrupted, or fell out of the history. Files younger than `age_min` stay, because somebody may be deploying
+    /// them now.
     pub async fn clean_up(&self, age_min: Duration) -> Result<(), DeployError> {
-        let before = self.artifacts.list().await?;
         let keep = self.store.referenced_artifacts().await?;
+        self.runtime
+            .remove_unreferenced(keep.clone(), age_min)
+            .await
+            .map_err(|error| DeployError::Host(error.into()))?;
         self.artifacts.remove_unreferenced(keep, age_min).await?;
-        let after = self.artifacts.list().await?;
-        for digest in before.difference(&after) {
-            self.runtime
-                .forget(*digest)
-                .await
-                .map_err(|error| DeployError::Host(error.into()))?;
-        }
         Ok(())
     }
 }
 
-fn name_of(bundle: &Bundle) -> Result<PluginName, DeployError> {
-    let manifest = Manifest::parse(&bundle.manifest).map_err(DeployError::Mistakes)?;
-    Ok(manifest.plugin.name)
+fn name_of(bundle: &Bundle) -> Option<PluginName> {
+    let manifest = Manifest::parse(&bundle.manifest).ok()?;
+    Some(manifest.plugin.name)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -141,7 +141,7 @@ impl Store {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
         let replaced = live_of(&mut tx, &wanted.plugin).await?.flatten();
-        refuse_taken(&mut tx, &wanted.plugin, &wanted.mount).await?;
+        refuse_taken(&mut *tx, &wanted.plugin, &wanted.mount).await?;
         sqlx::query(
             "INSERT INTO plugins \
              (name, mount_host, mount_path, config, live_by, live_at_ms, created_at_ms) \
@@ -300,10 +300,15 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Fails with [`StoreError::MountTaken`] if another plugin hangs there now.
+    pub async fn refuse_taken(&self, plugin: &PluginName, mount: &Mount) -> Result<(), StoreError> {
+        refuse_taken(self.db.reader(), plugin, mount).await
+    }
+
     /// Hangs a plugin elsewhere, from the next refresh on.
     pub async fn set_mount(&self, plugin: &PluginName, mount: &Mount) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        refuse_taken(&mut tx, plugin, mount).await?;
+        refuse_taken(&mut *tx, plugin, mount).await?;
         let done =
             sqlx::query("UPDATE plugins SET mount_host = $1, mount_path = $2 WHERE name = $3")
                 .bind(mount.host.as_deref().unwrap_or_default())
@@ -390,7 +395,7 @@ async fn live_of(
 }
 
 async fn refuse_taken(
-    tx: &mut Transaction,
+    rows: impl sqlx::Executor<'_, Database = sqlx::Any>,
     plugin: &PluginName,
     mount: &Mount,
 ) -> Result<(), StoreError> {
@@ -400,7 +405,7 @@ async fn refuse_taken(
     .bind(mount.host.as_deref().unwrap_or_default())
     .bind(mount.path.as_str())
     .bind(plugin.as_str())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(rows)
     .await?;
     match taken {
         Some(row) => {

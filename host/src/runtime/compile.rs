@@ -4,10 +4,11 @@
 //! compiler keeps memory for the life of its process. The server only loads what the child made.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -81,12 +82,18 @@ impl Compiler {
         self.deserialize(code).await
     }
 
-    /// Removes the machine code of this artifact. Not an error if there is none.
-    pub(super) async fn forget(&self, digest: Digest) -> io::Result<()> {
-        match tokio::fs::remove_file(self.cache.path(digest)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// Removes all files of the cache except the code that this engine made of these artifacts, and files younger than
+    /// `age_min`.
+    pub(super) async fn remove_unreferenced(
+        &self,
+        keep: BTreeSet<Digest>,
+        age_min: Duration,
+    ) -> io::Result<()> {
+        let keep: BTreeSet<PathBuf> = keep.iter().map(|digest| self.cache.path(*digest)).collect();
+        let dir = self.cache.dir.clone();
+        tokio::task::spawn_blocking(move || remove_others(&dir, &keep, age_min))
+            .await
+            .map_err(io::Error::other)?
     }
 
     async fn compile(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
@@ -250,6 +257,23 @@ impl Cache {
         }
         renamed
     }
+}
+
+fn remove_others(dir: &Path, keep: &BTreeSet<PathBuf>, age_min: Duration) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        // Nothing was ever compiled.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
+        if !keep.contains(&entry.path()) && age.unwrap_or_default() >= age_min {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 async fn write_private(path: &Path, tag: &[u8], code: &[u8]) -> io::Result<()> {

@@ -17,7 +17,7 @@ mod state;
 mod stdio;
 mod wasi_http;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wasmtime::{Engine, component::Linker};
@@ -115,9 +115,14 @@ impl Runtime {
         })
     }
 
-    /// Removes what was compiled from an artifact that no deployment uses any more.
-    pub async fn forget(&self, digest: Digest) -> std::io::Result<()> {
-        self.compiler.forget(digest).await
+    /// Removes from the cache what was compiled from other artifacts than these or by an earlier version of the host, and
+    /// what was cut off. Files younger than `age_min` stay.
+    pub async fn remove_unreferenced(
+        &self,
+        keep: BTreeSet<Digest>,
+        age_min: Duration,
+    ) -> std::io::Result<()> {
+        self.compiler.remove_unreferenced(keep, age_min).await
     }
 
     /// How many calls are in progress in the whole host.

@@ -17,13 +17,8 @@ pub struct Client {
 impl Client {
     /// A client without credentials.
     pub fn new(address: SocketAddr) -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .expect("a client can be made");
         Self {
-            http,
+            http: connections(),
             base: format!("http://{address}"),
             authorization: None,
         }
@@ -34,6 +29,15 @@ impl Client {
     pub fn with_token(&self, token: &str) -> Self {
         Self {
             authorization: Some(format!("Bearer {token}")),
+            ..self.clone()
+        }
+    }
+
+    /// The same client, sharing no connection with others.
+    #[must_use]
+    pub fn on_a_connection_of_its_own(&self) -> Self {
+        Self {
+            http: connections(),
             ..self.clone()
         }
     }
@@ -88,6 +92,44 @@ impl Client {
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await
     }
+
+    /// Uploads a bundle or a component through the admin API; `query` says the rest.
+    pub async fn upload(&self, query: &str, bundle: bytes::Bytes) -> Answer {
+        self.send(self.upload_request(query, bundle)).await
+    }
+
+    /// The request of [`Client::upload`].
+    pub fn upload_request(&self, query: &str, bundle: bytes::Bytes) -> reqwest::RequestBuilder {
+        let path = format!("/_gantry/api/v1/deployments?{query}");
+        self.request(Method::POST, &path).body(bundle)
+    }
+
+    /// Makes the deployment before the live one live again, through the admin API.
+    pub async fn roll_back(&self, plugin: &str) -> Answer {
+        let path = format!("/_gantry/api/v1/plugins/{plugin}/rollback");
+        self.post(&path, &serde_json::json!({})).await
+    }
+
+    /// Sets a secret of a plugin through the admin API.
+    pub async fn set_secret(&self, plugin: &str, label: &str, value: &str) {
+        let path = format!("/_gantry/api/v1/plugins/{plugin}/secrets/{label}");
+        let request = self.request(Method::PUT, &path).body(value.to_owned());
+        self.send(request).await.assert_status(200);
+    }
+
+    /// Sets the config of a plugin through the admin API.
+    pub async fn set_config(&self, plugin: &str, values: &Value) -> Answer {
+        self.put(&format!("/_gantry/api/v1/plugins/{plugin}/config"), values)
+            .await
+    }
+}
+
+fn connections() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .expect("a client can be made")
 }
 
 /// A whole answer.

@@ -4,6 +4,8 @@
 mod client;
 pub mod guests;
 mod host;
+mod process;
 
 pub use client::{Answer, Client};
 pub use host::{TestHost, TestHostBuilder, pack};
+pub use process::Process;

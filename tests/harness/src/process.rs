@@ -1,0 +1,156 @@
+//! The real executable in a process of its own, for what cannot be seen from inside of it: what it takes of the machine,
+//! and what is left when it is killed.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{Client, guests};
+
+/// `gantry serve` with rows and files of its own. Dereferences to a client with the key of the first administrator.
+pub struct Process {
+    child: Child,
+    client: Client,
+    log: Arc<Mutex<String>>,
+    dir: TempDir,
+}
+
+impl Deref for Process {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Process {
+    /// A server on a free port, with these settings beside those that every test needs.
+    pub async fn start(settings: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let file = format!(
+            "listen = \"127.0.0.1:0\"\ndata_dir = \"{}\"\naccess_log = {{ file = \"{}\" }}\n{settings}\n",
+            path("data"),
+            path("access.log"),
+        );
+        fs::write(dir.path().join("gantry.toml"), file).expect("a file");
+        Self::open(dir).await
+    }
+
+    async fn open(dir: TempDir) -> Self {
+        let mut child = Command::new(guests::gantry())
+            .args(["serve", "--config"])
+            .arg(dir.path().join("gantry.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the server is an executable");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let keep = Arc::clone(&log);
+        let mut next = async move || {
+            let line = lines.next_line().await.ok()??;
+            let mut log = keep.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_str(&line);
+            log.push('\n');
+            Some(line)
+        };
+        let address = loop {
+            let Some(line) = next().await else {
+                panic!("the server does not start:\n{}", text_of(&log));
+            };
+            if let Some(address) = address_in(&line) {
+                break address;
+            }
+        };
+        tokio::spawn(async move { while next().await.is_some() {} });
+        let key = fs::read_to_string(dir.path().join("data/admin.key")).expect("a first start");
+        let client = Client::new(address).with_token(key.trim());
+        Self {
+            child,
+            client,
+            log,
+            dir,
+        }
+    }
+
+    /// Ends it with `SIGKILL`, as a power cut would, and starts it again on what is left.
+    pub async fn kill_and_restart(mut self) -> Self {
+        self.child.kill().await.expect("a process that runs");
+        Self::open(self.dir).await
+    }
+
+    /// Bytes of memory that are in use.
+    pub fn memory_bytes(&self) -> u64 {
+        let statm = fs::read_to_string(self.proc("statm")).expect("a process that runs");
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok());
+        pages.expect("the second number is the resident set") * 4096
+    }
+
+    /// Files, sockets and pipes that are open.
+    pub fn handles(&self) -> usize {
+        fs::read_dir(self.proc("fd"))
+            .expect("a process that runs")
+            .count()
+    }
+
+    /// The ids of the processes that it has started and that still run.
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = fs::read_dir(self.proc("task")).expect("a process that runs");
+        let lists =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let ids = |list: String| {
+            list.split_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .collect::<Vec<_>>()
+        };
+        lists.flat_map(ids).collect()
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        let id = self.child.id().expect("a process that runs");
+        Path::new("/proc").join(id.to_string()).join(name)
+    }
+
+    /// The folder with everything that the server keeps.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What the server has told on standard error so far.
+    pub fn log(&self) -> String {
+        text_of(&self.log)
+    }
+
+    /// The access log so far, once its buffer is written.
+    pub async fn access_log(&self) -> String {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
+    }
+}
+
+fn text_of(log: &Mutex<String>) -> String {
+    log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("http://")?;
+    rest.split([',', ' ']).next()?.parse().ok()
+}

@@ -1,0 +1,47 @@
+//! Components that no toolchain makes, as somebody with bad intentions would.
+
+use bytes::Bytes;
+use gantry_harness::guests::guest;
+
+/// A component that works, with a module of so many functions beside its own that only the compiler ever looks at.
+pub(crate) fn slow_to_compile(functions: u32) -> Bytes {
+    let mut code = Vec::new();
+    // Eight locals of 64 bits.
+    code.extend([1, 8, 0x7e]);
+    for step in 0..60u8 {
+        let (a, b, to) = (step % 8, (step + 3) % 8, (step + 5) % 8);
+        // local.get a, local.get b, i64.mul, local.get to, i64.xor, local.set to
+        code.extend([0x20, a, 0x20, b, 0x7e, 0x20, to, 0x85, 0x21, to]);
+        // local.get to, i64.eqz, if, local.get a, local.set b, end
+        code.extend([0x20, to, 0x50, 0x04, 0x40, 0x20, a, 0x21, b, 0x0b]);
+    }
+    code.push(0x0b);
+    let body = [number(code.len()), code].concat();
+    let functions = functions as usize;
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 0, 0]),
+        section(3, &[number(functions), vec![0; functions]].concat()),
+        section(10, &[number(functions), body.repeat(functions)].concat()),
+    ];
+    let component = [guest("hello-v1").to_vec(), section(1, &module.concat())];
+    component.concat().into()
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [vec![id], number(content.len()), content.to_vec()].concat()
+}
+
+/// LEB128, as WebAssembly writes its numbers.
+fn number(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(value & 0x7f).expect("seven bits");
+        value >>= 7;
+        if value == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}

@@ -1,0 +1,138 @@
+//! The examples, deployed out of their folders as an author would and asked as a consumer would.
+
+use gantry_harness::TestHost;
+use http::Method;
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hello_greets_by_name() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/hello", "/").await;
+    let answer = host.get("/hello/Ann").await.assert_status(200);
+    assert_eq!(answer.text(), "Hello, Ann!");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    assert_eq!(host.get("/hello/Ann%20Li").await.text(), "Hello, Ann Li!");
+    host.post("/hello/Ann", &json!(null))
+        .await
+        .assert_problem(405, "route.method_not_allowed");
+    host.get("/hello")
+        .await
+        .assert_problem(404, "route.not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_counter_counts_and_lets_only_some_forget() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/kv-counter", "/counter").await;
+    for visits in 1..=2 {
+        let answer = host
+            .post("/counter/pages/home/visits", &json!(null))
+            .await
+            .assert_status(200);
+        assert_eq!(
+            answer.json::<Value>(),
+            json!({ "page": "home", "visits": visits })
+        );
+    }
+    host.post("/counter/pages/help/visits", &json!(null))
+        .await
+        .assert_status(200);
+    let listed = host
+        .get("/counter/pages?prefix=ho")
+        .await
+        .assert_status(200);
+    assert_eq!(
+        listed.json::<Value>(),
+        json!([{ "page": "home", "visits": 2 }])
+    );
+
+    host.delete("/counter/pages/home")
+        .await
+        .assert_problem(401, "auth.required");
+    let reader = host.user("reader@example.com", &[]).await;
+    reader
+        .delete("/counter/pages/home")
+        .await
+        .assert_problem(403, "auth.permission_missing");
+    let role = json!({ "name": "editor", "permissions": ["kv-counter:pages.write"] });
+    host.admin()
+        .post("/_gantry/api/v1/roles", &role)
+        .await
+        .assert_status(201);
+    let editor = host.user("editor@example.com", &["editor"]).await;
+    editor
+        .delete("/counter/pages/home")
+        .await
+        .assert_status(204);
+    editor
+        .delete("/counter/pages/home")
+        .await
+        .assert_problem(404, "page.unknown");
+    assert_eq!(
+        host.get("/counter/pages?prefix=ho").await.json::<Value>(),
+        json!([])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transform_csv_turns_objects_into_lines() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/transform-csv", "/").await;
+    let rows = json!([{ "name": "Ann", "n": 1 }, { "n": null, "name": "=1+1" }]);
+    let answer = host
+        .post("/csv?columns=name,n", &rows)
+        .await
+        .assert_status(200);
+    assert_eq!(answer.text(), "name,n\r\nAnn,1\r\n'=1+1,\r\n");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/csv; charset=utf-8")
+    );
+    let answer = host.post("/csv", &json!({ "no": "list" })).await;
+    assert!(
+        matches!(answer.status.as_u16(), 400 | 422),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.code(), "transform.invalid_input");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wasi_http_runs_a_component_that_knows_nothing_of_gantry() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/wasi-http", "/plain").await;
+    let answer = host
+        .get("/plain/some/path?x=1&y=%20")
+        .await
+        .assert_status(200);
+    assert_eq!(
+        answer.text(),
+        "You asked for /some/path?x=1&y=%20 with 0 bytes\n"
+    );
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let body = vec![b'x'; 300_000];
+    let request = host
+        .request(Method::POST, "/plain/upload")
+        .header("x-custom", "1")
+        .body(body);
+    let answer = host.send(request).await.assert_status(200);
+    assert_eq!(answer.text(), "You asked for /upload with 300000 bytes\n");
+    let chunks =
+        futures_util::stream::iter((0..4).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1000])));
+    let request = host
+        .request(Method::POST, "/plain/chunks")
+        .body(reqwest::Body::wrap_stream(chunks));
+    assert_eq!(
+        host.send(request).await.text(),
+        "You asked for /chunks with 4000 bytes\n"
+    );
+    host.delete("/plain/x")
+        .await
+        .assert_problem(405, "route.method_not_allowed");
+}

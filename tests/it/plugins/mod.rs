@@ -1,0 +1,5 @@
+//! Putting plugins on the host, exchanging them, and what is left when that goes wrong.
+
+mod deploy;
+mod kill;
+mod swap;

@@ -1,0 +1,195 @@
+//! New versions come while requests are answered: nobody notices more than a new version.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use gantry_harness::{Answer, Client, Process, guests::guest, pack};
+use http::Method;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::manifests;
+
+const SWAPS: usize = 1000;
+/// Until then caches and pools fill.
+const WARM_UP: usize = 200;
+const CLIENTS: usize = 4;
+/// What memory may vary by: arenas of the allocator and pages of SQLite, not one component per swap (about 1 MiB each).
+const MEMORY_BYTES_MAX: u64 = 24 << 20;
+/// A connection that the pools open late. One handle per swap would be hundreds.
+const HANDLES_MAX: usize = 8;
+
+/// Clients that ask without a pause, each on one connection, until they are told to stop.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(server: &Client) -> Self {
+        let (is_over, asked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let clients = (0..CLIENTS).map(|_| {
+            let client = server.on_a_connection_of_its_own();
+            let (is_over, asked) = (Arc::clone(&is_over), Arc::clone(&asked));
+            tokio::spawn(async move {
+                while !is_over.load(Relaxed) {
+                    let request = client
+                        .request(Method::GET, "/hello/")
+                        .timeout(Duration::from_secs(10));
+                    version(client.send(request).await);
+                    AtomicUsize::fetch_add(&asked, 1, Relaxed);
+                }
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            is_over,
+            asked,
+        }
+    }
+
+    /// How many requests were answered, all of them well.
+    async fn stop(self) -> usize {
+        self.is_over.store(true, Relaxed);
+        for client in self.clients {
+            client
+                .await
+                .expect("no request failed and no answer mixed two versions");
+        }
+        self.asked.load(Relaxed)
+    }
+}
+
+/// The version that answered; header and body must agree.
+#[track_caller]
+fn version(answer: Answer) -> u64 {
+    let answer = answer.assert_status(200);
+    let body = answer.json::<Value>();
+    assert_eq!(body["version"], body["again"], "{answer:?}");
+    assert_eq!(
+        answer.header("x-version"),
+        Some(&*body["version"].to_string()),
+        "{answer:?}"
+    );
+    body["version"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_swaps_under_load_fail_no_request_and_leave_nothing_behind() {
+    let server = Process::start("").await;
+    let bundles =
+        ["hello-v1", "hello-v2"].map(|name| pack(&manifests::open("hello"), &guest(name), &[]));
+    for bundle in &bundles {
+        server.upload("", bundle.clone()).await.assert_status(201);
+    }
+    let load = Load::start(&server);
+    let (mut live, mut took) = (2, Vec::new());
+    let mut before = (0, 0);
+    let began = Instant::now();
+    for swap in 0..SWAPS {
+        let wanted = 3 - live;
+        let swapping = Instant::now();
+        if swap % 10 == 9 {
+            server.roll_back("hello").await.assert_status(200);
+        } else {
+            let bundle = bundles[wanted - 1].clone();
+            server.upload("", bundle).await.assert_status(201);
+        }
+        took.push(swapping.elapsed());
+        live = wanted;
+        let answers = version(server.get("/hello/").await);
+        assert_eq!(
+            answers, live as u64,
+            "what is deployed answers from then on"
+        );
+        if swap + 1 == WARM_UP {
+            before = (server.memory_bytes(), server.handles());
+        }
+    }
+    let all = began.elapsed();
+    let after = (server.memory_bytes(), server.handles());
+    let asked = load.stop().await;
+    took.sort();
+    println!(
+        "{SWAPS} swaps in {all:?}, p50 {:?}, p99 {:?}; {asked} requests; memory {} -> {} KiB; handles {} -> {}",
+        took[SWAPS / 2],
+        took[SWAPS * 99 / 100],
+        before.0 >> 10,
+        after.0 >> 10,
+        before.1,
+        after.1
+    );
+    assert!(asked > SWAPS, "only {asked} requests: that was no load");
+    assert!(
+        after.0 < before.0 + MEMORY_BYTES_MAX,
+        "memory grew from {} to {}",
+        before.0,
+        after.0
+    );
+    assert!(
+        after.1 <= before.1 + HANDLES_MAX,
+        "handles grew from {} to {}",
+        before.1,
+        after.1
+    );
+    assert!(
+        took[SWAPS / 2] < Duration::from_millis(200),
+        "p50 {:?}",
+        took[SWAPS / 2]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_is_finished_by_the_version_that_began_it() {
+    let host = gantry_harness::TestHost::start().await;
+    host.deploy(&manifests::open("swapped"), guest("slow"))
+        .await;
+    let client = (*host).clone();
+    let slow = tokio::spawn(async move { client.get("/swapped/?ms=800").await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    host.deploy(&manifests::open("swapped"), guest("hello-v2"))
+        .await;
+    assert_eq!(
+        version(host.get("/swapped/").await),
+        2,
+        "others do not wait for it"
+    );
+    assert!(!slow.is_finished());
+    assert_eq!(slow.await.unwrap().assert_status(200).json::<Value>(), 800);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_deploy_at_once_end_with_one_live_and_all_in_the_history() {
+    let host = gantry_harness::TestHost::start().await;
+    let manifest = manifests::open("hello");
+    let deploy = |name| host.deploy(&manifest, guest(name));
+    let all = (0..10).map(|number| deploy(["hello-v1", "hello-v2"][number % 2]));
+    let deployed = futures_util::future::join_all(all).await;
+    assert_eq!(deployed.len(), 10);
+    let name = "hello".parse().unwrap();
+    let history = host
+        .plugins()
+        .store()
+        .deployments(&name, None, 100)
+        .await
+        .unwrap();
+    assert_eq!(history.len(), 10);
+    let live: Vec<_> = history
+        .iter()
+        .filter(|deployment| deployment.is_live)
+        .collect();
+    assert_eq!(live.len(), 1);
+    let first = version(host.get("/hello/").await);
+    let host = host.restart().await;
+    assert_eq!(
+        version(host.get("/hello/").await),
+        first,
+        "memory and rows agreed"
+    );
+}

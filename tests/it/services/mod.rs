@@ -1,0 +1,10 @@
+//! What plugins may ask for, tried out by plugins.
+
+mod config;
+mod kv;
+mod log;
+mod outbound;
+mod remote;
+mod secrets;
+mod sql;
+mod tokens;
