@@ -204,11 +204,9 @@ impl TestHost {
 
     /// Deploys a folder with a manifest, mounted at this path.
     pub async fn deploy_folder(&self, folder: &str, mount: &str) -> Deployed {
-        let bundle = bundle::pack(&guests::root().join(folder), &bundle::Config::default());
+        let bundle = pack_folder(folder);
         let mount = Mount::new(None, mount).expect("a mount");
-        let deployed = self
-            .upload(bundle.expect("a bundle"), GrantMode::AllAsked, Some(mount))
-            .await;
+        let deployed = self.upload(bundle, GrantMode::AllAsked, Some(mount)).await;
         deployed.unwrap_or_else(|error| fail(&error))
     }
 
@@ -217,6 +215,28 @@ impl TestHost {
         let plugin: PluginName = plugin.parse().expect("a plugin name");
         self.plugins().roll_back(&plugin, None, "test").await
     }
+}
+
+/// A bundle of a plugin in this repository, with the component that was built beside this test.
+fn pack_folder(folder: &str) -> Bytes {
+    let (from, dir) = (
+        guests::root().join(folder),
+        tempfile::tempdir().expect("a temporary folder"),
+    );
+    // The manifest says where the component is, from its own folder.
+    std::os::unix::fs::symlink(guests::target(), dir.path().join("target")).expect("a link");
+    let to = dir.path().join(folder);
+    std::fs::create_dir_all(to.join("migrations")).expect("a folder");
+    std::fs::copy(from.join("plugin.toml"), to.join("plugin.toml")).expect("a manifest");
+    for migration in std::fs::read_dir(from.join("migrations"))
+        .into_iter()
+        .flatten()
+    {
+        let migration = migration.expect("a file");
+        let to = to.join("migrations").join(migration.file_name());
+        std::fs::copy(migration.path(), to).expect("a file");
+    }
+    bundle::pack(&to, &bundle::Config::default()).expect("a bundle")
 }
 
 /// A bundle of a manifest whose component is `plugin.wasm`.

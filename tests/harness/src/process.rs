@@ -77,6 +77,7 @@ impl Process {
                 break address;
             }
         };
+        #[expect(clippy::disallowed_methods, reason = "it ends with the pipe")]
         tokio::spawn(async move { while next().await.is_some() {} });
         let key = fs::read_to_string(dir.path().join("data/admin.key")).expect("a first start");
         let client = Client::new(address).with_token(key.trim());

@@ -76,7 +76,8 @@ async fn whatever_is_wrong_the_old_version_serves_and_nothing_is_half_live() {
         "migrations/0001_notes.sql",
         &b"CREATE TABLE notes (id INTEGER PRIMARY KEY);\nCREATE TABEL oops;"[..],
     );
-    let cases: Vec<(&str, Upload, fn(&DeployError) -> bool)> = vec![
+    type IsExpected = fn(&DeployError) -> bool;
+    let cases: Vec<(&str, Upload, IsExpected)> = vec![
         (
             "a broken component",
             upload(pack(&open, &v2[..v2.len() / 2], &[])),
@@ -354,7 +355,7 @@ async fn archives_that_are_made_to_hurt_are_refused_with_a_reason() {
         (beside("C:evil"), "not all systems"),
         (beside("notes.txt"), "has no file `notes.txt`"),
         (link, "link"),
-        (twice.into(), "two"),
+        (twice.into(), "one name twice"),
         (
             archive(&[
                 ("plugin.toml", manifest.as_bytes()),

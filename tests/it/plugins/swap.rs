@@ -20,7 +20,7 @@ const SWAPS: usize = 1000;
 const WARM_UP: usize = 200;
 const CLIENTS: usize = 4;
 /// What memory may vary by: arenas of the allocator and pages of SQLite, not one component per swap (about 1 MiB each).
-const MEMORY_BYTES_MAX: u64 = 24 << 20;
+const MEMORY_BYTES_MAX: u64 = 16 << 20;
 /// A connection that the pools open late. One handle per swap would be hundreds.
 const HANDLES_MAX: usize = 8;
 

@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 fn named(name: &str) -> String {
     let path = guests::root().join("examples/kv-counter/plugin.toml");
     let text = std::fs::read_to_string(path).unwrap();
-    text.replace("name = \"kv-counter\"", &format!("name = \"{name}\""))
+    let text = text.replace("name = \"kv-counter\"", &format!("name = \"{name}\""));
+    text.replace(
+        "../../target/wasm32-wasip2/guest/kv_counter.wasm",
+        "plugin.wasm",
+    )
 }
 
 async fn visit(client: &Client, plugin: &str, page: &str) -> i64 {

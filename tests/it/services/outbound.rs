@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gantry::plugins::GrantMode;
+use gantry::plugins::{DeployError, GrantMode};
 use gantry_harness::{TestHost, guests::guest};
 use serde_json::Value;
 
@@ -124,29 +124,33 @@ async fn private_addresses_are_forbidden_even_if_a_grant_names_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_without_grants_reaches_nobody() {
+async fn a_plugin_that_was_granted_nothing_is_not_deployed_and_one_that_lost_its_grant_reaches_nobody()
+ {
     let remote = Remote::start().await;
-    let allowed = vec![remote.address];
-    let host = TestHost::build()
-        .with(|config| config.services.outbound.allow_private = allowed)
-        .start()
-        .await;
+    let host = with_egress(&remote, "").await;
+    let name = "egress".parse().unwrap();
+    host.plugins()
+        .set_grants(&name, &Default::default(), "test")
+        .await
+        .unwrap();
+    let answer = ask(&host, &remote.url("/")).await;
+    assert_eq!(answer["code"], "outbound.denied");
+    assert!(remote.heads().is_empty());
+
     let http = format!(
         "[capabilities]\nhttp = [{{ host = \"{}\" }}]",
         remote.address
     );
-    let manifest = manifests::with("egress", &http);
-    let refused = host
-        .try_deploy(&manifest, guest("egress"), GrantMode::Keep)
-        .await;
-    assert!(refused.is_err(), "a capability that nobody granted");
-    host.deploy(&manifests::open("egress"), guest("egress"))
-        .await;
-    assert_eq!(
-        ask(&host, &remote.url("/")).await["code"],
-        "outbound.denied"
-    );
-    assert!(remote.heads().is_empty());
+    for (manifest, grant) in [
+        (manifests::with("other", &http), GrantMode::Keep),
+        (manifests::open("other"), GrantMode::AllAsked),
+    ] {
+        let refused = host.try_deploy(&manifest, guest("egress"), grant).await;
+        assert!(
+            matches!(refused, Err(DeployError::Mistakes(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
