@@ -2,6 +2,7 @@
 
 mod documents;
 mod form;
+mod guide;
 mod layers;
 mod ownership;
 
