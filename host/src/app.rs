@@ -38,6 +38,8 @@ pub struct App {
     pub admin_key: Option<String>,
     pub auth: Auth,
     pub plugins: Arc<Plugins>,
+    pub registry: Arc<Registry>,
+    pub runtime: Arc<Runtime>,
     pub logs: Logs,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -46,10 +48,23 @@ pub struct App {
     sql: Sql,
 }
 
+/// Routes of whoever embeds the host, served beside its own surface and before plugins.
+#[derive(Debug, Default)]
+pub struct NativeRoutes {
+    pub router: Router,
+    /// Where they are. Requests below these paths never reach a plugin.
+    pub prefixes: Vec<String>,
+}
+
 impl App {
     /// Starts a host: opens the data directory, brings the rows to this version's schema, makes live what was live, and
     /// takes requests.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with(config, NativeRoutes::default()).await
+    }
+
+    /// Starts a host with native routes beside its own.
+    pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
         let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
@@ -143,8 +158,10 @@ impl App {
         let own = Router::new()
             .merge(health::router(health))
             .merge(gateway::accounts(&state))
-            .merge(admin::router(admin));
-        let own_prefixes = vec![
+            .merge(gateway::errors::router())
+            .merge(admin::router(admin))
+            .merge(native.router);
+        let mut own_prefixes = vec![
             "/_gantry".to_owned(),
             config.gateway.auth_mount.trim_end_matches('/').to_owned(),
             "/.well-known/jwks.json".to_owned(),
@@ -152,6 +169,7 @@ impl App {
             "/readyz".to_owned(),
             "/metrics".to_owned(),
         ];
+        own_prefixes.extend(native.prefixes);
         let gateway = Gateway::new(state, own, own_prefixes);
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!(
@@ -179,6 +197,8 @@ impl App {
             admin_key,
             auth,
             plugins,
+            registry,
+            runtime,
             logs,
             stop,
             tasks,

@@ -5,6 +5,7 @@ pub mod access_log;
 mod accounts;
 mod body;
 mod dispatch;
+pub mod errors;
 mod headers;
 pub mod health;
 mod layers;

@@ -49,11 +49,11 @@ impl Runtime {
         let deadline = context.deadline;
         let clock = CpuClock::start(began);
         let mut store = self.store(spec, context, &clock);
-        let run = clock.timed(run(&plugin.entry, &mut store, &call, &self.config));
-        let result = match tokio::time::timeout_at(deadline.into(), run).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Stopped(Stop::Deadline)),
+        let result = {
+            let run = std::pin::pin!(run(&plugin.entry, &mut store, &call, &self.config));
+            tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
         };
+        let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
         let usage = Usage {
             cpu: clock.used(),
             memory_bytes: store.data().memory.peak_bytes(),

@@ -132,20 +132,20 @@ impl CpuClock {
     }
 
     /// The same future, its polls timed.
-    pub(super) fn timed<F: Future>(&self, future: F) -> impl Future<Output = F::Output> {
-        Timed {
-            future: Box::pin(future),
-            clock: self.clone(),
-        }
+    pub(super) fn timed<'a, F: Future>(
+        &'a self,
+        future: Pin<&'a mut F>,
+    ) -> impl Future<Output = F::Output> + 'a {
+        Timed { future, clock: self }
     }
 }
 
-struct Timed<F> {
-    future: Pin<Box<F>>,
-    clock: CpuClock,
+struct Timed<'a, F> {
+    future: Pin<&'a mut F>,
+    clock: &'a CpuClock,
 }
 
-impl<F: Future> Future for Timed<F> {
+impl<F: Future> Future for Timed<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -270,9 +270,8 @@ mod tests {
     #[tokio::test]
     async fn waiting_does_not_count_as_processor_time() {
         let clock = CpuClock::start(Instant::now());
-        clock
-            .timed(tokio::time::sleep(Duration::from_millis(30)))
-            .await;
+        let sleep = std::pin::pin!(tokio::time::sleep(Duration::from_millis(30)));
+        clock.timed(sleep).await;
         assert!(
             clock.used() < Duration::from_millis(20),
             "{:?}",

@@ -1,0 +1,231 @@
+//! The servers that are compared, each in a process of its own: `native`, `gateway` and `gantry`.
+
+use std::{io::Write as _, sync::Arc};
+
+use axum::{
+    Json, Router, extract::State, response::IntoResponse, routing::post, serve::ListenerExt,
+};
+use bytes::Bytes;
+use gantry::{
+    app::{App, NativeRoutes},
+    config::Config,
+    gateway::access_log::Target,
+    limits::{Caller, Check, Limiter, Policy, PolicyConfig},
+    plugins::{GrantMode, Upload, bundle},
+};
+use prometheus::{Histogram, HistogramOpts, IntCounter};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+/// Runs one of the servers until it is killed. Prints its address first.
+pub(crate) fn serve(server: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match server {
+            "native" => native().await,
+            "gateway" => gateway().await,
+            "gantry" => gantry().await,
+            other => anyhow::bail!("there is no server `{other}`"),
+        }
+    })
+}
+
+fn announce(address: std::net::SocketAddr) -> anyhow::Result<()> {
+    println!("{address}");
+    Ok(std::io::stdout().flush()?)
+}
+
+#[derive(Deserialize)]
+struct Greet {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Greeting {
+    message: String,
+    len: usize,
+}
+
+async fn greet(Json(greet): Json<Greet>) -> Json<Greeting> {
+    let message = format!("Hello, {}!", greet.name);
+    Json(Greeting {
+        len: message.len(),
+        message,
+    })
+}
+
+/// The handler in bare axum: no limit, no metrics, no log.
+async fn native() -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    announce(listener.local_addr()?)?;
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, Router::new().route("/bench/greet", post(greet))).await?;
+    Ok(())
+}
+
+/// What stands between the listener and a plugin, for a handler that is no plugin.
+#[derive(Clone)]
+struct Layers {
+    limiter: Arc<Limiter>,
+    policy: Arc<Policy>,
+    requests: IntCounter,
+    duration: Histogram,
+    clock: gantry::clock::Clock,
+}
+
+/// The same handler in the host, behind the gateway's layers, with one limit, metrics and the access log.
+async fn gateway() -> anyhow::Result<()> {
+    let policy = PolicyConfig {
+        name: "bench".to_owned(),
+        limit: 1_000_000_000,
+        window_ms: 60_000,
+        burst: None,
+        key: gantry::limits::KeyKind::Ip,
+    };
+    let layers = Layers {
+        limiter: Arc::new(Limiter::new(&gantry::limits::Config::default())),
+        policy: Arc::new(Policy::new("bench", &policy)?),
+        requests: IntCounter::new("requests", "requests")?,
+        duration: Histogram::with_opts(HistogramOpts::new("duration", "duration"))?,
+        clock: gantry::clock::Clock::system(),
+    };
+    let limited = |State(layers): State<Layers>, greeting: Json<Greet>| async move {
+        let began = std::time::Instant::now();
+        let caller = Caller {
+            address: Some([127, 0, 0, 1].into()),
+            user: None,
+            api_key: None,
+        };
+        let policy = &*layers.policy;
+        let checks = [Check {
+            policy,
+            key: policy.key_of(&caller),
+            cost: 1,
+        }];
+        let Ok(decision) = layers.limiter.check(&checks, layers.clock.monotonic_ns()) else {
+            return http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let headers = [
+            ("ratelimit-policy", decision.policy_header()),
+            ("ratelimit", decision.limit_header()),
+        ];
+        let answer = (headers, greet(greeting).await).into_response();
+        layers.requests.inc();
+        layers.duration.observe(began.elapsed().as_secs_f64());
+        answer
+    };
+    let router = Router::new()
+        .route("/bench/greet", post(limited))
+        .with_state(layers);
+    let native = NativeRoutes {
+        router,
+        prefixes: vec!["/bench".to_owned()],
+    };
+    let dir = tempfile::tempdir()?;
+    let app = App::start_with(config(&dir), native).await?;
+    announce(app.address)?;
+    std::future::pending().await
+}
+
+/// The same handler as a plugin, and as a component of `wasi:http`.
+async fn gantry() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let app = start(&dir).await?;
+    announce(app.address)?;
+    std::future::pending().await
+}
+
+fn config(dir: &TempDir) -> Config {
+    let mut config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data_dir: dir.path().join("data"),
+        access_log: Target::File(dir.path().join("access.log")),
+        ..Config::default()
+    };
+    config.runtime.compile.program = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.join("gantry")));
+    config
+}
+
+/// A host with the plugin of the benchmarks on `/bench` and the `wasi:http` example on `/wasi`.
+pub(crate) async fn start(dir: &TempDir) -> anyhow::Result<App> {
+    let app = App::start(config(dir)).await?;
+    deploy(
+        &app,
+        manifest("bench", "1.0.0"),
+        component("examples/bench")?,
+    )
+    .await?;
+    let upload = Upload {
+        bytes: component("wasi_http")?,
+        name: Some("wasi".parse()?),
+        mount: None,
+        grant: GrantMode::AllAsked,
+        config: None,
+        by: "bench".to_owned(),
+        note: None,
+    };
+    app.plugins.deploy(upload).await?;
+    Ok(app)
+}
+
+/// The plugin's manifest: one limit, which is never reached.
+pub(crate) fn manifest(name: &str, version: &str) -> String {
+    format!(
+        r#"
+schema = 1
+[plugin]
+name = "{name}"
+version = "{version}"
+[component]
+path = "plugin.wasm"
+[[route]]
+method = "POST"
+path = "/greet"
+auth = "public"
+limits = [{{ name = "bench", limit = 1000000000, window = "1m", key = "ip" }}]
+[[route]]
+method = "GET"
+path = "/calls"
+auth = "public"
+"#
+    )
+}
+
+/// Deploys a component as an operator would.
+pub(crate) async fn deploy(
+    app: &App,
+    manifest: String,
+    component: Bytes,
+) -> anyhow::Result<gantry::plugins::Deployed> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("plugin.toml"), manifest)?;
+    std::fs::write(dir.path().join("plugin.wasm"), component)?;
+    let upload = Upload {
+        bytes: bundle::pack(dir.path(), &bundle::Config::default())?,
+        name: None,
+        mount: None,
+        grant: GrantMode::AllAsked,
+        config: None,
+        by: "bench".to_owned(),
+        note: None,
+    };
+    Ok(app.plugins.deploy(upload).await?)
+}
+
+/// A guest that `cargo xtask guests` has built.
+pub(crate) fn component(name: &str) -> anyhow::Result<Bytes> {
+    let program = std::env::current_exe()?;
+    let target = program
+        .ancestors()
+        .nth(2)
+        .unwrap_or(std::path::Path::new("target"));
+    let path = target
+        .join("wasm32-wasip2/guest")
+        .join(format!("{name}.wasm"));
+    let bytes = std::fs::read(&path);
+    Ok(bytes
+        .map_err(|error| anyhow::anyhow!("{}: {error}; run `cargo xtask guests`", path.display()))?
+        .into())
+}
