@@ -25,7 +25,11 @@ pub fn router() -> Router {
 async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
     let Some(page) = Pages::get(&format!("{code}.md")) else {
         let detail = "this host gives out no such code; a plugin may have made it up";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "route.not_found", detail));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "route.not_found",
+            detail,
+        ));
     };
     let headers = [
         (header::CONTENT_TYPE, "text/markdown; charset=utf-8"),

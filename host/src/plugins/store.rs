@@ -1,7 +1,10 @@
 //! The rows of plugins, their deployments and their grants. A deployment is never changed; which one is live is a
 //! pointer in the plugin's row.
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -112,6 +115,7 @@ impl Store {
              FROM plugins p JOIN deployments d ON d.id = p.live_deployment ORDER BY d.plugin",
         );
         let rows = query.fetch_all(self.db.reader()).await?;
+        let mut grants = self.all_grants().await?;
         let mut live = Vec::with_capacity(rows.len());
         for row in &rows {
             let plugin: PluginName = parsed(row, "plugins", "plugin")?;
@@ -123,7 +127,11 @@ impl Store {
                 entry: entry(row)?,
                 mount: mount(row)?,
                 config: config(row)?,
-                grants: self.grants(&plugin).await?,
+                grants: grants
+                    .remove(&plugin)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
                 plugin,
             });
         }
@@ -284,6 +292,22 @@ impl Store {
         rows.iter()
             .map(|row| parsed::<Grant>(row, "grants", "capability"))
             .collect()
+    }
+
+    /// Of all plugins at once: a query for each would make every swap as slow as there are plugins.
+    async fn all_grants(&self) -> Result<HashMap<PluginName, Vec<Grant>>, StoreError> {
+        let rows = sqlx::query("SELECT plugin, capability FROM grants")
+            .fetch_all(self.db.reader())
+            .await?;
+        let mut grants = HashMap::<PluginName, Vec<Grant>>::new();
+        for row in &rows {
+            let plugin = parsed(row, "grants", "plugin")?;
+            grants
+                .entry(plugin)
+                .or_default()
+                .push(parsed(row, "grants", "capability")?);
+        }
+        Ok(grants)
     }
 
     /// Gives a plugin exactly these, from the next refresh on.

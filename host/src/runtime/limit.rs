@@ -136,7 +136,10 @@ impl CpuClock {
         &'a self,
         future: Pin<&'a mut F>,
     ) -> impl Future<Output = F::Output> + 'a {
-        Timed { future, clock: self }
+        Timed {
+            future,
+            clock: self,
+        }
     }
 }
 
