@@ -149,8 +149,8 @@ impl App {
         let admin = admin::State {
             auth: auth.clone(),
             plugins: Arc::clone(&plugins),
-            registry,
-            runtime,
+            registry: Arc::clone(&registry),
+            runtime: Arc::clone(&runtime),
             secrets: services.secrets.clone(),
             logs: logs.clone(),
             stop: stop.clone(),
