@@ -12,6 +12,7 @@ mod mistake;
 mod mount;
 pub mod registry;
 pub mod routes;
+mod row;
 pub mod store;
 pub mod validate;
 

@@ -1,18 +1,16 @@
 //! The rows of plugins, their deployments and their grants. A deployment is never changed; which one is live is a
 //! pointer in the plugin's row.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    str::FromStr,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::Row as _;
 
 use crate::db::{Db, Transaction, now_ms};
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::plugins::Mount;
+use crate::plugins::row::{config, deployment, entry, entry_word, mount, optional, parsed, plugin};
 use crate::plugins::validate::{Grant, Grants};
 use crate::runtime::EntryKind;
 
@@ -498,102 +496,6 @@ async fn write_grants(
         .await?;
     }
     Ok(())
-}
-
-fn plugin(row: &AnyRow) -> Result<PluginRow, StoreError> {
-    Ok(PluginRow {
-        name: parsed(row, "plugins", "name")?,
-        mount: mount(row)?,
-        live: optional(row, "plugins", "live_deployment")?,
-        live_by: row.try_get("live_by")?,
-        live_at_ms: row.try_get("live_at_ms")?,
-        config: config(row)?,
-        created_at_ms: row.try_get("created_at_ms")?,
-    })
-}
-
-fn deployment(row: &AnyRow, live: Option<DeploymentId>) -> Result<Deployment, StoreError> {
-    let id = parsed(row, "deployments", "id")?;
-    Ok(Deployment {
-        id,
-        plugin: parsed(row, "deployments", "plugin")?,
-        version: parsed(row, "deployments", "version")?,
-        component: parsed(row, "deployments", "component")?,
-        entry: entry(row)?,
-        manifest: row.try_get("manifest")?,
-        created_at_ms: row.try_get("created_at_ms")?,
-        created_by: row.try_get("created_by")?,
-        note: row.try_get("note")?,
-        is_live: live == Some(id),
-    })
-}
-
-fn mount(row: &AnyRow) -> Result<Mount, StoreError> {
-    let host: String = row.try_get("mount_host")?;
-    let host = Some(host).filter(|host| !host.is_empty());
-    Ok(Mount {
-        host,
-        path: row.try_get("mount_path")?,
-    })
-}
-
-fn config(row: &AnyRow) -> Result<Map<String, Value>, StoreError> {
-    let text: String = row.try_get("config")?;
-    serde_json::from_str(&text).map_err(|error| StoreError::Row {
-        table: "plugins",
-        reason: error.to_string(),
-    })
-}
-
-const ENTRIES: [(EntryKind, &str); 3] = [
-    (EntryKind::Handler, "handler"),
-    (EntryKind::WasiHttp02, "wasi-http-0.2"),
-    (EntryKind::Transform, "transform"),
-];
-
-fn entry_word(entry: EntryKind) -> &'static str {
-    match entry {
-        EntryKind::Handler => ENTRIES[0].1,
-        EntryKind::WasiHttp02 => ENTRIES[1].1,
-        EntryKind::Transform => ENTRIES[2].1,
-    }
-}
-
-fn entry(row: &AnyRow) -> Result<EntryKind, StoreError> {
-    let word: String = row.try_get("entry")?;
-    let found = ENTRIES.iter().find(|(_, known)| *known == word);
-    found.map(|(entry, _)| *entry).ok_or_else(|| {
-        let reason = format!("`{word}` is not an entry that this version knows");
-        StoreError::Row {
-            table: "deployments",
-            reason,
-        }
-    })
-}
-
-fn parsed<T: FromStr<Err: std::fmt::Display>>(
-    row: &AnyRow,
-    table: &'static str,
-    column: &str,
-) -> Result<T, StoreError> {
-    let text: String = row.try_get(column)?;
-    text.parse().map_err(|error| StoreError::Row {
-        table,
-        reason: format!("{column}: {error}"),
-    })
-}
-
-fn optional<T: FromStr<Err: std::fmt::Display>>(
-    row: &AnyRow,
-    table: &'static str,
-    column: &str,
-) -> Result<Option<T>, StoreError> {
-    let is_set = row.try_get::<Option<String>, _>(column)?.is_some();
-    if is_set {
-        parsed(row, table, column).map(Some)
-    } else {
-        Ok(None)
-    }
 }
 
 fn found(plugin: &PluginName, rows: u64) -> Result<(), StoreError> {
