@@ -1,5 +1,6 @@
 //! The chores of this workspace, one subcommand a file. `cargo xtask` is an alias in `.cargo/config.toml`.
 
+mod bench;
 mod bindings;
 mod ci;
 mod command;
@@ -20,6 +21,7 @@ fn main() -> anyhow::Result<()> {
     match command {
         "demo" => demo::run(options),
         "test" => test::run(options),
+        "bench" => bench::run(options),
         "guests" => guests::run(options),
         "bindings" => bindings::run(options),
         "configuration" => configuration::run(options),
@@ -37,6 +39,7 @@ fn main() -> anyhow::Result<()> {
 const HELP: &str = "\
 cargo xtask demo [--once]              start a server with a restaurant in it; with --once, only try everything out
 cargo xtask test [-- FILTER]           build what tests need and run all of them
+cargo xtask bench [--json FILE]         measure how fast the host is, side by side with native servers; needs `wrk`
 cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
 cargo xtask bindings [--check]         generate the SDK's bindings from wit/, or say whether they are stale
 cargo xtask wit [--release]            hold wit/ against the released contracts, or keep it as a released one
