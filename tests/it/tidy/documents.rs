@@ -50,6 +50,28 @@ fn the_readme_and_the_checks_run_the_same_tests() {
 }
 
 #[test]
+fn every_guest_is_in_a_test() {
+    let scenes: String = files("tests/it", ".rs")
+        .into_iter()
+        .chain(files("tests/bench", ".rs"))
+        .filter(|file| !file.path.starts_with("tests/it/tidy/"))
+        .map(|file| file.text)
+        .collect();
+    let manifest = std::fs::read_to_string(root().join("tests/guests/Cargo.toml")).unwrap();
+    let examples = manifest.split("[[example]]").skip(1);
+    let guests =
+        examples.filter_map(|example| after(example, "name = \"").next()?.split('"').next());
+    let unused: Vec<String> = guests
+        .filter(|guest| {
+            let is_named = |name: &str| scenes.contains(&format!("\"{name}\""));
+            !is_named(guest) && !is_named(&guest.replace('-', "_"))
+        })
+        .map(str::to_owned)
+        .collect();
+    assert_none(&unused, "no test uses these guests:");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
     for file in files("", ".md") {
