@@ -49,6 +49,20 @@ const WASM: Rule = Rule {
     excused: &[],
 };
 
+const UNSAFE: Rule = Rule {
+    words: &["unsafe_code"],
+    is_home: |path| path == "host/src/runtime/compile.rs",
+    excused: &[(
+        "host/src/services/sql/sandbox.rs",
+        "sets SQLite's authorizer and limits, which sqlx cannot (decision 13)",
+    )],
+};
+
+#[test]
+fn unsafe_code_stands_only_where_it_was_decided() {
+    UNSAFE.check("the compiler cannot help there; find a safe way or write a decision:");
+}
+
 #[test]
 fn sql_stands_only_in_stores() {
     SQL.check("only a module's `store.rs` knows its tables:");
