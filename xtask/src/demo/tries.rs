@@ -122,6 +122,11 @@ pub(super) fn list(api: &Api, state: &State, data: &Path) -> anyhow::Result<Vec<
             reservations.clone(),
             401,
         ),
+        Try::get(
+            "what the code of that answer means",
+            "/_gantry/errors/auth.required",
+            200,
+        ),
         Try::get("they are for the staff", reservations, 200).with("x-api-key", key),
         Try::post(
             "log in as one of the staff",
