@@ -189,6 +189,7 @@ impl App {
         tasks.spawn(do_chores(
             services.kv.clone(),
             services.sql.clone(),
+            Arc::clone(&plugins),
             stop.clone(),
         ));
         tasks.close();
@@ -220,14 +221,23 @@ impl App {
 }
 
 /// What must be done now and then.
-async fn do_chores(kv: Kv, sql: Sql, stop: CancellationToken) {
+async fn do_chores(kv: Kv, sql: Sql, plugins: Arc<Plugins>, stop: CancellationToken) {
     /// Entries removed in one go, so that other writers get their turn.
     const SWEEP_MAX: u32 = 1000;
+    const HOUR: Duration = Duration::from_secs(3600);
     let mut minute = tokio::time::interval(Duration::from_secs(60));
+    let mut hour = tokio::time::interval_at(tokio::time::Instant::now() + HOUR, HOUR);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = minute.tick() => {}
+            _ = hour.tick() => {
+                // What fell out of the history since.
+                if let Err(error) = plugins.clean_up(HOUR).await {
+                    tracing::warn!(error.cause = %error, "Artifacts that nobody needs cannot be removed");
+                }
+                continue;
+            }
         }
         sql.close_idle();
         while let Ok(swept) = kv.sweep(crate::db::now_ms(), SWEEP_MAX).await {
@@ -260,20 +270,24 @@ impl DataDir {
 /// At the first start, makes an administrator and leaves the key where only the owner of the data can read it, so that
 /// the command line on this machine needs no set-up.
 async fn write_admin_key(auth: &Auth, data: &DataDir) -> anyhow::Result<Option<String>> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let Some(created) = auth.ensure_admin().await? else {
-        return Ok(None);
-    };
     let path = data.file("admin.key");
-    let _ = fs::remove_file(&path);
+    let created = auth.ensure_admin(move |token| write_private(&path, token));
+    Ok(created.await?.map(|created| created.token.clone()))
+}
+
+/// Writes a file that is there whole or not at all, and that only its owner reads.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let draft = path.with_extension("key.partial");
+    let _ = fs::remove_file(&draft);
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&path)?;
-    file.write_all(created.token.as_bytes())?;
+        .open(&draft)?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    Ok(Some(created.token.clone()))
+    fs::rename(&draft, path)
 }
 
 fn register_process_metrics(

@@ -93,6 +93,7 @@ impl From<auth::Error> for ApiError {
             | E::Rows(_)
             | E::Corrupt { .. }
             | E::Interrupted(_)
+            | E::AdminKey(_)
             | E::Sign(_)
             | E::Hash(_) => {
                 return Self::internal(&chain(&error));

@@ -1,6 +1,6 @@
 //! API keys: long random secrets for programs, recognised by their digest. The secret is shown once, when it is made.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, io, str::FromStr, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -65,7 +65,8 @@ impl Auth {
             return Err(Error::ApiKeyName);
         }
         let auth = self.clone();
-        self.change(async move { auth.make_key(new).await }).await
+        self.change(async move { auth.make_key(new, |_| Ok(())).await })
+            .await
     }
 
     /// All API keys, also those revoked or expired, oldest first.
@@ -96,8 +97,12 @@ impl Auth {
     }
 
     /// Makes an API key for the administrator if nobody, user or key, holds the role `admin`; otherwise None. Made to
-    /// be called at the start: print the token, it cannot be had again.
-    pub async fn ensure_admin(&self) -> Result<Option<CreatedApiKey>, Error> {
+    /// be called at the start. `keep` is given the token before the key counts: if the host dies in between, the next
+    /// start makes another one, and no key is lost that nobody has seen.
+    pub async fn ensure_admin(
+        &self,
+        keep: impl FnOnce(&str) -> io::Result<()> + Send + 'static,
+    ) -> Result<Option<CreatedApiKey>, Error> {
         let auth = self.clone();
         self.change(async move {
             let admin: RoleName = ADMIN.parse().expect("the built-in name is a role name");
@@ -114,12 +119,16 @@ impl Auth {
                 roles: vec![admin],
                 expires_at_ms: None,
             };
-            auth.make_key(new).await.map(Some)
+            auth.make_key(new, keep).await.map(Some)
         })
         .await
     }
 
-    async fn make_key(&self, new: NewApiKey) -> Result<CreatedApiKey, Error> {
+    async fn make_key(
+        &self,
+        new: NewApiKey,
+        keep: impl FnOnce(&str) -> io::Result<()>,
+    ) -> Result<CreatedApiKey, Error> {
         let roles = self.check_roles(new.roles)?;
         let now_ms = self.inner.clock.now_ms();
         if new.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms) {
@@ -151,6 +160,7 @@ impl Auth {
             key: key.clone(),
             token_sha256: Sha256::digest(&token).into(),
         };
+        keep(&token).map_err(Error::AdminKey)?;
         self.inner.store.insert_key(&stored).await?;
         self.inner.directory.put_key(stored);
         tracing::info!(api_key.id = %id, "An API key was made");

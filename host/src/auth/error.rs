@@ -18,6 +18,8 @@ pub enum Error {
     },
     #[error("a change of accounts was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
+    #[error("the key of the first administrator cannot be kept")]
+    AdminKey(#[source] std::io::Error),
     #[error("an access token could not be signed")]
     Sign(#[from] jsonwebtoken::errors::Error),
     #[error("a password could not be hashed: {0}")]
@@ -68,6 +70,7 @@ impl Error {
             | Self::Rows(_)
             | Self::Corrupt { .. }
             | Self::Interrupted(_)
+            | Self::AdminKey(_)
             | Self::Sign(_)
             | Self::Hash(_) => "auth.internal",
             Self::EmailInvalid(_) => "auth.email_invalid",

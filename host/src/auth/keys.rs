@@ -109,6 +109,8 @@ fn create(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut_slice());
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    // Left by a start that was cut off; in a container each start has the same id.
+    let _ = fs::remove_file(&draft);
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)

@@ -52,7 +52,7 @@ impl WasiHttpHooks for Egress {
             let body = body
                 .map_err(|_| Error::HttpRequestBodySize(Some(bytes_max as u64)))?
                 .to_bytes();
-            let injections = injections(&plugin, &services)
+            let injections = injections(&plugin, &services, &head.uri)
                 .await
                 .map_err(|error| refuse(&error))?;
             let request = http::Request::from_parts(head, body);
@@ -76,24 +76,23 @@ impl WasiHttpHooks for Egress {
     }
 }
 
-/// The secrets that the host adds by itself, each bound to its host.
+/// The secrets that the host adds by itself, each bound to its host. One that has no value yet matters only to requests
+/// to its own host.
 async fn injections(
     plugin: &PluginSpec,
     services: &Services,
+    uri: &http::Uri,
 ) -> Result<Vec<Injection>, services::Error> {
     let mut injections = Vec::new();
     for secret in &plugin.granted.injected {
-        let value = services
-            .secrets
-            .get(&plugin.name, &secret.label)
-            .await?
-            .value;
-        injections.push(Injection::new(
-            &secret.host,
-            secret.header.clone(),
-            &secret.prefix,
-            &value,
-        )?);
+        let injection = |value: &[u8]| {
+            Injection::new(&secret.host, secret.header.clone(), &secret.prefix, value)
+        };
+        match services.secrets.get(&plugin.name, &secret.label).await {
+            Ok(found) => injections.push(injection(&found.value)?),
+            Err(error) if error.kind == Kind::NotFound && !injection(b"")?.is_for(uri) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(injections)
 }

@@ -38,27 +38,20 @@ impl Deref for Process {
 impl Process {
     /// A server on a free port, with these settings beside those that every test needs.
     pub async fn start(settings: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let file = format!(
-            "listen = \"127.0.0.1:0\"\ndata_dir = \"{}\"\naccess_log = {{ file = \"{}\" }}\n{settings}\n",
-            path("data"),
-            path("access.log"),
-        );
-        fs::write(dir.path().join("gantry.toml"), file).expect("a file");
+        Self::open(new_dir(settings)).await
+    }
+
+    /// A server whose first start is cut off with `SIGKILL` after this time, and that is then started again.
+    pub async fn start_killed_once(after: Duration) -> Self {
+        let dir = new_dir("");
+        let mut child = spawn(&dir);
+        tokio::time::sleep(after).await;
+        child.kill().await.expect("a process that runs");
         Self::open(dir).await
     }
 
     async fn open(dir: TempDir) -> Self {
-        let mut child = Command::new(guests::gantry())
-            .args(["serve", "--config"])
-            .arg(dir.path().join("gantry.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the server is an executable");
+        let mut child = spawn(&dir);
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let keep = Arc::clone(&log);
@@ -145,6 +138,30 @@ impl Process {
         tokio::time::sleep(Duration::from_millis(300)).await;
         fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
     }
+}
+
+fn new_dir(settings: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let file = format!(
+        "listen = \"127.0.0.1:0\"\ndata_dir = \"{}\"\naccess_log = {{ file = \"{}\" }}\n{settings}\n",
+        path("data"),
+        path("access.log"),
+    );
+    fs::write(dir.path().join("gantry.toml"), file).expect("a file");
+    dir
+}
+
+fn spawn(dir: &TempDir) -> Child {
+    Command::new(guests::gantry())
+        .args(["serve", "--config"])
+        .arg(dir.path().join("gantry.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the server is an executable")
 }
 
 fn text_of(log: &Mutex<String>) -> String {

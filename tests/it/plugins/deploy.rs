@@ -295,6 +295,32 @@ async fn a_rollback_gives_back_what_the_old_version_may_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_falls_out_of_the_history_leaves_the_disk_too() {
+    let host = TestHost::build()
+        .with(|config| config.plugins.history.deployments_kept_max = 2)
+        .start()
+        .await;
+    for name in ["slow", "hello-v1", "hello-v2"] {
+        host.deploy(&manifests::open("hello"), guest(name)).await;
+    }
+    assert_eq!(files(&host.data_dir().join("artifacts")).len(), 3);
+    let hour = Duration::from_secs(3600);
+    host.plugins().clean_up(hour).await.unwrap();
+    assert_eq!(
+        files(&host.data_dir().join("artifacts")).len(),
+        3,
+        "what is young may be about to be recorded"
+    );
+    host.plugins().clean_up(Duration::ZERO).await.unwrap();
+    for folder in ["artifacts", "compiled"] {
+        assert_eq!(files(&host.data_dir().join(folder)).len(), 2, "{folder}");
+    }
+    host.roll_back("hello").await.unwrap();
+    assert_eq!(version(&host).await, "1");
+    host.roll_back("hello").await.expect_err("it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_component_alone_is_deployed_with_a_name() {
     let host = TestHost::start().await;
     let admin = host.admin();

@@ -84,6 +84,51 @@ async fn a_host_that_is_killed_while_it_compiles_comes_back_without_the_unfinish
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_killed_at_its_first_start_starts_the_next_time_and_has_its_administrator() {
+    for kill in 0..KILLS {
+        let server = Process::start_killed_once(Duration::from_millis(3 + kill * 4)).await;
+        server
+            .get("/_gantry/api/v1/plugins")
+            .await
+            .assert_status(200);
+        let left = leftovers(&server.data_dir());
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_was_killed_runs_again_from_its_beginning() {
+    let server = Process::start("").await;
+    let sql = "[capabilities]\nsql = [{ label = \"main\", migrations = \"migrations/\" }]\n";
+    let (old, new) = (manifests::open("hello"), manifests::with("hello", sql));
+    let long = b"CREATE TABLE numbers (n INTEGER PRIMARY KEY);
+        INSERT INTO numbers WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000) SELECT i FROM n;";
+    let wasm = guest("hello-v2");
+    let new = pack(&new, &wasm, &[("migrations/0001_numbers.sql", long)]);
+    server
+        .upload("", pack(&old, &guest("hello-v1"), &[]))
+        .await
+        .assert_status(201);
+    // So that the migration is what is cut off, and not the compiler.
+    server.upload("name=other", wasm).await.assert_status(201);
+    let deploy = server.try_send(server.upload_request("grant=all", new.clone()));
+    let cut_off = tokio::time::timeout(Duration::from_millis(250), deploy).await;
+    assert!(cut_off.is_err(), "it was done too early: {cut_off:?}");
+    let server = server.kill_and_restart().await;
+    assert_eq!(
+        server.get("/hello/").await.header("x-version"),
+        Some("1"),
+        "the old version serves"
+    );
+    let deployed = server.upload("grant=all", new).await.assert_status(201);
+    assert_eq!(
+        deployed.json::<Value>()["migrated"],
+        serde_json::json!(["main/1"])
+    );
+    assert_eq!(server.get("/hello/").await.header("x-version"), Some("2"));
+}
+
 fn files_in(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }

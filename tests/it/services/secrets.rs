@@ -33,6 +33,15 @@ async fn a_secret_is_sent_for_the_plugin_shown_only_if_declared_and_told_to_nobo
         .assert_status(201);
     let missing = server.get("/secrets/reveal?label=pepper").await;
     missing.assert_problem(404, "secrets.not_set");
+    let without = server
+        .get(&format!("/secrets/?url={}", remote.url("/pay")))
+        .await;
+    assert!(without.status.as_u16() >= 500, "{}", without.text());
+    assert!(remote.heads().is_empty(), "not sent without its secret");
+    server
+        .get(&format!("/secrets/?url={}", other.url("/")))
+        .await
+        .assert_status(200);
     server.set_secret("secrets", "stripe", STRIPE).await;
     server.set_secret("secrets", "pepper", PEPPER).await;
 
@@ -62,7 +71,7 @@ async fn a_secret_is_sent_for_the_plugin_shown_only_if_declared_and_told_to_nobo
         ))
         .await
         .assert_status(200);
-    assert_eq!(other.heads().len(), 2);
+    assert_eq!(other.heads().len(), 3);
     assert!(
         other.heads().iter().all(|head| !head.contains(STRIPE)),
         "only its own host gets it"

@@ -194,7 +194,7 @@ async fn a_change_is_finished_even_if_nobody_waits_for_it() {
 #[tokio::test]
 async fn the_first_start_gives_an_administrators_key_once() {
     let mut host = Host::start().await;
-    let first = host.auth.ensure_admin().await.unwrap().unwrap();
+    let first = host.auth.ensure_admin(|_| Ok(())).await.unwrap().unwrap();
     assert!(
         host.see(&first.token)
             .unwrap()
@@ -203,17 +203,27 @@ async fn the_first_start_gives_an_administrators_key_once() {
     );
     assert!(!format!("{first:?}").contains(&first.token));
     host.restart().await;
-    assert!(host.auth.ensure_admin().await.unwrap().is_none());
+    assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_none());
     // Locked out: the next start gives a new one.
     host.auth.revoke_api_key(first.key.id).await.unwrap();
-    assert!(host.auth.ensure_admin().await.unwrap().is_some());
+    assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_some());
     for key in host.auth.list_api_keys() {
         host.auth.revoke_api_key(key.id).await.unwrap();
     }
     let ann = host.add_user("ann@example.org", &[ADMIN]).await;
-    assert!(host.auth.ensure_admin().await.unwrap().is_none());
+    assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_none());
     host.auth.set_disabled(ann.id, true).await.unwrap();
-    assert!(host.auth.ensure_admin().await.unwrap().is_some());
+    assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_key_of_the_administrator_that_could_not_be_kept_does_not_count() {
+    let host = Host::start().await;
+    let full = || std::io::Error::other("the disk is full");
+    let failed = host.auth.ensure_admin(move |_| Err(full())).await;
+    assert!(matches!(failed, Err(Error::AdminKey(_))), "{failed:?}");
+    assert!(host.auth.list_api_keys().is_empty());
+    assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_some());
 }
 
 #[tokio::test]

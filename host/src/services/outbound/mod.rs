@@ -216,7 +216,7 @@ impl Outbound {
         let mut headers = hop.headers.clone();
         for injection in injections
             .iter()
-            .filter(|injection| injection.is_for(&hop.url))
+            .filter(|injection| injection.is_for_url(&hop.url))
         {
             // Where `http` is not allowed in general, it leads only to addresses that the operator listed.
             if hop.url.scheme() == "http" && self.0.config.allow_http {

@@ -93,7 +93,12 @@ impl Injection {
         })
     }
 
-    pub(super) fn is_for(&self, url: &Url) -> bool {
+    /// Whether a request to this address would get the header.
+    pub fn is_for(&self, uri: &http::Uri) -> bool {
+        Url::parse(&uri.to_string()).is_ok_and(|url| self.is_for_url(&url))
+    }
+
+    pub(super) fn is_for_url(&self, url: &Url) -> bool {
         self.pattern.matches(url)
     }
 }
