@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::limits::{self, KeyKind, PolicyConfig};
 use crate::plugins::manifest::{HostPattern, Manifest, RateKey, SecretUse};
 use crate::plugins::metrics::Metrics;
@@ -19,10 +21,11 @@ pub(super) fn manifest(row: &LiveRow) -> Result<Manifest, LoadFailure> {
     Manifest::parse(&row.manifest).map_err(LoadFailure::Manifest)
 }
 
-/// What the runtime is told.
+/// What the runtime is told. `values` are the settings, without the author's defaults.
 pub(super) fn spec(
     row: &LiveRow,
     manifest: &Manifest,
+    values: &Map<String, Value>,
     config: &Config,
 ) -> Result<PluginSpec, LoadFailure> {
     Ok(PluginSpec {
@@ -32,13 +35,18 @@ pub(super) fn spec(
         digest: row.component,
         entry: row.entry,
         granted: granted(row, manifest),
-        config: config::resolve(
-            manifest.config.as_ref().map(|schema| schema.as_json()),
-            &row.config,
-        )
-        .map_err(LoadFailure::Config)?,
+        config: config::resolve(schema(manifest), values).map_err(LoadFailure::Config)?,
         limits: limits(manifest, config),
     })
+}
+
+/// The settings of a row that was recorded earlier, as far as this manifest knows them.
+pub(super) fn known_values(row: &LiveRow, manifest: &Manifest) -> Map<String, Value> {
+    config::without_unknown(schema(manifest), &row.config)
+}
+
+fn schema(manifest: &Manifest) -> Option<&Value> {
+    manifest.config.as_ref().map(|schema| schema.as_json())
 }
 
 fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {

@@ -149,7 +149,7 @@ impl Plugins {
     pub async fn deploy(&self, upload: Upload) -> Result<Deployed, DeployError> {
         let began = Instant::now();
         let (wanted, plugin) = self.check(&upload).await?;
-        let spec = build::spec(&wanted, &plugin.manifest, &self.config)?;
+        let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
         self.artifacts.put(plugin.component.clone()).await?;
         // Linking happens here too, so a missing import fails the deployment and not the first request.
         let loaded = self.runtime.load(spec, plugin.component).await?;

@@ -191,7 +191,8 @@ impl Registry {
         let loaded = match staged {
             Some(loaded) => loaded,
             None => {
-                let spec = build::spec(&row, &manifest, &self.config)?;
+                let values = build::known_values(&row, &manifest);
+                let spec = build::spec(&row, &manifest, &values, &self.config)?;
                 let wasm = self.artifacts.get(spec.digest).await?;
                 self.runtime.load(spec, wasm).await?
             }

@@ -3,13 +3,12 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use gantry_harness::{Answer, Client, Process, guests::guest, pack};
-use http::Method;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -24,46 +23,80 @@ const MEMORY_BYTES_MAX: u64 = 16 << 20;
 /// A connection that the pools open late. One handle per swap would be hundreds.
 const HANDLES_MAX: usize = 8;
 
+/// Longest time of one request, on a machine that does nothing else.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+
 /// Clients that ask without a pause, each on one connection, until they are told to stop.
 struct Load {
     is_over: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<()>>,
+    clients: Vec<JoinHandle<Asked>>,
+    /// The longest time for which the machine let nobody run.
+    standstill: JoinHandle<Duration>,
+}
+
+#[derive(Default)]
+struct Asked {
+    requests: usize,
+    slowest: Duration,
 }
 
 impl Load {
     fn start(server: &Client) -> Self {
-        let (is_over, asked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let is_over = Arc::new(AtomicBool::new(false));
         let clients = (0..CLIENTS).map(|_| {
             let client = server.on_a_connection_of_its_own();
-            let (is_over, asked) = (Arc::clone(&is_over), Arc::clone(&asked));
+            let is_over = Arc::clone(&is_over);
             tokio::spawn(async move {
+                let mut asked = Asked::default();
                 while !is_over.load(Relaxed) {
-                    let request = client
-                        .request(Method::GET, "/hello/")
-                        .timeout(Duration::from_secs(10));
-                    version(client.send(request).await);
-                    AtomicUsize::fetch_add(&asked, 1, Relaxed);
+                    let began = Instant::now();
+                    version(client.get("/hello/").await);
+                    asked.slowest = asked.slowest.max(began.elapsed());
+                    asked.requests += 1;
                 }
+                asked
             })
         });
+        let clients = clients.collect();
+        let standstill = tokio::task::spawn_blocking({
+            let is_over = Arc::clone(&is_over);
+            move || longest_standstill(&is_over)
+        });
         Self {
-            clients: clients.collect(),
             is_over,
-            asked,
+            clients,
+            standstill,
         }
     }
 
-    /// How many requests were answered, all of them well.
-    async fn stop(self) -> usize {
+    /// What was asked, all of it answered well and none of it late.
+    async fn stop(self) -> Asked {
         self.is_over.store(true, Relaxed);
+        let mut all = Asked::default();
         for client in self.clients {
-            client
-                .await
-                .expect("no request failed and no answer mixed two versions");
+            let asked = client.await;
+            let asked = asked.expect("no request failed and no answer mixed two versions");
+            all.requests += asked.requests;
+            all.slowest = all.slowest.max(asked.slowest);
         }
-        self.asked.load(Relaxed)
+        let standstill = self.standstill.await.unwrap();
+        assert!(
+            all.slowest < REQUEST_MAX + standstill * 2,
+            "a request took {:?}, and the machine stood still for {standstill:?}",
+            all.slowest
+        );
+        all
     }
+}
+
+fn longest_standstill(is_over: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !is_over.load(Relaxed) {
+        let began = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        longest = longest.max(began.elapsed());
+    }
+    longest
 }
 
 /// The version that answered; header and body must agree.
@@ -117,9 +150,11 @@ async fn a_thousand_swaps_under_load_fail_no_request_and_leave_nothing_behind() 
     let asked = load.stop().await;
     took.sort();
     println!(
-        "{SWAPS} swaps in {all:?}, p50 {:?}, p99 {:?}; {asked} requests; memory {} -> {} KiB; handles {} -> {}",
+        "{SWAPS} swaps in {all:?}, p50 {:?}, p99 {:?}; {} requests, the slowest {:?}; memory {} -> {} KiB; handles {} -> {}",
         took[SWAPS / 2],
         took[SWAPS * 99 / 100],
+        asked.requests,
+        asked.slowest,
         before.0 >> 10,
         after.0 >> 10,
         before.1,

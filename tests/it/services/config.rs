@@ -63,3 +63,31 @@ async fn settings_reach_the_plugin_and_those_that_do_not_fit_are_refused() {
         .assert_status(200);
     assert_eq!(greeting(&host).await, "Hello");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_not_stopped_by_a_setting_that_only_the_newer_version_knows() {
+    let host = TestHost::start().await;
+    let old = manifest("type = \"string\"\ndefault = \"Hello\"");
+    let new = format!("{old}[config.properties.tone]\ntype = \"string\"\ndefault = \"warm\"\n");
+    host.deploy(&old, guest("echo")).await;
+    host.deploy(&new, guest("echo")).await;
+    let values = json!({ "greeting": "Salut", "tone": "cool" });
+    host.admin()
+        .set_config("echo", &values)
+        .await
+        .assert_status(200);
+    host.roll_back("echo").await.unwrap();
+    assert_eq!(greeting(&host).await, "Salut");
+    let host = host.restart().await;
+    assert_eq!(greeting(&host).await, "Salut");
+    host.deploy(&new, guest("echo")).await;
+    let kept = host
+        .admin()
+        .get("/_gantry/api/v1/plugins/echo/config")
+        .await
+        .json::<Value>();
+    assert_eq!(
+        kept["values"], values,
+        "the newer one finds its setting again"
+    );
+}

@@ -61,6 +61,17 @@ pub fn resolve(
     }
 }
 
+/// The values without those that the schema does not name. For going back to an earlier version: what only the later one
+/// knows must not keep it from starting.
+pub fn without_unknown(schema: Option<&Value>, values: &Map<String, Value>) -> Map<String, Value> {
+    let known = schema.and_then(known_keys);
+    let is_known = |key: &str| known.is_none_or(|known| known.contains_key(key));
+    let values = values.iter().filter(|(key, _)| is_known(key));
+    values
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 fn compile(schema: &Value) -> Result<Validator, String> {
     if schema.to_string().len() > SCHEMA_BYTES_MAX {
         return Err(format!(
@@ -76,19 +87,24 @@ fn compile(schema: &Value) -> Result<Validator, String> {
     validator.map_err(|error| format!("the configuration's schema is not valid: {error}"))
 }
 
-fn unknown_keys(schema: &Value, values: &Map<String, Value>) -> Vec<String> {
+/// The keys that a schema names, if it names all there may be.
+fn known_keys(schema: &Value) -> Option<&Map<String, Value>> {
     let says_itself = [
         "additionalProperties",
         "patternProperties",
         "unevaluatedProperties",
         "$ref",
     ];
-    let Some(known) = schema.get("properties").and_then(Value::as_object) else {
+    if says_itself.iter().any(|word| schema.get(word).is_some()) {
+        return None;
+    }
+    schema.get("properties").and_then(Value::as_object)
+}
+
+fn unknown_keys(schema: &Value, values: &Map<String, Value>) -> Vec<String> {
+    let Some(known) = known_keys(schema) else {
         return Vec::new();
     };
-    if says_itself.iter().any(|word| schema.get(word).is_some()) {
-        return Vec::new();
-    }
     let unknown = values.keys().filter(|key| !known.contains_key(*key));
     unknown
         .map(|key| {
