@@ -160,7 +160,11 @@ async fn a_thousand_swaps_under_load_fail_no_request_and_leave_nothing_behind() 
         before.1,
         after.1
     );
-    assert!(asked > SWAPS, "only {asked} requests: that was no load");
+    let requests = asked.requests;
+    assert!(
+        requests > SWAPS,
+        "only {requests} requests: that was no load"
+    );
     assert!(
         after.0 < before.0 + MEMORY_BYTES_MAX,
         "memory grew from {} to {}",
@@ -174,7 +178,7 @@ async fn a_thousand_swaps_under_load_fail_no_request_and_leave_nothing_behind() 
         after.1
     );
     assert!(
-        took[SWAPS / 2] < Duration::from_millis(200),
+        took[SWAPS / 2] < Duration::from_millis(500),
         "p50 {:?}",
         took[SWAPS / 2]
     );
