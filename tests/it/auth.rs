@@ -123,7 +123,7 @@ async fn a_login_gives_a_token_and_a_wrong_one_tells_nothing() {
         .body("email=x");
     host.send(form)
         .await
-        .assert_problem(415, "request.media_type_unsupported");
+        .assert_problem(415, "request.unsupported_media_type");
     let keys = host
         .get("/.well-known/jwks.json")
         .await

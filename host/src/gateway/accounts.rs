@@ -116,7 +116,7 @@ async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T
         let detail = "send the body as application/json";
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "request.media_type_unsupported",
+            "request.unsupported_media_type",
             detail,
         ));
     }

@@ -7,6 +7,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::runtime::PluginSpec;
 use crate::runtime::state::Services;
+use crate::services::log::{CallLog, Level};
 use crate::services::outbound::{Budget, Injection};
 use crate::services::{self, Kind};
 
@@ -15,15 +16,22 @@ pub(super) struct Egress {
     plugin: Arc<PluginSpec>,
     services: Arc<Services>,
     deadline: Instant,
+    log: CallLog,
     budget: Option<Arc<tokio::sync::Mutex<Budget>>>,
 }
 
 impl Egress {
-    pub(super) fn new(plugin: Arc<PluginSpec>, services: Arc<Services>, deadline: Instant) -> Self {
+    pub(super) fn new(
+        plugin: Arc<PluginSpec>,
+        services: Arc<Services>,
+        deadline: Instant,
+        log: CallLog,
+    ) -> Self {
         Self {
             plugin,
             services,
             deadline,
+            log,
             budget: None,
         }
     }
@@ -39,7 +47,7 @@ impl WasiHttpHooks for Egress {
         _written: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
         let (plugin, services) = (Arc::clone(&self.plugin), Arc::clone(&self.services));
-        let deadline = self.deadline;
+        let (deadline, log) = (self.deadline, self.log.clone());
         let outbound = &self.services.outbound;
         let budget = self
             .budget
@@ -54,7 +62,7 @@ impl WasiHttpHooks for Egress {
                 .to_bytes();
             let injections = injections(&plugin, &services, &head.uri)
                 .await
-                .map_err(|error| refuse(&error))?;
+                .map_err(|error| refuse(&error, &log))?;
             let request = http::Request::from_parts(head, body);
             let policy = &plugin.granted.outbound;
             let mut budget = budget.lock().await;
@@ -69,8 +77,11 @@ impl WasiHttpHooks for Egress {
                     deadline.into(),
                 )
                 .await
-                .map_err(|error| refuse(&error))?;
-            let response = response.map(|body| body.map_err(|error| refuse(&error)).boxed_unsync());
+                .map_err(|error| refuse(&error, &log))?;
+            let response = response.map(|body| {
+                body.map_err(move |error| refuse(&error, &log))
+                    .boxed_unsync()
+            });
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })
     }
@@ -97,10 +108,16 @@ async fn injections(
     Ok(injections)
 }
 
-/// The nearest word that `wasi:http` has.
-fn refuse(error: &services::Error) -> Error {
+/// The nearest word that `wasi:http` has. It has few, so the reason goes to the plugin's log.
+fn refuse(error: &services::Error, log: &CallLog) -> Error {
+    log.write(
+        Level::Warn,
+        "outbound",
+        &format!("{}: {}", error.code, error.message),
+    );
     match (error.kind, error.code.as_ref()) {
         (_, "outbound.address_forbidden") => Error::DestinationIpProhibited,
+        (_, "outbound.too_many_in_flight") => Error::ConnectionLimitReached,
         (Kind::Denied, _) => Error::HttpRequestDenied,
         (Kind::Limit, _) => Error::HttpResponseBodySize(None),
         (Kind::Timeout, _) => Error::HttpResponseTimeout,

@@ -62,7 +62,12 @@ impl PluginState {
             table,
             wasi: None,
             http: WasiHttpCtx::new(),
-            egress: Egress::new(Arc::clone(plugin), Arc::clone(services), call.deadline),
+            egress: Egress::new(
+                Arc::clone(plugin),
+                Arc::clone(services),
+                call.deadline,
+                log.clone(),
+            ),
             plugin: Arc::clone(plugin),
             services: Arc::clone(services),
             call,
