@@ -4,6 +4,7 @@
 //! Today every database is a SQLite file. The public types say nothing of that, so that Postgres can stand behind them.
 //! Work per process: none. Per deployment: migrations. Per call: a statement on a connection that is open already.
 
+mod functions;
 pub mod host;
 mod migrations;
 mod pool;
@@ -65,6 +66,9 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// Largest database. Default: 1 GiB.
     pub database_bytes_max: u64,
+    /// Most memory that all databases together, the host's own included, take for pages, rows and values. A statement
+    /// that would need more fails. At a quarter of it, pages that nobody reads now are given back. Default: 1 GiB.
+    pub memory_bytes_max: u64,
     /// Whether a transaction that was committed survives a power failure (`full`) or only a crash of the process
     /// (`normal`, several times faster). Default: `full`.
     pub synchronous: Synchronous,
@@ -94,6 +98,7 @@ impl Default for Config {
             params_max: 1000,
             value_bytes_max: 4 << 20,
             database_bytes_max: 1 << 30,
+            memory_bytes_max: 1 << 30,
             synchronous: Synchronous::Full,
         }
     }
@@ -152,6 +157,7 @@ impl fmt::Debug for Sql {
 impl Sql {
     /// Databases kept under this folder, as `<plugin>/<label>.db`. Opens nothing yet.
     pub fn new(folder: PathBuf, config: Config) -> Self {
+        sandbox::limit_memory(config.memory_bytes_max);
         Self(Arc::new(Databases {
             folder,
             config: Arc::new(config),

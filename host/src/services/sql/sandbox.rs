@@ -18,7 +18,7 @@ use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 use tokio::time::Instant;
 
-use super::Config;
+use super::{Config, functions};
 
 /// After how many steps of SQLite's virtual machine the deadline is looked at: some ten microseconds.
 const STEPS_PER_CHECK: i32 = 2000;
@@ -28,6 +28,9 @@ const EXPRESSION_DEPTH_MAX: c_int = 200;
 const COMPOUND_SELECT_MAX: c_int = 100;
 const TRIGGER_DEPTH_MAX: c_int = 20;
 const PROGRAM_STEPS_MAX: c_int = 100_000;
+/// Each column of a row may hold a value of the largest size.
+const COLUMNS_MAX: c_int = 200;
+const ARGUMENTS_MAX: c_int = 100;
 
 /// Reading these tells of the schema and nothing else. `data_version` is what full-text search asks for.
 const PRAGMAS: &[&str] = &[
@@ -50,6 +53,10 @@ const FUNCTIONS_REFUSED: &[&str] = &[
     "readfile",
     "writefile",
     "edit",
+    // These take the product of two lengths, and nothing interrupts a function.
+    "json_patch",
+    "jsonb_patch",
+    "snippet",
 ];
 /// Virtual tables that are always there and read every page of the database.
 const TABLES_REFUSED: &[&str] = &["dbstat", "sqlite_stmt", "bytecode", "tables_used"];
@@ -134,6 +141,8 @@ pub(super) fn install(handle: &mut LockedSqliteHandle<'_>, guard: &Arc<Guard>, c
         (ffi::SQLITE_LIMIT_COMPOUND_SELECT, COMPOUND_SELECT_MAX),
         (ffi::SQLITE_LIMIT_TRIGGER_DEPTH, TRIGGER_DEPTH_MAX),
         (ffi::SQLITE_LIMIT_VDBE_OP, PROGRAM_STEPS_MAX),
+        (ffi::SQLITE_LIMIT_COLUMN, COLUMNS_MAX),
+        (ffi::SQLITE_LIMIT_FUNCTION_ARG, ARGUMENTS_MAX),
         (ffi::SQLITE_LIMIT_ATTACHED, 0),
         (ffi::SQLITE_LIMIT_WORKER_THREADS, 0),
     ];
@@ -143,7 +152,22 @@ pub(super) fn install(handle: &mut LockedSqliteHandle<'_>, guard: &Arc<Guard>, c
         for (limit, value) in limits {
             ffi::sqlite3_limit(connection, limit, value);
         }
+        functions::define(connection);
+        // The tables inside a full-text index are written by the index only.
+        let (on, was): (c_int, *mut c_int) = (1, std::ptr::null_mut());
+        ffi::sqlite3_db_config(connection, ffi::SQLITE_DBCONFIG_DEFENSIVE, on, was);
         ffi::sqlite3_set_authorizer(connection, Some(authorize), guard);
+    }
+}
+
+/// Bounds the memory of SQLite in this process: a row of many large values is made before anybody sees it, so counting
+/// rows and bytes of a result comes too late.
+pub(super) fn limit_memory(bytes_max: u64) {
+    let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+    // SAFETY: both take any number and may be called at any time.
+    unsafe {
+        ffi::sqlite3_hard_heap_limit64(bytes_max);
+        ffi::sqlite3_soft_heap_limit64(bytes_max / 4);
     }
 }
 

@@ -113,12 +113,7 @@ impl Connection {
                 let message = format!("the result has more than {} rows", config.rows_max);
                 return Err(Error::limit("sql.too_many_rows", message));
             }
-            let row = read(&row)?;
-            bytes += row.iter().map(size).sum::<usize>();
-            if bytes > config.result_bytes_max {
-                let message = format!("the result has more than {} bytes", config.result_bytes_max);
-                return Err(Error::limit("sql.result_too_large", message));
-            }
+            let row = read(&row, &mut bytes, config.result_bytes_max)?;
             rows.push(row);
         }
         drop(results);
@@ -267,7 +262,8 @@ fn query(sql: &str, params: Vec<Value>) -> Result<Query, Error> {
     Ok(sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments).persistent(is_short))
 }
 
-fn read(row: &SqliteRow) -> Result<Vec<Value>, Error> {
+/// The values of a row. `bytes` counts those of the result so far, and stops the reading as soon as there are too many.
+fn read(row: &SqliteRow, bytes: &mut usize, bytes_max: usize) -> Result<Vec<Value>, Error> {
     let mut values = Vec::with_capacity(row.len());
     for (index, column) in row.columns().iter().enumerate() {
         let value = row.try_get_raw(index).map_err(|error| explain(&error))?;
@@ -287,6 +283,11 @@ fn read(row: &SqliteRow) -> Result<Vec<Value>, Error> {
             })?),
             _ => Value::Blob(Decode::<Sqlite>::decode(value).map_err(failed)?),
         };
+        *bytes += size(&value);
+        if *bytes > bytes_max {
+            let message = format!("the result has more than {bytes_max} bytes");
+            return Err(Error::limit("sql.result_too_large", message));
+        }
         values.push(value);
     }
     Ok(values)
@@ -333,8 +334,9 @@ pub(super) fn explain(error: &sqlx::Error) -> Error {
             let message = format!("the statement does what is not allowed here: {message}");
             Error::invalid("sql.statement_forbidden", message)
         }
-        // Out of memory, broken or missing files, failing disks: nothing about the statement.
-        (2 | 3 | 7 | 10 | 11 | 12 | 14 | 15 | 21 | 26, _) => Error::internal("sql.failed", error),
+        (7, _) => Error::limit("sql.value_too_large", "the rows or values are too large"),
+        // Broken or missing files, failing disks: nothing about the statement.
+        (2 | 3 | 10 | 11 | 12 | 14 | 15 | 21 | 26, _) => Error::internal("sql.failed", error),
         _ => Error::invalid("sql.statement_invalid", message),
     }
 }

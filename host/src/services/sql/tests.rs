@@ -919,3 +919,103 @@ async fn calls_given_up_at_any_moment_leave_no_half_of_a_transaction() {
     }
     insert(&database, "the writer is free").await.unwrap();
 }
+
+#[tokio::test]
+async fn functions_take_no_longer_than_their_statement_may() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    // With SQLite's own functions each of these takes minutes, and nothing can stop it.
+    for sql in [
+        "SELECT instr(hex(zeroblob(2000000)), hex(zeroblob(1000000)) || '1')",
+        "SELECT length(replace(hex(zeroblob(2000000)), hex(zeroblob(1000000)) || '1', ''))",
+        "SELECT length(trim(hex(zeroblob(2000000)), replace(hex(zeroblob(1000000)), '0', '1') || '0'))",
+    ] {
+        let begin = std::time::Instant::now();
+        database.query(sql, vec![], soon()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{sql}");
+    }
+    for sql in [
+        "SELECT json_patch('{}', '{}')",
+        "SELECT unhex('ab', ' ')",
+        "SELECT snippet(items, 0, '', '', '', 1) FROM items",
+    ] {
+        let error = database.query(sql, vec![], soon()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid, "{sql}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn our_functions_answer_as_those_of_sqlite() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    for (expression, wanted) in [
+        ("instr('abc', 'c')", Value::Integer(3)),
+        ("instr('äöü', 'ü')", Value::Integer(3)),
+        ("instr(x'c3a4c3b6', x'b6')", Value::Integer(4)),
+        ("instr('abc', 'd')", Value::Integer(0)),
+        ("instr('abc', '')", Value::Integer(1)),
+        ("instr('', '')", Value::Integer(1)),
+        ("instr(x'', x'')", Value::Integer(1)),
+        ("instr(NULL, 'a')", Value::Null),
+        ("instr(121, 2)", Value::Integer(2)),
+        ("replace('aaa', 'aa', 'b')", text("ba")),
+        ("replace('abc', '', 'x')", text("abc")),
+        ("replace('abc', 'b', '')", text("ac")),
+        ("replace(11, 1, 2)", text("22")),
+        ("replace('a', NULL, 'b')", Value::Null),
+        ("replace('a', 'a', NULL)", Value::Null),
+        ("trim('xxäxx', 'x')", text("ä")),
+        ("trim('äbä', 'ä')", text("b")),
+        ("ltrim('xyxz', 'xy')", text("z")),
+        ("rtrim('zxyx', 'xy')", text("z")),
+        ("trim('aaa', 'a')", text("")),
+        ("trim('a', '')", text("a")),
+        ("trim('', 'a')", text("")),
+        ("trim(NULL, 'a')", Value::Null),
+        ("trim('a', NULL)", Value::Null),
+        ("trim('  a ')", text("a")),
+        ("typeof(replace(1, 2, 3))", text("text")),
+    ] {
+        let sql = format!("SELECT {expression}");
+        let set = database.query(&sql, vec![], soon()).await.unwrap();
+        assert_eq!(set.rows, [[wanted]], "{expression}");
+    }
+    let sql = "SELECT replace(hex(zeroblob(1000)), '0', hex(zeroblob(1000000)))";
+    let error = database.query(sql, vec![], soon()).await.unwrap_err();
+    assert_eq!(error.code, "sql.value_too_large");
+}
+
+#[tokio::test]
+async fn one_row_cannot_take_all_memory() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    let row = |columns: usize| {
+        let columns = vec!["randomblob(4000000)"; columns];
+        format!("SELECT {}", columns.join(", "))
+    };
+    let wide = database.query(&row(201), vec![], soon()).await.unwrap_err();
+    assert_eq!(wide.code, "sql.statement_invalid");
+    let large = database.query(&row(20), vec![], soon()).await.unwrap_err();
+    assert_eq!(large.code, "sql.result_too_large");
+    let set = database.query("SELECT 1", vec![], soon()).await.unwrap();
+    assert_eq!(set.rows.len(), 1);
+}
+
+#[tokio::test]
+async fn the_inside_of_a_full_text_index_is_not_written_directly() {
+    let scene = Scene::start();
+    scene
+        .migrate(&["CREATE VIRTUAL TABLE found USING fts5(body)"])
+        .await
+        .unwrap();
+    let database = scene.open();
+    let sql = "INSERT INTO found (body) VALUES ('some words')";
+    database.execute(sql, vec![], soon()).await.unwrap();
+    for sql in [
+        "UPDATE found_data SET block = x'00'",
+        "DELETE FROM found_config",
+    ] {
+        let error = database.execute(sql, vec![], soon()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid, "{sql}: {error:?}");
+    }
+    let sql = "SELECT highlight(found, 0, '<', '>') FROM found WHERE found MATCH 'words'";
+    let set = database.query(sql, vec![], soon()).await.unwrap();
+    assert_eq!(set.rows, [[text("some <words>")]]);
+}
