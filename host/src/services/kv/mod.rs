@@ -31,6 +31,8 @@ pub const KEYS_PER_PAGE_MAX: u32 = 1000;
 pub struct Config {
     /// Longest value. Default: 1 MiB.
     pub value_bytes_max: usize,
+    /// Most bytes of all values that one call of `get-many` returns. Default: 16 MiB.
+    pub get_many_bytes_max: usize,
     /// Most entries of one plugin, over all its stores. Default: 100000.
     pub entries_max: u64,
     /// Most bytes of keys and values of one plugin, over all its stores. Default: 256 MiB.
@@ -41,6 +43,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             value_bytes_max: 1 << 20,
+            get_many_bytes_max: 16 << 20,
             entries_max: 100_000,
             total_bytes_max: 256 << 20,
         }
@@ -123,7 +126,8 @@ impl Kv {
         Ok(entry.map_err(failed)?.map(Entry::from))
     }
 
-    /// Several entries at once, in the order of the keys. At most 100 keys.
+    /// Several entries at once, in the order of the keys. At most 100 keys; `limit` if the values are too large
+    /// together.
     pub async fn get_many(
         &self,
         plugin: &PluginName,
@@ -139,8 +143,20 @@ impl Kv {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let found = store::find_many(&self.db, plugin, label, keys, (self.now_ms)()).await;
-        let found = found.map_err(failed)?;
+        let bytes_max = self.config.get_many_bytes_max;
+        let too_large = || {
+            let message = format!(
+                "the values of these keys have more than {bytes_max} bytes together; ask for fewer"
+            );
+            Error::limit("kv.values_too_large", message)
+        };
+        let now_ms = (self.now_ms)();
+        let found = store::find_many(&self.db, plugin, label, keys, bytes_max, now_ms).await;
+        let found = found.map_err(failed)?.ok_or_else(too_large)?;
+        let of_key = |key| found.get(key).map_or(0, |stored| stored.value.len());
+        if keys.iter().map(of_key).sum::<usize>() > bytes_max {
+            return Err(too_large());
+        }
         // The same key may be asked for twice, so entries are copied out and not taken.
         Ok(keys
             .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::Usage;
@@ -49,13 +50,15 @@ pub(super) async fn find(
     row.as_ref().map(Stored::read).transpose()
 }
 
+/// Nothing if the values have more than `bytes_max` bytes together.
 pub(super) async fn find_many(
     db: &Db,
     plugin: &PluginName,
     label: &Label,
     keys: &[String],
+    bytes_max: usize,
     now_ms: i64,
-) -> Result<HashMap<String, Stored>, sqlx::Error> {
+) -> Result<Option<HashMap<String, Stored>>, sqlx::Error> {
     // Rounded up by repeating a key, so that a handful of prepared statements serves every number of keys.
     let slots = keys.len().next_power_of_two();
     let placeholders: Vec<String> = (0..slots).map(|slot| format!("${}", slot + 4)).collect();
@@ -73,10 +76,18 @@ pub(super) async fn find_many(
     for key in keys.iter().chain(std::iter::repeat(&keys[0])).take(slots) {
         query = query.bind(key.as_str());
     }
-    let rows = query.fetch_all(db.reader()).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("key")?, Stored::read(row)?)))
-        .collect()
+    // Row by row, so that no more is held than may be returned.
+    let mut rows = query.fetch(db.reader());
+    let (mut found, mut bytes) = (HashMap::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let stored = Stored::read(&row)?;
+        bytes += stored.value.len();
+        if bytes > bytes_max {
+            return Ok(None);
+        }
+        found.insert(row.try_get("key")?, stored);
+    }
+    Ok(Some(found))
 }
 
 pub(super) async fn keys(

@@ -377,6 +377,7 @@ async fn the_quotas_are_exact() {
         value_bytes_max: 50,
         entries_max: 3,
         total_bytes_max: 100,
+        ..Config::default()
     };
     let scene = Scene::with(config).await;
     let refused = scene
@@ -462,4 +463,25 @@ async fn deleting_a_plugin_removes_all_it_kept_and_nothing_else() {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn many_entries_at_once_are_not_more_than_the_host_wants_to_hold() {
+    let scene = Scene::with(Config {
+        get_many_bytes_max: 10,
+        ..Config::default()
+    })
+    .await;
+    for key in ["a", "b", "c"] {
+        scene.set(key, "12345").await;
+    }
+    let get = async |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        scene.kv.get_many(&scene.plugin, &scene.label, &keys).await
+    };
+    assert_eq!(get(&["a", "b", "x"]).await.unwrap().len(), 3);
+    for keys in [["a", "b", "c"], ["a", "a", "a"]] {
+        let error = get(&keys).await.unwrap_err();
+        assert_eq!(error.code, "kv.values_too_large");
+    }
 }
