@@ -22,9 +22,21 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new((bytes_max >> 10).max(1))))
     }
 
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1 << 10)).ok()?;
-        Arc::clone(&self.0).try_acquire_many_owned(kib).ok()
+    /// Makes the share of one body as large as the body is now. It is counted over the whole body: small pieces must
+    /// not take more than one large one.
+    fn grow(&self, share: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Option<()> {
+        let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = bytes.div_ceil(1 << 10).saturating_sub(held);
+        if more == 0 {
+            return Some(());
+        }
+        let more = u32::try_from(more).ok()?;
+        let more = Arc::clone(&self.0).try_acquire_many_owned(more).ok()?;
+        match share {
+            Some(share) => share.merge(more),
+            None => *share = Some(more),
+        }
+        Some(())
     }
 }
 
@@ -85,10 +97,11 @@ async fn collect(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if first.len() + all.len() + data.len() > bytes_max {
+        let bytes = first.len() + all.len() + data.len();
+        if bytes > bytes_max {
             return Err(too_large(bytes_max));
         }
-        let more = budget.take(data.len()).ok_or_else(|| {
+        budget.grow(&mut share, bytes).ok_or_else(|| {
             Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "host.saturated",
@@ -96,10 +109,6 @@ async fn collect(
             )
             .with_retry_after_s(1)
         })?;
-        match &mut share {
-            Some(share) => share.merge(more),
-            None => share = Some(more),
-        }
         // Most bodies come in one piece, which then needs no copy.
         if first.is_empty() && all.is_empty() {
             first = data;
