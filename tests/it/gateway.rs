@@ -280,3 +280,92 @@ async fn a_host_that_stops_finishes_what_it_began_and_takes_nothing_new() {
         "nobody listens any more"
     );
 }
+
+/// What the host answers to these bytes, to the end of the connection or for a while.
+async fn raw(host: &TestHost, bytes: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(host.app().address)
+        .await
+        .unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
+    // A host that closes without reading everything resets the connection, which is an end too.
+    drop(end.expect("the host closes the connection"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_and_sends_no_request_does_not_keep_a_place() {
+    let host = TestHost::build()
+        .with(|config| {
+            config.http.header_timeout_ms = 300;
+            config.http.connections_max = 2;
+        })
+        .start()
+        .await;
+    for begin in [
+        &b""[..],
+        b"PRI * HTTP/2.0",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+    ] {
+        let held = tokio::join!(raw(&host, begin), raw(&host, begin));
+        assert!(!held.0.contains("200"), "{held:?}");
+        host.get("/livez").await.assert_status(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_small_pieces_takes_no_more_of_the_budget_than_one_in_a_large_piece() {
+    let host = TestHost::build()
+        .with(|config| config.gateway.bodies_bytes_max = 64 << 10)
+        .start()
+        .await;
+    host.deploy(&manifests::open("echo"), guest("echo")).await;
+    let head = "POST /echo/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    let request = format!("{head}{}0\r\n\r\n", "1\r\nx\r\n".repeat(1000));
+    let answer = raw(&host, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"body_bytes\":1000"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_cannot_be_entered_by_another_spelling_of_its_path() {
+    let host = TestHost::start().await;
+    let manifest = manifests::with(
+        "echo",
+        "[[route]]\nmethod = \"GET\"\npath = \"/closed/{*rest}\"\nauth = \"required\"",
+    );
+    host.deploy(&manifest, guest("echo")).await;
+    host.get("/echo/closed/x").await.assert_status(401);
+    host.get("/echo/%63lose%64/x").await.assert_status(401);
+    host.get("/echo/open/x").await.assert_status(200);
+    for path in [
+        "/echo/open/../closed/x",
+        "/echo/open/%2e%2E/closed/x",
+        "/echo/open\\..\\closed/x",
+        "/other/../echo/open/x",
+        "/./_gantry/api/v1/status",
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = raw(&host, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_one_host_and_the_plugin_sees_the_one_by_which_it_was_found() {
+    let host = TestHost::start().await;
+    host.deploy(&manifests::open("echo"), guest("echo")).await;
+    let two = "GET /echo/ HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n";
+    let answer = raw(&host, two.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let absolute =
+        "GET http://shop.example/echo/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    let answer = raw(&host, absolute.as_bytes()).await;
+    assert!(answer.contains("shop.example"), "{answer}");
+    assert!(!answer.contains("evil.example"), "{answer}");
+}

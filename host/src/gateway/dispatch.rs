@@ -1,6 +1,6 @@
 //! One request to one plugin: find, authenticate, authorize, limit, read, call.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -29,7 +29,7 @@ pub(super) async fn dispatch(
     let plugin = table.find(host, head.uri.path()).ok_or_else(not_found)?;
     let mount_length = plugin.mount.path.len();
     let below = below(head.uri.path(), mount_length);
-    let (route, path_params) = match plugin.routes.find(&head.method, below) {
+    let (route, path_params) = match plugin.routes.find(&head.method, &below) {
         Found::Route { route, params } => (route, params),
         Found::MethodNotAllowed(methods) => {
             return Ok(method_not_allowed(&head.method, &methods, arrival));
@@ -100,7 +100,7 @@ async fn call(
         path_params,
         client_address: Some(arrival.client),
         principal,
-        headers: for_guest(head.headers),
+        headers: for_guest(head.headers, &head.uri),
         deadline,
     };
     let is_head = head.method == Method::HEAD && !route.methods.contains(&Method::HEAD);
@@ -222,9 +222,14 @@ fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Probl
 }
 
 /// Credentials are the host's: a plugin learns who is calling, not how they proved it.
-fn for_guest(mut headers: HeaderMap) -> HeaderMap {
+fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers.remove(header::AUTHORIZATION);
     headers.remove("x-api-key");
+    // The plugin was found by the authority (RFC 9112, section 3.2.2), so that is the host it must see.
+    let authority = uri.authority().map(|authority| authority.as_str());
+    if let Some(Ok(authority)) = authority.map(HeaderValue::try_from) {
+        headers.insert(header::HOST, authority);
+    }
     headers
 }
 
@@ -238,11 +243,34 @@ fn host_of(head: &http::request::Parts) -> &str {
     authority.or_else(header).unwrap_or_default()
 }
 
-fn below(path: &str, mount_length: usize) -> &str {
+/// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin
+/// that decodes paths sees no difference, and the route decides who may call.
+fn below(path: &str, mount_length: usize) -> Cow<'_, str> {
     match &path[mount_length..] {
-        "" => "/",
-        below => below,
+        "" => "/".into(),
+        below if !below.contains('%') => below.into(),
+        below => decode_unreserved(below).into(),
     }
+}
+
+fn decode_unreserved(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2);
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                decoded.push_str(&part[2..]);
+            }
+            _ => {
+                decoded.push('%');
+                decoded.push_str(part);
+            }
+        }
+    }
+    decoded
 }
 
 fn not_found() -> Problem {
@@ -287,4 +315,25 @@ fn method_not_allowed(method: &Method, methods: &[Method], arrival: Arrival) -> 
         answer.headers_mut().insert(header::ALLOW, allow);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_encoded_without_need_is_decoded_for_the_choice_of_the_route() {
+        for (path, wanted) in [
+            ("/shop", "/"),
+            ("/shop/a", "/a"),
+            ("/shop/%61dmin/%7Ex", "/admin/~x"),
+            ("/shop/a%2Fb%20c%25%", "/a%2Fb%20c%25%"),
+            ("/shop/%2561", "/%2561"),
+            ("/shop/%zz%4", "/%zz%4"),
+            ("/shop/%+1", "/%+1"),
+            ("/shop/%c3%a4", "/%c3%a4"),
+        ] {
+            assert_eq!(below(path, 5), wanted, "{path}");
+        }
+    }
 }
