@@ -1,7 +1,10 @@
 //! Slows down guessing: after some failed logins, an account and a client must wait, longer each time. Nobody is
 //! locked out for good, and waiting attempts do not make the wait longer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use sha2::Digest as _;
@@ -9,11 +12,16 @@ use sha2::Digest as _;
 use crate::auth::{Config, Error};
 
 const FIRST_WAIT_MS: i64 = 1000;
+/// How long a client is remembered that has logged in to an account.
+const TRUSTED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Counts failed logins. Accounts that do not exist count like others, so that nobody learns which do.
 pub(super) struct Throttle {
     /// The least recently seen is forgotten first: making others be forgotten costs as many slow logins.
     table: Cache<[u8; 32], Arc<Mutex<Attempts>>>,
+    /// Clients that have logged in to an account before. They count by themselves, so that strangers who guess at the
+    /// account cannot keep its owner out.
+    trusted: Cache<[u8; 32], ()>,
     account_free: u32,
     client_free: u32,
     wait_ms_max: i64,
@@ -24,6 +32,8 @@ pub(super) struct Throttle {
 pub(super) struct Parties {
     account: [u8; 32],
     client: [u8; 32],
+    /// This account from this client.
+    both: [u8; 32],
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +50,11 @@ impl Throttle {
                 .max_capacity(config.login_table_max)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            trusted: Cache::builder()
+                .max_capacity(config.login_table_max)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_live(TRUSTED_FOR)
+                .build(),
             account_free: config.account_failures_free,
             client_free: config.client_failures_free,
             wait_ms_max: i64::from(config.login_wait_ms_max),
@@ -53,7 +68,8 @@ impl Throttle {
             let attempts = self.table.get(key);
             attempts.map_or(0, |attempts| lock(&attempts).wait_until_ms - now_ms)
         };
-        match wait_ms(&parties.account).max(wait_ms(&parties.client)) {
+        let account = self.account_of(parties);
+        match wait_ms(&account).max(wait_ms(&parties.client)) {
             ..=0 => Ok(()),
             wait_ms => {
                 let retry_after_s = wait_ms.unsigned_abs().div_ceil(1000);
@@ -63,14 +79,24 @@ impl Throttle {
     }
 
     pub(super) fn fail(&self, parties: &Parties, now_ms: i64) {
-        self.count(parties.account, self.account_free, now_ms);
+        self.count(self.account_of(parties), self.account_free, now_ms);
         self.count(parties.client, self.client_free, now_ms);
     }
 
     /// Forgets the account's failures. The client's stay: otherwise a login to one's own account would wipe out
     /// guesses at others.
     pub(super) fn succeed(&self, parties: &Parties) {
-        self.table.invalidate(&parties.account);
+        self.table.invalidate(&self.account_of(parties));
+        self.trusted.insert(parties.both, ());
+    }
+
+    /// What the failures of an account are counted under.
+    fn account_of(&self, parties: &Parties) -> [u8; 32] {
+        if self.trusted.contains_key(&parties.both) {
+            parties.both
+        } else {
+            parties.account
+        }
     }
 
     fn count(&self, key: [u8; 32], free: u32, now_ms: i64) {
@@ -101,6 +127,8 @@ impl Parties {
         Self {
             account: digest("account ", email),
             client: digest("client ", client),
+            // An address of a client has no blank.
+            both: digest("both ", &format!("{client} {email}")),
         }
     }
 }

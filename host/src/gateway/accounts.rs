@@ -1,7 +1,11 @@
 //! Login and what belongs to it, under the operator's mount: `POST /login`, `GET /me`; and the keys that verify access
 //! tokens, at `/.well-known/jwks.json`.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -20,6 +24,8 @@ use crate::limits::{Caller, Check};
 
 /// Most bytes of a login.
 const BODY_BYTES_MAX: usize = 4 << 10;
+/// How long the body of a login may take to arrive. Anybody may send one, so nobody may hold a connection with it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routes of accounts.
 pub fn router(state: &State) -> Router {
@@ -76,7 +82,7 @@ async fn log_in(
         return Err(response::limited(&decision));
     }
     let login: LogInRequest = read_json(request).await?;
-    let client = arrival.client.to_string();
+    let client = client_of(arrival.client);
     let login = state
         .auth
         .login(&login.email, &login.password, &client)
@@ -102,6 +108,14 @@ async fn log_in(
     Ok(answer)
 }
 
+/// How a client is told from others: by its address, of which one with version 6 can change the second half at will.
+fn client_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
+    }
+}
+
 async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let is_json = content_type
@@ -120,8 +134,16 @@ async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T
             detail,
         ));
     }
-    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+    let body = tokio::time::timeout(BODY_TIMEOUT, body)
         .await
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request.body_timeout",
+                "the body did not arrive in time",
+            )
+        })?
         .map_err(|_| {
             let detail = format!("the body of this request has at most {BODY_BYTES_MAX} bytes");
             Problem::new(

@@ -227,3 +227,38 @@ async fn a_password_is_hashed_anew_when_the_parameters_changed() {
     assert!(host.see(&token).is_ok());
     host.token_of("ann@example.org").await;
 }
+
+#[tokio::test]
+async fn strangers_who_guess_do_not_keep_out_who_logged_in_from_the_same_place_before() {
+    let host = Host::start().await;
+    host.add_user("ann@example.org", &[]).await;
+    let log_in = async |password: &str, client: &str| {
+        let login = host.auth.login("ann@example.org", password, client);
+        login.await.map(drop)
+    };
+    log_in(PASSWORD, "home").await.unwrap();
+    for at in 0..5 {
+        log_in("wrong password", &format!("stranger {at}"))
+            .await
+            .unwrap_err();
+    }
+    for client in ["stranger", "elsewhere"] {
+        let refused = log_in(PASSWORD, client).await.unwrap_err();
+        assert!(
+            matches!(refused, Error::TooManyAttempts { .. }),
+            "{client}: {refused}"
+        );
+    }
+    log_in(PASSWORD, "home").await.unwrap();
+    let refused = log_in(PASSWORD, "stranger").await.unwrap_err();
+    assert!(
+        matches!(refused, Error::TooManyAttempts { .. }),
+        "the owner's login does not give strangers new guesses"
+    );
+    // From there guessing is slowed as well.
+    for _ in 0..5 {
+        log_in("wrong password", "home").await.unwrap_err();
+    }
+    let refused = log_in(PASSWORD, "home").await.unwrap_err();
+    assert!(matches!(refused, Error::TooManyAttempts { .. }));
+}
