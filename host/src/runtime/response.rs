@@ -79,11 +79,28 @@ pub(super) fn finish(
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
+    for name in OF_ORIGIN {
+        headers.remove(name);
+    }
     let mut response = http::Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
 }
+
+/// Headers with which one answer decides for everything under the same host name, and so for other plugins and for the
+/// host itself: they are the operator's. A service worker, for instance, could sit before all of it.
+const OF_ORIGIN: [&str; 9] = [
+    "accept-ch",
+    "alt-svc",
+    "clear-site-data",
+    "nel",
+    "origin-agent-cluster",
+    "public-key-pins",
+    "report-to",
+    "service-worker-allowed",
+    "strict-transport-security",
+];
 
 /// Headers about the connection, which is the host's (RFC 9110, section 7.6.1), and the length, which the host counts.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -153,6 +170,13 @@ mod tests {
         ] {
             assert_eq!(answer(status, headers, body).unwrap_err(), reason);
         }
+    }
+
+    #[test]
+    fn headers_that_decide_for_other_plugins_are_the_operators() {
+        let headers = OF_ORIGIN.map(|name| (name, "x"));
+        let response = answer(200, &headers, 0).unwrap();
+        assert!(response.headers().is_empty(), "{:?}", response.headers());
     }
 
     #[test]

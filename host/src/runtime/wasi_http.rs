@@ -1,11 +1,12 @@
 //! Components of `wasi:http` 0.2, unmodified: anything that runs under `wasmtime serve` or Spin. Bodies are whole here.
 
-use std::sync::Mutex;
+use std::{pin::pin, sync::Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::sync::oneshot;
 use wasmtime::Store;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
@@ -36,7 +37,7 @@ pub(super) async fn run(
     let proxy = pre.instantiate_async(&mut *store).await?;
     let handle = proxy
         .wasi_http_incoming_handler()
-        .call_handle(store, request, out);
+        .call_handle(&mut *store, request, out);
     let answer = async {
         let Ok(result) = receiver.await else {
             return Err(Failure::InvalidResponse(
@@ -53,10 +54,28 @@ pub(super) async fn run(
         let body = body.map_err(|cause| error(format!("its body could not be read: {cause}")))?;
         response::finish(head.status.as_u16(), head.headers, body.to_bytes(), config).map_err(error)
     };
-    let (handled, answered) = tokio::join!(handle, answer);
-    // A guest that traps before it answers leaves no response behind; the trap is the reason to report.
-    handled?;
-    answered
+    let mut answer = pin!(answer);
+    let mut answered = None;
+    {
+        let mut handle = pin!(handle);
+        loop {
+            tokio::select! {
+                biased;
+                // A guest that traps leaves no response behind, or half of one; the trap is the reason to report.
+                handled = handle.as_mut() => break handled?,
+                early = answer.as_mut(), if answered.is_none() => answered = Some(early),
+            }
+        }
+    }
+    match answered {
+        Some(answered) => answered,
+        None => {
+            // What the guest left open nobody can finish any more. Without this, the call would wait for it to its
+            // deadline and keep its place.
+            store.data_mut().table = ResourceTable::new();
+            answer.await
+        }
+    }
 }
 
 fn request(
@@ -69,11 +88,13 @@ fn request(
         path.push('?');
         path.push_str(query);
     }
-    let authority = match (call.uri.authority(), headers.get(http::header::HOST)) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().unwrap_or("localhost"),
-        (None, None) => "localhost",
+    // A host that cannot be read is the client's mistake; it must not look like one of the plugin.
+    let host = || {
+        let host = headers.get(http::header::HOST)?.to_str().ok()?;
+        host.parse().ok()
     };
+    let authority = call.uri.authority().cloned().or_else(host);
+    let authority = authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost"));
     let uri = http::Uri::builder()
         .scheme("http")
         .authority(authority)
