@@ -147,16 +147,24 @@ impl Compiler {
         let output_max = self.config.output_bytes_max;
         let (mut code, mut message) = (Vec::new(), Vec::new());
         let mut stdout = stdout.take(output_max + 1);
-        let mut stderr = stderr.take(16 << 10);
-        let (_, read, _) = tokio::join!(
-            feed,
-            stdout.read_to_end(&mut code),
-            stderr.read_to_end(&mut message),
-        );
-        read.map_err(host)?;
-        if code.len() as u64 > output_max {
-            return Err(CompileError::LimitExceeded("its bytes of machine code"));
-        }
+        let mut stderr = stderr.take(MESSAGE_BYTES_MAX);
+        let read_code = async {
+            stdout.read_to_end(&mut code).await.map_err(host)?;
+            if code.len() as u64 > output_max {
+                // At once: the child would wait for a reader until its wall time is over.
+                return Err(CompileError::LimitExceeded("its bytes of machine code"));
+            }
+            Ok(())
+        };
+        let read_message = async {
+            stderr.read_to_end(&mut message).await.map_err(host)?;
+            let mut rest = stderr.into_inner();
+            tokio::io::copy(&mut rest, &mut tokio::io::sink())
+                .await
+                .map_err(host)
+        };
+        let feed = async { Ok(feed.await) };
+        tokio::try_join!(feed, read_code, read_message)?;
         let status = child.wait().await.map_err(host)?;
         match status.code() {
             Some(0) => Ok(code),
@@ -191,6 +199,9 @@ impl Compiler {
             .map_err(|error| CompileError::Host(error.into()))
     }
 }
+
+/// Most bytes of what the child says about a failure.
+const MESSAGE_BYTES_MAX: u64 = 16 << 10;
 
 /// Which engines can load the code of this one.
 fn hash_of(engine: &Engine) -> String {

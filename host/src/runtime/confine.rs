@@ -2,12 +2,16 @@
 //! else. It is the same executable as the server, started as `gantry compile`.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     process::ExitCode,
 };
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 /// The component is at fault; standard error says how.
 pub(super) const EXIT_INVALID: i32 = 65;
@@ -96,6 +100,24 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setpriority,
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    libc::SYS_inotify_init1,
+    libc::SYS_mknodat,
+    libc::SYS_utimensat,
+    libc::SYS_fsopen,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_pivot_root,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_unshare,
@@ -148,7 +170,10 @@ const FORBIDDEN: &[libc::c_long] = &[
 ];
 
 fn forbid_system_calls() -> anyhow::Result<()> {
-    let rules = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<_, _> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    // Its own limits it may ask for, those of other processes, the server's for instance, it may not change.
+    let is_other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![is_other])?]);
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
