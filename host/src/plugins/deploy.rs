@@ -158,9 +158,9 @@ impl Plugins {
             .await?;
         let (deployment, replaced) = self
             .store
-            .record(&wanted, &upload.by, upload.note.as_deref())
+            .record(&wanted, upload.grant, &upload.by, upload.note.as_deref())
             .await?;
-        self.registry.stage(loaded);
+        self.registry.stage(wanted.clone(), loaded);
         self.go_live(&wanted.plugin, replaced, &upload.by).await?;
         Ok(Deployed {
             deployment,

@@ -92,8 +92,9 @@ pub struct Registry {
     metrics: Metrics,
     config: Config,
     refreshing: tokio::sync::Mutex<()>,
-    /// Deployments that are loaded already, because deploying them proved that they can be.
-    staged: Mutex<HashMap<DeploymentId, LoadedPlugin>>,
+    /// Deployments that are loaded already, because deploying them proved that they can be, each with what it was
+    /// loaded from.
+    staged: Mutex<HashMap<DeploymentId, (LiveRow, LoadedPlugin)>>,
 }
 
 impl Registry {
@@ -173,12 +174,11 @@ impl Registry {
     }
 
     /// Hands over a deployment that is loaded already, for the next `refresh`.
-    pub(super) fn stage(&self, plugin: LoadedPlugin) {
-        let id = plugin.spec().deployment;
+    pub(super) fn stage(&self, row: LiveRow, plugin: LoadedPlugin) {
         self.staged
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, plugin);
+            .insert(row.deployment, (row, plugin));
     }
 
     async fn load(&self, row: LiveRow) -> Result<LivePlugin, LoadFailure> {
@@ -186,7 +186,10 @@ impl Registry {
             .staged
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&row.deployment);
+            .remove(&row.deployment)
+            // A grant may have been taken back since.
+            .filter(|(staged, _)| *staged == row)
+            .map(|(_, loaded)| loaded);
         let manifest = build::manifest(&row)?;
         let loaded = match staged {
             Some(loaded) => loaded,

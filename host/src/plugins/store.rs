@@ -9,9 +9,9 @@ use sqlx::Row as _;
 
 use crate::db::{Db, Transaction, now_ms};
 use crate::ids::{DeploymentId, Digest, PluginName};
-use crate::plugins::Mount;
 use crate::plugins::row::{config, deployment, entry, entry_word, mount, optional, parsed, plugin};
 use crate::plugins::validate::{Grant, Grants};
+use crate::plugins::{GrantMode, Mount};
 use crate::runtime::EntryKind;
 
 /// How much history is kept.
@@ -136,11 +136,13 @@ impl Store {
         Ok(live)
     }
 
-    /// Writes a deployment with mount, settings and grants, and makes it live, all or nothing. Returns also which one
-    /// was live before.
+    /// Writes a deployment with mount and settings, and makes it live, all or nothing. Grants are written only if they
+    /// are given along: those that were there when the deployment began may have been taken back since. Returns also
+    /// which one was live before.
     pub async fn record(
         &self,
         wanted: &LiveRow,
+        grant: GrantMode,
         by: &str,
         note: Option<&str>,
     ) -> Result<(Deployment, Option<DeploymentId>), StoreError> {
@@ -163,7 +165,9 @@ impl Store {
         .bind(now)
         .execute(&mut *tx)
         .await?;
-        write_grants(&mut tx, &wanted.plugin, &wanted.grants, by, now).await?;
+        if grant == GrantMode::AllAsked {
+            write_grants(&mut tx, &wanted.plugin, &wanted.grants, by, now).await?;
+        }
         sqlx::query(
             "INSERT INTO deployments \
              (id, plugin, version, component, entry, manifest, created_at_ms, created_by, note) \
@@ -181,7 +185,8 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         set_live(&mut tx, &wanted.plugin, wanted.deployment, by, now).await?;
-        self.forget_oldest(&mut tx, &wanted.plugin).await?;
+        self.forget_oldest(&mut tx, &wanted.plugin, wanted.deployment)
+            .await?;
         tx.commit().await?;
         let deployment = Deployment {
             id: wanted.deployment,
@@ -389,14 +394,16 @@ impl Store {
         &self,
         tx: &mut Transaction,
         plugin: &PluginName,
+        live: DeploymentId,
     ) -> Result<(), StoreError> {
-        // The newest is the live one here, and one is always kept.
+        // The live one is mostly the newest, but of two that were deployed at once it may be the other.
         sqlx::query(
-            "DELETE FROM deployments WHERE plugin = $1 AND id NOT IN \
+            "DELETE FROM deployments WHERE plugin = $1 AND id <> $3 AND id NOT IN \
              (SELECT id FROM deployments WHERE plugin = $1 ORDER BY id DESC LIMIT $2)",
         )
         .bind(plugin.as_str())
         .bind(i64::from(self.config.deployments_kept_max.max(1)))
+        .bind(live.to_string())
         .execute(&mut **tx)
         .await?;
         Ok(())
@@ -554,7 +561,10 @@ mod tests {
         let (_folder, store) = store(100).await;
         let wanted = row("shop", "1.0.0");
 
-        let (deployment, replaced) = store.record(&wanted, "ana", Some("first")).await.unwrap();
+        let (deployment, replaced) = store
+            .record(&wanted, GrantMode::AllAsked, "ana", Some("first"))
+            .await
+            .unwrap();
 
         assert_eq!(replaced, None);
         assert_eq!(store.live().await.unwrap(), [wanted]);
@@ -569,8 +579,14 @@ mod tests {
     async fn rolling_back_makes_the_one_before_live_again() {
         let (_folder, store) = store(100).await;
         let (first, second) = (row("shop", "1.0.0"), row("shop", "1.1.0"));
-        store.record(&first, "ana", None).await.unwrap();
-        let (_, replaced) = store.record(&second, "ana", None).await.unwrap();
+        store
+            .record(&first, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
+        let (_, replaced) = store
+            .record(&second, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
         assert_eq!(replaced, Some(first.deployment));
         let name = &first.plugin;
 
@@ -613,8 +629,14 @@ mod tests {
     async fn a_deployment_of_another_plugin_is_not_rolled_back_to() {
         let (_folder, store) = store(100).await;
         let (shop, blog) = (row("shop", "1.0.0"), row("blog", "1.0.0"));
-        store.record(&shop, "ana", None).await.unwrap();
-        store.record(&blog, "ana", None).await.unwrap();
+        store
+            .record(&shop, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
+        store
+            .record(&blog, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
 
         let refused = store
             .roll_back(&shop.plugin, Some(blog.deployment), "ana")
@@ -637,11 +659,14 @@ mod tests {
     async fn a_mount_belongs_to_one_plugin() {
         let (_folder, store) = store(100).await;
         let shop = row("shop", "1.0.0");
-        store.record(&shop, "ana", None).await.unwrap();
+        store
+            .record(&shop, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
         let mut blog = row("blog", "1.0.0");
         blog.mount = shop.mount.clone();
 
-        let refused = store.record(&blog, "ana", None).await;
+        let refused = store.record(&blog, GrantMode::AllAsked, "ana", None).await;
 
         assert!(matches!(refused, Err(StoreError::MountTaken { by, .. }) if by == shop.plugin));
         assert_eq!(
@@ -650,7 +675,10 @@ mod tests {
             "nothing of it was written"
         );
         blog.mount = Mount::new(Some("blog.example.com"), "/shop").unwrap();
-        store.record(&blog, "ana", None).await.unwrap();
+        store
+            .record(&blog, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
         let refused = store.set_mount(&blog.plugin, &shop.mount).await;
         assert!(
             matches!(refused, Err(StoreError::MountTaken { .. })),
@@ -670,7 +698,10 @@ mod tests {
     async fn grants_and_settings_are_replaced_as_a_whole() {
         let (_folder, store) = store(100).await;
         let shop = row("shop", "1.0.0");
-        store.record(&shop, "ana", None).await.unwrap();
+        store
+            .record(&shop, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
         let grants: Grants = std::iter::once("sql:main".parse().unwrap()).collect();
 
         store
@@ -690,6 +721,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_grant_that_was_taken_back_meanwhile_does_not_come_back() {
+        let (_folder, store) = store(100).await;
+        let (first, second) = (row("shop", "1.0.0"), row("shop", "1.1.0"));
+        store
+            .record(&first, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
+        // `second` was made of the grants as they were; before it is recorded, they are taken back.
+        store
+            .set_grants(&first.plugin, &Grants::default(), "ben")
+            .await
+            .unwrap();
+
+        store
+            .record(&second, GrantMode::Keep, "ana", None)
+            .await
+            .unwrap();
+
+        let [live] = &store.live().await.unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(live.deployment, second.deployment);
+        assert_eq!(live.grants, Grants::default());
+    }
+
+    #[tokio::test]
+    async fn the_live_deployment_is_never_forgotten() {
+        let (_folder, store) = store(1).await;
+        // Begun earlier, and so with the smaller id, but recorded later.
+        let (slow, fast) = (row("shop", "1.0.0"), row("shop", "1.1.0"));
+        for row in [&fast, &slow] {
+            store
+                .record(row, GrantMode::AllAsked, "ana", None)
+                .await
+                .unwrap();
+        }
+        assert_eq!(store.live().await.unwrap(), [slow]);
+    }
+
+    #[tokio::test]
     async fn only_so_many_deployments_are_kept() {
         let (_folder, store) = store(2).await;
         let rows = [
@@ -698,7 +769,10 @@ mod tests {
             row("shop", "1.2.0"),
         ];
         for row in &rows {
-            store.record(row, "ana", None).await.unwrap();
+            store
+                .record(row, GrantMode::AllAsked, "ana", None)
+                .await
+                .unwrap();
         }
 
         let kept = store.deployments(&rows[0].plugin, None, 10).await.unwrap();
@@ -715,7 +789,10 @@ mod tests {
     async fn a_deleted_plugin_leaves_nothing_and_can_come_back() {
         let (_folder, store) = store(100).await;
         let shop = row("shop", "1.0.0");
-        store.record(&shop, "ana", None).await.unwrap();
+        store
+            .record(&shop, GrantMode::AllAsked, "ana", None)
+            .await
+            .unwrap();
 
         store.delete_plugin(&shop.plugin).await.unwrap();
 
@@ -724,7 +801,7 @@ mod tests {
         assert!(store.referenced_artifacts().await.unwrap().is_empty());
         assert!(store.delete_plugin(&shop.plugin).await.is_err());
         store
-            .record(&row("shop", "2.0.0"), "ana", None)
+            .record(&row("shop", "2.0.0"), GrantMode::AllAsked, "ana", None)
             .await
             .unwrap();
     }
