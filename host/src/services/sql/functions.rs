@@ -184,21 +184,53 @@ unsafe fn trimmed(context: Context, arguments: Arguments, at_start: bool, at_end
     let (Some(mut text), Some(unwanted)) = (text, unwanted) else {
         return;
     };
-    let unwanted: HashSet<&[u8]> = characters(unwanted).collect();
+    let unwanted = Set::of(unwanted);
     while at_start && let Some(first) = characters(text).next() {
-        if !unwanted.contains(first) {
+        if !unwanted.has(first) {
             break;
         }
         text = &text[first.len()..];
     }
     while at_end && let Some(start) = text.iter().rposition(|byte| is_start(*byte)) {
-        if !unwanted.contains(&text[start..]) {
+        if !unwanted.has(&text[start..]) {
             break;
         }
         text = &text[..start];
     }
     // SAFETY: the context is the one of the call under way.
     unsafe { answer(context, text) }
+}
+
+/// Characters, to be asked for one in the same time however many there are.
+struct Set<'a> {
+    /// Those of one byte, which are most.
+    single: [bool; 256],
+    others: HashSet<&'a [u8]>,
+}
+
+impl<'a> Set<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        let mut set = Self {
+            single: [false; 256],
+            others: HashSet::new(),
+        };
+        for character in characters(text) {
+            match character {
+                [byte] => set.single[usize::from(*byte)] = true,
+                bytes => {
+                    set.others.insert(bytes);
+                }
+            }
+        }
+        set
+    }
+
+    fn has(&self, character: &[u8]) -> bool {
+        match character {
+            [byte] => self.single[usize::from(*byte)],
+            bytes => self.others.contains(bytes),
+        }
+    }
 }
 
 /// The characters of a text. What is not UTF-8 is divided somehow and never lost.

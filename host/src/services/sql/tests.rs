@@ -931,7 +931,7 @@ async fn functions_take_no_longer_than_their_statement_may() {
     ] {
         let begin = std::time::Instant::now();
         database.query(sql, vec![], soon()).await.unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(3), "{sql}");
+        assert!(begin.elapsed() < Duration::from_secs(6), "{sql}");
     }
     for sql in [
         "SELECT json_patch('{}', '{}')",
