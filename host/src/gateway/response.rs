@@ -23,7 +23,8 @@ pub(super) fn of_problem(problem: Problem) -> Response<Body> {
 pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
     let name = plugin.name();
     if !matches!(error, InvokeError::Returned(_)) {
-        tracing::warn!(plugin.name = %name, error.cause = %error, "An invocation of `{name}` failed");
+        let cause = one_line(&error.to_string());
+        tracing::warn!(plugin.name = %name, error.cause = %cause, "An invocation of `{name}` failed");
     }
     let plugin_fault =
         |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
@@ -58,6 +59,13 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
         .with_retry_after_s(1),
         InvokeError::Host(error) => Problem::internal(&format!("{error:#}")),
     }
+}
+
+/// Names of functions and headers are the plugin's to choose, and must not look like lines of the host's log.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// An error that the plugin returned of its own accord.
@@ -211,4 +219,17 @@ pub(super) async fn complete(answer: Response<Body>, id: RequestId) -> Response<
         HeaderValue::from_static("application/problem+json"),
     );
     Response::from_parts(head, Body::from(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_cannot_write_lines_into_the_hosts_log() {
+        assert_eq!(
+            one_line("wasm trap in `f\n2026-01-01 ERROR\u{1b}[2J`"),
+            "wasm trap in `f 2026-01-01 ERROR [2J`"
+        );
+    }
 }
