@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -46,6 +46,8 @@ pub struct App {
     access_log: AccessLog,
     db: Db,
     sql: Sql,
+    /// Last: nobody else may open the data directory before everything above is closed.
+    _lock: Lock,
 }
 
 /// Routes of whoever embeds the host, served beside its own surface and before plugins.
@@ -65,6 +67,13 @@ impl App {
 
     /// Starts a host with native routes beside its own.
     pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
+        // First, so that a start which cannot succeed leaves nothing behind. Who connects now waits until all is ready.
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}; is another program there?",
+                config.listen
+            )
+        })?;
         let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
@@ -171,12 +180,6 @@ impl App {
         ];
         own_prefixes.extend(native.prefixes);
         let gateway = Gateway::new(state, own, own_prefixes);
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}; is another program there?",
-                config.listen
-            )
-        })?;
         let address = listener.local_addr()?;
         let (http, until) = (config.http.clone(), stop.clone());
         tasks.spawn(async move {
@@ -206,6 +209,7 @@ impl App {
             access_log,
             db,
             sql: services.sql,
+            _lock: data.1,
         })
     }
 
@@ -249,7 +253,10 @@ async fn do_chores(kv: Kv, sql: Sql, plugins: Arc<Plugins>, stop: CancellationTo
 }
 
 /// The folder that holds everything, readable by its owner only.
-struct DataDir(PathBuf);
+struct DataDir(PathBuf, Lock);
+
+/// Held while a host uses a data directory. The system lets go of it when the process ends, however it ends.
+type Lock = fs::File;
 
 impl DataDir {
     fn open(path: &Path) -> anyhow::Result<Self> {
@@ -259,7 +266,19 @@ impl DataDir {
             .create(path)
             .with_context(|| format!("cannot create the data directory {}", path.display()))?;
         let path = path.canonicalize()?;
-        Ok(Self(path))
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))?;
+        lock.try_lock().with_context(|| {
+            format!(
+                "another host uses the data directory {}; stop it, or give this one a directory of its own",
+                path.display()
+            )
+        })?;
+        Ok(Self(path, lock))
     }
 
     fn file(&self, name: &str) -> PathBuf {

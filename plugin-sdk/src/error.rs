@@ -175,7 +175,7 @@ impl Error {
         }
     }
 
-    /// The stable code: `sql.unique_violation`, `kv.value_too_large`, your own, or `plugin.error`.
+    /// The stable code: `sql.unique_violation`, `kv.value_too_large`, your own, or `plugin.failed`.
     pub fn code(&self) -> &str {
         match &*self.0 {
             Cause::Problem(problem) => &problem.code,
@@ -405,7 +405,7 @@ impl Problem {
 }
 
 /// The code of an error that the plugin did not foresee.
-const UNEXPECTED: &str = "plugin.error";
+const UNEXPECTED: &str = "plugin.failed";
 
 /// The text goes to the log; the client learns only that it was not its fault.
 fn unexpected(text: &str) -> wit::Error {

@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod app;
 mod auth;
 mod cli;
 mod components;

@@ -94,7 +94,7 @@ fn returned(error: &services::Error) -> Problem {
     let code = if is_code(&error.code) {
         error.code.to_string()
     } else {
-        "plugin.error".to_owned()
+        "plugin.failed".to_owned()
     };
     let message: String = error.message.chars().take(1000).collect();
     let problem = Problem::new(status, code, message);

@@ -35,7 +35,9 @@ impl Default for Config {
 pub enum StoreError {
     #[error("there is no plugin `{0}`")]
     PluginNotFound(PluginName),
-    #[error("the plugin `{plugin}` has no such deployment to go back to")]
+    #[error(
+        "the plugin `{plugin}` has no such deployment; `gantry plugin inspect {plugin}` lists those it can go back to"
+    )]
     DeploymentNotFound { plugin: PluginName },
     #[error("the mount `{mount}` is taken by the plugin `{by}`; choose another one")]
     MountTaken { mount: Mount, by: PluginName },

@@ -163,7 +163,10 @@ impl Compiler {
                 .await
                 .map_err(host)
         };
-        let feed = async { Ok(feed.await) };
+        let feed = async {
+            feed.await;
+            Ok(())
+        };
         tokio::try_join!(feed, read_code, read_message)?;
         let status = child.wait().await.map_err(host)?;
         match status.code() {

@@ -28,7 +28,7 @@ fn an_unexpected_error_goes_to_the_log_and_not_to_the_client() {
 
     assert_eq!(
         (response.status(), response.code()),
-        (502, "plugin.error".into())
+        (502, "plugin.failed".into())
     );
     assert!(!response.text().contains("digit"), "{}", response.text());
     assert_eq!(

@@ -118,7 +118,7 @@ pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
         Some(host) => format!("{} for the host {host}", client.address(&mount.path)),
         None => client.address(&mount.path),
     };
-    output::progress("Answers at", &place);
+    output::progress("Mounted at", &place);
 }
 
 /// Shows what the plugin asks for and does not have yet, and lets the operator decide. Yes means to grant all of it.
