@@ -110,6 +110,40 @@ async fn what_stops_abnormally_costs_only_its_own_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_author_finds_in_the_log_why_a_call_was_ended() {
+    for (name, path, reason) in [
+        ("trap", "/", "stopped with a trap"),
+        ("loop-handler", "/", "processor time"),
+        ("slow", "/?ms=60000", "ran longer than"),
+        (
+            "header-bomb",
+            "/status-99",
+            "its status is not between 200 and 599",
+        ),
+    ] {
+        let host = beside(name, "[limits]\ncpu = \"100ms\"\nwall = \"300ms\"").await;
+        let answer = host.get(&format!("/{name}{path}")).await;
+        host.app().logs.flush().await;
+        let id = answer.header("x-request-id").unwrap().parse().unwrap();
+        let filter = gantry::services::log::Filter {
+            request_id: Some(id),
+            ..Default::default()
+        };
+        let page = host
+            .app()
+            .logs
+            .query(&name.parse().unwrap(), &filter)
+            .await
+            .unwrap();
+        let is_told = page
+            .entries
+            .iter()
+            .any(|entry| entry.message.contains(reason));
+        assert!(is_told, "{name}: {:?}", page.entries);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_giant_body_is_not_passed_on() {
     let host = beside("giant-body", "[limits]\nmemory = \"256MiB\"\ncpu = \"5s\"").await;
     host.get("/giant-body/")

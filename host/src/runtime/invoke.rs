@@ -17,8 +17,8 @@ use crate::runtime::limit::{CpuClock, Stop};
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::{
-    CallContext, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime, Trigger,
-    Usage, response, wasi_http,
+    CallContext, Fault, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime,
+    Trigger, Usage, response, wasi_http,
 };
 
 /// What came out of a call, and what it used.
@@ -59,10 +59,14 @@ impl Runtime {
             memory_bytes: store.data().memory.peak_bytes(),
         };
         let wall = deadline.saturating_duration_since(began);
-        Outcome {
-            result: result.map_err(|failure| failure.explain(spec, &store, wall)),
-            usage,
+        let result = result.map_err(|failure| failure.explain(spec, &store, wall));
+        if let Err(error) = &result
+            && error.fault() == Fault::Plugin
+        {
+            // The client learns only that it failed; the author finds here why.
+            store.data().log.write_verdict(&error.to_string());
         }
+        Outcome { result, usage }
     }
 
     fn store(

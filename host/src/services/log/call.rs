@@ -62,6 +62,11 @@ impl CallLog {
         }
     }
 
+    /// Logs why the host ended the invocation. At most one entry for each, so the budget does not count it.
+    pub fn write_verdict(&self, reason: &str) {
+        self.append(Level::Error, "gantry", reason);
+    }
+
     fn append(&self, level: Level, context: &str, message: &str) {
         let call = &self.0;
         call.logs.append(Entry {
