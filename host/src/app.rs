@@ -74,6 +74,7 @@ impl App {
                 config.listen
             )
         })?;
+        let settings = Arc::new(serde_json::to_value(&config)?);
         let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
@@ -162,6 +163,7 @@ impl App {
             runtime: Arc::clone(&runtime),
             secrets: services.secrets.clone(),
             logs: logs.clone(),
+            settings,
             stop: stop.clone(),
         };
         let own = Router::new()

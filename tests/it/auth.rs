@@ -187,3 +187,45 @@ async fn limits_are_kept_and_told() {
     ann.get("/echo/limited-user").await.assert_status(429);
     bob.get("/echo/limited-user").await.assert_status(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_name_a_limit_share_it_and_one_without_a_name_is_its_routes_own() {
+    let host = TestHost::start().await;
+    let route = |method: &str, limits: &str| {
+        format!(
+            "[[route]]\nmethod = \"{method}\"\npath = \"/x\"\nauth = \"public\"\nlimits = [{limits}]\n"
+        )
+    };
+    let shared = "{ name = \"manage\", limit = 3, window = \"1h\" }";
+    let manifest = "schema = 1\n[plugin]\nname = \"echo\"\nversion = \"1.0.0\"\n[component]\npath = \"plugin.wasm\"\n"
+        .to_owned()
+        + &route("GET", shared)
+        + &route("DELETE", shared)
+        + &route("PUT", "{ limit = 1, window = \"1h\" }")
+        + &route("POST", "{ limit = 1, window = \"1h\" }");
+    host.deploy(&manifest, guest("echo")).await;
+    let body = json!({});
+    host.get("/echo/x").await.assert_status(200);
+    host.delete("/echo/x").await.assert_status(200);
+    host.get("/echo/x").await.assert_status(200);
+    host.delete("/echo/x").await.assert_status(429);
+    host.get("/echo/x").await.assert_status(429);
+    host.put("/echo/x", &body).await.assert_status(200);
+    host.put("/echo/x", &body).await.assert_status(429);
+    host.post("/echo/x", &body).await.assert_status(200);
+
+    // A new version whose routes stand in another order counts on.
+    let parts: Vec<&str> = manifest.split("[[route]]").collect();
+    let turned = [parts[0], parts[4], parts[3], parts[2], parts[1]].join("\n[[route]]");
+    host.deploy(&turned, guest("echo")).await;
+    host.put("/echo/x", &body).await.assert_status(429);
+    host.get("/echo/x").await.assert_status(429);
+
+    // The plugin was not called, so the reason is in the host's log.
+    let log = host.access_log().await;
+    let refused = log.lines().find(|line| line.contains("\"status\":429"));
+    let refused: Value = serde_json::from_str(refused.unwrap()).unwrap();
+    assert_eq!(refused["code"], "limit.quota_exceeded");
+    assert_eq!(refused["limit"], "manage");
+    assert!(!log.lines().next().unwrap().contains("\"code\""));
+}

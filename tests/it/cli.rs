@@ -69,8 +69,17 @@ async fn a_folder_is_built_packed_deployed_listed_and_removed() {
         listed.contains("hello") && listed.contains("1.0.0"),
         "{listed}"
     );
-    let inspected = succeeded(&run(&host, dir.path(), &["plugin", "inspect", "hello"]).await);
+    // Of a plugin and a folder of one name, the bare name is the plugin and the path is the folder.
+    write_project(&dir.path().join("hello"), "hello_v1");
+    succeeded(&run(&host, &dir.path().join("hello"), &["plugin", "build"]).await);
+    let output = run(&host, dir.path(), &["plugin", "inspect", "hello"]).await;
+    let inspected = succeeded(&output);
     assert!(inspected.contains("GET /hello/{*rest}"), "{inspected}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("the plugin hello of http://"), "{told}");
+    assert!(told.contains("write ./hello"), "{told}");
+    let inspected = succeeded(&run(&host, dir.path(), &["plugin", "inspect", "./hello"]).await);
+    assert!(inspected.contains("GET /{*rest}"), "{inspected}");
     let inspected = succeeded(
         &run(
             &host,
@@ -186,6 +195,37 @@ async fn a_manifest_with_mistakes_is_shown_with_file_line_and_column() {
 }
 
 #[tokio::test]
+async fn a_key_file_of_another_server_is_named_with_how_to_mend_it() {
+    let (host, other) = (TestHost::start().await, TestHost::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let mut status = gantry(&host, dir.path(), &["status"]);
+    let output = status
+        .env("GANTRY_DATA_DIR", other.data_dir())
+        .output()
+        .await
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    let file = other.data_dir().join("admin.key");
+    assert!(stderr.contains(&file.display().to_string()), "{stderr}");
+    assert!(stderr.contains("--data-dir"), "{stderr}");
+    host.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_quiet_command_prints_results_only() {
+    let host = TestHost::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    write_project(dir.path(), "hello_v1");
+    let output = run(&host, dir.path(), &["plugin", "build", "--quiet"]).await;
+    succeeded(&output);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("Next") && !told.contains("Packed"), "{told}");
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_secret_travels_through_standard_input_and_is_never_shown() {
     use tokio::io::AsyncWriteExt as _;
     let host = TestHost::start().await;
@@ -230,6 +270,14 @@ async fn the_settings_are_printed_as_a_file_that_can_be_used() {
         .await,
     );
     assert_eq!(printed, again);
+
+    // The host of this test listens on a port of its own, and nothing else says so.
+    let compared = run(&host, dir.path(), &["config", "check"]).await;
+    let told = String::from_utf8_lossy(&compared.stderr).into_owned();
+    let port = host.app().address.port().to_string();
+    assert!(told.contains("runs with other settings"), "{told}");
+    assert!(!told.contains("data_dir"), "{told}");
+    assert!(told.contains("listen = "), "{told} {port}");
     std::fs::write(&file, "listn = \"127.0.0.1:1\"\n").unwrap();
     let wrong = run(
         &host,

@@ -280,7 +280,7 @@ async fn a_guest_finds_a_time_books_comes_back_and_cancels() {
         .await
         .assert_status(200)
         .json::<Value>();
-    assert_eq!(history.as_array().unwrap().len(), 3, "{history}");
+    assert_eq!(history["items"].as_array().unwrap().len(), 3, "{history}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

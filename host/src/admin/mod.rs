@@ -13,6 +13,7 @@ pub mod plugins;
 pub mod roles;
 pub mod routes;
 pub mod secrets;
+pub mod settings;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,8 @@ pub struct State {
     pub runtime: Arc<Runtime>,
     pub secrets: Secrets,
     pub logs: Logs,
+    /// What the host was started with.
+    pub settings: Arc<serde_json::Value>,
     /// Ends the streams of those who follow logs.
     pub stop: CancellationToken,
 }
@@ -106,6 +109,7 @@ pub fn contract() -> OpenApi {
 fn api() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(about())
         .routes(routes!(status::show_status))
+        .routes(routes!(settings::show_settings))
         .routes(routes!(plugins::list_plugins))
         .routes(routes!(plugins::get_plugin, plugins::delete_plugin))
         .routes(routes!(deployments::deploy))

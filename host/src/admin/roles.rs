@@ -133,7 +133,7 @@ pub(super) async fn list_permissions(
     let host = PlatformPermission::ALL.map(|permission| PermissionBody {
         name: permission.as_str().to_owned(),
         plugin: None,
-        description: None,
+        description: Some(permission.description().to_owned()),
     });
     let live = shared.registry.live();
     let of_plugins = live.iter().flat_map(|plugin| {

@@ -55,6 +55,20 @@ impl PlatformPermission {
         }
     }
 
+    /// What it allows, in one line, for people who make roles.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Admin => "Everything below `platform`, but not what plugins define",
+            Self::Read => "See plugins, deployments, routes, logs, settings and figures",
+            Self::Deploy => "Upload plugins, make deployments live, roll back, remove",
+            Self::Grant => "Decide what plugins may use: grants, mounts, settings",
+            Self::Secrets => "Set the secrets of plugins",
+            Self::Users => {
+                "Manage users, roles and API keys; who may do that can give themselves everything"
+            }
+        }
+    }
+
     fn find(text: &str) -> Option<Self> {
         Self::ALL
             .into_iter()

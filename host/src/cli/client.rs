@@ -71,6 +71,42 @@ pub(super) struct Refusal {
     request_id: Option<String>,
     #[serde(default)]
     pub(super) errors: Vec<Item>,
+    /// With which key the request was made.
+    #[serde(skip)]
+    key: KeySource,
+}
+
+/// Where the key came from, for whoever has to mend it.
+#[derive(Debug, Clone, Default)]
+enum KeySource {
+    /// There was none, and nowhere to look for one.
+    #[default]
+    Nowhere,
+    /// The caller gave it.
+    Given,
+    /// It was in this file.
+    File(PathBuf),
+    /// It would have been in this file, which is not there.
+    Missing(PathBuf),
+}
+
+impl KeySource {
+    /// How to mend that the server does not know the caller.
+    fn help(&self) -> String {
+        const OTHERWISE: &str = "give an API key with GANTRY_API_KEY";
+        const DIR: &str = "name the server's data directory with --data-dir or GANTRY_DATA_DIR";
+        match self {
+            Self::Nowhere => format!("{OTHERWISE}, or {DIR} if it is on this machine"),
+            Self::Given => "check GANTRY_API_KEY and --api-key; is the key of another server, expired or revoked?".to_owned(),
+            Self::File(path) => format!(
+                "the key in {} was used, which this server does not know; {DIR}, or {OTHERWISE}",
+                path.display()
+            ),
+            Self::Missing(path) => {
+                format!("there is no {}; {DIR}, or {OTHERWISE}", path.display())
+            }
+        }
+    }
 }
 
 /// One mistake of several.
@@ -107,8 +143,7 @@ impl ClientError {
                     }
                 }
                 if refusal.status == 401 {
-                    let help = "give an API key with GANTRY_API_KEY, or --data-dir of a server on this machine";
-                    let _ = writeln!(text, "  help: {help}");
+                    let _ = writeln!(text, "  help: {}", refusal.key.help());
                 }
                 let request = refusal.request_id.as_deref().unwrap_or("unknown");
                 let _ = writeln!(text, "  ({}, request {request})", refusal.code);
@@ -129,6 +164,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     server: Url,
     key: Option<HeaderValue>,
+    key_source: KeySource,
 }
 
 #[derive(Deserialize)]
@@ -144,16 +180,19 @@ impl Client {
         if !matches!(server.scheme(), "http" | "https") || server.cannot_be_a_base() {
             bail!("`{server}` is not the address of a server; write it as http://127.0.0.1:8080");
         }
-        let key = match &options.api_key {
-            Some(key) => Some(key.clone()),
+        let (key, key_source) = match &options.api_key {
+            Some(key) => (Some(key.clone()), KeySource::Given),
             // The key of this machine's server is for nobody else.
             None if is_loopback(&server) => local_key(options.data_dir.as_deref())?,
-            None => None,
+            None => (None, KeySource::Nowhere),
         };
         let key = match key {
             Some(key) => {
                 let mut key =
-                    HeaderValue::from_str(key.trim()).context("the API key is not readable")?;
+                    HeaderValue::from_str(key.trim()).with_context(|| match &key_source {
+                        KeySource::File(path) => format!("{} holds no key", path.display()),
+                        _ => "the API key holds characters that no key has".to_owned(),
+                    })?;
                 key.set_sensitive(true);
                 Some(key)
             }
@@ -165,7 +204,12 @@ impl Client {
             // A redirect would carry the key elsewhere.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, server, key })
+        Ok(Self {
+            http,
+            server,
+            key,
+            key_source,
+        })
     }
 
     /// Whether the server is on this machine.
@@ -313,7 +357,10 @@ impl Client {
             status,
         };
         match response.json::<Refusal>().await {
-            Ok(refusal) => Err(ClientError::Refused(Box::new(refusal))),
+            Ok(mut refusal) => {
+                refusal.key = self.key_source.clone();
+                Err(ClientError::Refused(Box::new(refusal)))
+            }
             Err(_) => Err(not_gantry),
         }
     }
@@ -397,16 +444,24 @@ pub(super) fn find_data_dir(named: Option<&Path>) -> Option<PathBuf> {
         .find(|dir| dir.join(KEY_FILE).is_file())
 }
 
-fn local_key(data_dir: Option<&Path>) -> anyhow::Result<Option<String>> {
+fn local_key(data_dir: Option<&Path>) -> anyhow::Result<(Option<String>, KeySource)> {
     use std::os::unix::fs::PermissionsExt as _;
     let Some(dir) = find_data_dir(data_dir) else {
-        return Ok(None);
+        return Ok((None, KeySource::Nowhere));
     };
     let path = dir.join(KEY_FILE);
+    let unreadable = || {
+        format!(
+            "cannot read {}; run this as the owner of the server's data, or give an API key with GANTRY_API_KEY",
+            path.display()
+        )
+    };
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((None, KeySource::Missing(path)));
+        }
+        Err(error) => return Err(error).with_context(unreadable),
     };
     if metadata.permissions().mode() & 0o077 != 0 {
         bail!(
@@ -414,9 +469,8 @@ fn local_key(data_dir: Option<&Path>) -> anyhow::Result<Option<String>> {
             path.display()
         );
     }
-    let key = std::fs::read_to_string(&path);
-    key.map(Some)
-        .with_context(|| format!("cannot read {}", path.display()))
+    let key = std::fs::read_to_string(&path).with_context(unreadable)?;
+    Ok((Some(key), KeySource::File(path)))
 }
 
 #[cfg(test)]
@@ -452,6 +506,33 @@ mod tests {
     fn a_caller_who_is_not_known_is_told_how_to_show_a_key() {
         let text = refused(r#"{"status": 401, "code": "auth.required", "detail": "log in"}"#);
         assert!(text.contains("GANTRY_API_KEY"), "{text}");
+    }
+
+    #[test]
+    fn a_key_file_that_does_not_help_is_named() {
+        let path = PathBuf::from("/srv/gantry-data/admin.key");
+        for (source, says) in [
+            (
+                KeySource::File(path.clone()),
+                "the key in /srv/gantry-data/admin.key was used",
+            ),
+            (
+                KeySource::Missing(path),
+                "there is no /srv/gantry-data/admin.key",
+            ),
+        ] {
+            let help = source.help();
+            assert!(help.contains(says), "{help}");
+            assert!(help.contains("--data-dir"), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_data_directory_without_a_key_is_remembered_for_the_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, source) = local_key(Some(dir.path())).unwrap();
+        assert!(key.is_none());
+        assert!(matches!(source, KeySource::Missing(path) if path == dir.path().join(KEY_FILE)));
     }
 
     #[test]

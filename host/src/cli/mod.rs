@@ -33,6 +33,9 @@ use failure::Usage;
 struct Cli {
     #[command(flatten)]
     server: Options,
+    /// Print only results, warnings and errors: not what is being done, and not what could be done next.
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -76,6 +79,9 @@ pub fn run() -> ExitCode {
     if let Command::Compile(args) = cli.command {
         return compile::run(args);
     }
+    if cli.quiet {
+        output::be_quiet();
+    }
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -107,7 +113,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Key(command) => key::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,
         Command::Status(args) => status::run(args, server).await,
-        Command::Config(command) => config::run(command),
+        Command::Config(command) => config::run(command, server).await,
         Command::Doctor(args) => doctor::run(args, server).await,
         Command::Compile(_) => Ok(()),
     }

@@ -1,12 +1,23 @@
 //! What people see and are asked: tables on standard output, progress and questions on standard error. Standard output
 //! carries only results, so that it can be piped.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use anyhow::{Context as _, bail};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde::Serialize;
 use zeroize::Zeroizing;
+
+/// Whether only results, warnings and errors are wanted. Set once, before a command runs.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Tells only results, warnings and errors from now on.
+pub(super) fn be_quiet() {
+    IS_QUIET.store(true, Relaxed);
+}
 
 /// Most bytes of a secret read from standard input.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -51,6 +62,9 @@ pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Tells what is being done or was done: `   Deployed hello 0.1.0`.
 pub(super) fn progress(verb: &str, what: &str) {
+    if IS_QUIET.load(Relaxed) {
+        return;
+    }
     if io::stderr().is_terminal() {
         eprintln!("\x1b[1;32m{verb:>12}\x1b[0m {what}");
     } else {
@@ -65,7 +79,9 @@ pub(super) fn warn(what: &str) {
 
 /// Tells the next useful command.
 pub(super) fn next(command: &str) {
-    eprintln!("{:>12} {command}", "Next");
+    if !IS_QUIET.load(Relaxed) {
+        eprintln!("{:>12} {command}", "Next");
+    }
 }
 
 /// Text of a plugin, safe for a terminal: control characters would move the cursor or worse.

@@ -15,6 +15,7 @@ use std::{
 use http::Request;
 use serde::{Deserialize, Serialize};
 
+use crate::http::Reason;
 use crate::ids::{PluginName, RequestId};
 use crate::runtime::Usage;
 
@@ -164,6 +165,16 @@ impl AccessRecord {
         );
     }
 
+    /// Why the host refused the request, or what the plugin's failure is called.
+    pub(super) fn reason(&mut self, reason: &Reason) {
+        self.line.push_str(",\"code\":");
+        escape(&mut self.line, &reason.code);
+        if !reason.limits.is_empty() {
+            self.line.push_str(",\"limit\":");
+            escape(&mut self.line, &reason.limits.join(" "));
+        }
+    }
+
     pub(super) fn end(mut self, log: &AccessLog, status: u16, duration: Duration) {
         let _ = writeln!(
             self.line,
@@ -212,6 +223,10 @@ mod tests {
             cpu: Duration::from_micros(7),
             memory_bytes: 3,
         });
+        record.reason(&Reason {
+            code: "limit.quota_exceeded".into(),
+            limits: vec!["booking".to_owned(), "all".to_owned()],
+        });
         record.end(&log, 200, Duration::from_micros(11));
         log.close();
         std::thread::sleep(FLUSH);
@@ -219,6 +234,8 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line["plugin.name"], "shop");
         assert_eq!(line["principal.id"], "a\"\n\\");
+        assert_eq!(line["code"], "limit.quota_exceeded");
+        assert_eq!(line["limit"], "booking all");
         assert_eq!(line["duration_us"], 11);
         assert!(!text.contains("secret"), "the query is not logged");
     }

@@ -64,6 +64,9 @@ impl Gateway {
         // 4  The headers that every answer has.
         headers::finish(answer.headers_mut(), &arrival.id);
         // 5  One line in the access log, written on the way out because it tells the outcome.
+        if let Some(reason) = answer.extensions().get() {
+            record.reason(reason);
+        }
         record.end(
             &state.access_log,
             answer.status().as_u16(),

@@ -5,4 +5,4 @@ pub mod problem;
 pub mod serve;
 pub mod trace;
 
-pub use problem::Problem;
+pub use problem::{Problem, Reason};

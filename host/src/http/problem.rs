@@ -43,6 +43,15 @@ pub struct Problem {
     pub rate_limit: Option<(String, String)>,
 }
 
+/// Why a request was refused. It travels with the answer inside the host, for the access log, and is not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The problem's code.
+    pub code: Cow<'static, str>,
+    /// The rate limits that were reached.
+    pub limits: Vec<String>,
+}
+
 /// One mistake of several.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ProblemItem {
@@ -107,10 +116,14 @@ impl Problem {
         self
     }
 
-    /// As a response, ready to be sent.
+    /// As a response, ready to be sent, with its [`Reason`] among the extensions.
     pub fn into_http(self) -> Response<Bytes> {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
+        response.extensions_mut().insert(Reason {
+            code: self.code,
+            limits: self.violated_policies,
+        });
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

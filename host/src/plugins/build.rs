@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
-use crate::plugins::manifest::{HostPattern, Manifest, RateKey, SecretUse};
+use crate::plugins::manifest::{self, HostPattern, Manifest, RateKey, RateLimit, SecretUse};
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{Route, RouteTable};
 use crate::plugins::store::LiveRow;
@@ -119,6 +120,16 @@ fn limits(manifest: &Manifest, config: &Config) -> Limits {
     }
 }
 
+/// Whose calls are added up: those of all routes that name the limit, else those of this route. The order of routes in the
+/// manifest does not count, so that a new version goes on counting where the old one was.
+fn scope(plugin: &PluginName, route: &manifest::Route, limit: &RateLimit) -> String {
+    if limit.is_shared {
+        return format!("{plugin} shared");
+    }
+    let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+    format!("{plugin} {} {}", methods.join(","), route.path)
+}
+
 /// The routes, ready to be looked up.
 pub(super) fn routes(
     row: &LiveRow,
@@ -127,7 +138,7 @@ pub(super) fn routes(
     metrics: &Metrics,
 ) -> Result<RouteTable, LoadFailure> {
     let mut routes = Vec::new();
-    for (index, route) in manifest.routes.iter().enumerate() {
+    for route in &manifest.routes {
         let mut policies = Vec::new();
         for limit in &route.limits {
             let policy = PolicyConfig {
@@ -142,8 +153,7 @@ pub(super) fn routes(
                     RateKey::Route => KeyKind::Route,
                 },
             };
-            // Each route counts by itself.
-            let scope = format!("{}/{index}", row.plugin);
+            let scope = scope(&row.plugin, route, limit);
             let policy = limits::Policy::new(&scope, &policy);
             policies.push(policy.map_err(|error| LoadFailure::Route(error.to_string()))?);
         }

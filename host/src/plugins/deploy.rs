@@ -13,6 +13,7 @@ use crate::ids::{DeploymentId, Label, PluginName};
 use crate::plugins::artifact::{self, Artifacts};
 use crate::plugins::bundle::{self, Bundle, BundleError};
 use crate::plugins::manifest::{Auth, Manifest};
+use crate::plugins::mistake;
 use crate::plugins::registry::{LiveTable, Registry};
 use crate::plugins::store::{Deployment, LiveRow, PluginRow, Store, StoreError};
 use crate::plugins::validate::{Grants, ValidPlugin, validate};
@@ -67,7 +68,7 @@ pub struct Deployed {
 /// Why a plugin could not be deployed, rolled back or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    #[error("the plugin has {} mistakes", .0.len())]
+    #[error("the plugin has {}", mistake::count(.0))]
     Mistakes(Vec<Mistake>),
     #[error(transparent)]
     Bundle(#[from] BundleError),

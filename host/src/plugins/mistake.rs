@@ -55,6 +55,14 @@ impl Mistake {
     }
 }
 
+/// How many there are, in words: `1 mistake`, `2 mistakes`.
+pub(crate) fn count(mistakes: &[Mistake]) -> String {
+    match mistakes.len() {
+        1 => "1 mistake".to_owned(),
+        count => format!("{count} mistakes"),
+    }
+}
+
 /// `plugin.toml:12:3: unknown key `pat` in [[route]] (did you mean `path`?)`
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

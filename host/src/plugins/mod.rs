@@ -8,7 +8,7 @@ mod config;
 mod deploy;
 pub mod manifest;
 pub mod metrics;
-mod mistake;
+pub(crate) mod mistake;
 mod mount;
 pub mod registry;
 pub mod routes;

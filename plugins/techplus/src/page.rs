@@ -27,6 +27,13 @@ impl<T> Page<T> {
     }
 }
 
+/// Which page of a list is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub struct PageQuery {
+    pub limit: Option<usize>,
+    pub cursor: Option<String>,
+}
+
 /// How many items a page has.
 pub fn limit(asked: Option<usize>) -> Result<usize> {
     match asked.unwrap_or(LIMIT) {

@@ -95,7 +95,7 @@ impl House {
 
     fn table_id(&self, name: &str) -> String {
         let tables = expect(200, &self.app.get(&self.path("tables")));
-        let table = tables
+        let table = tables["items"]
             .as_array()
             .unwrap()
             .iter()

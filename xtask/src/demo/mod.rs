@@ -92,7 +92,7 @@ fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries:
 fn deploy(api: &Api, state: &mut State) -> anyhow::Result<()> {
     let folder = crate::root().join("plugins").join(PLUGIN);
     let mut gantry = server::command();
-    command::run(gantry.args(["plugin", "build"]).arg(&folder))?;
+    command::run(gantry.args(["plugin", "build", "--quiet"]).arg(&folder))?;
     let bundle = fs::read(newest_bundle(&folder)?)?;
     let digest = state::digest(&bundle);
     let live = api.admin("GET", &format!("/plugins/{PLUGIN}"), b"")?;

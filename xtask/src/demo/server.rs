@@ -40,7 +40,13 @@ impl Server {
             .mode(0o700)
             .create(data)?;
         let child = command()
-            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+            .args([
+                "serve",
+                "--quiet",
+                "--listen",
+                &address.to_string(),
+                "--data-dir",
+            ])
             .arg(data)
             .env("GANTRY_ACCESS_LOG__FILE", data.join("access.log"))
             .spawn()

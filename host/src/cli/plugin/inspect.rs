@@ -9,16 +9,18 @@ use serde::Serialize;
 use crate::admin::deployments::DeploymentBody;
 use crate::admin::page::PageBody;
 use crate::admin::plugins::PluginBody;
-use crate::cli::client::{Client, Options};
+use crate::cli::client::{Client, ClientError, Options};
 use crate::cli::output;
 use crate::cli::plugin::build::size;
 use crate::cli::plugin::project::{Packed, Project, check};
+use crate::ids::PluginName;
 use crate::plugins::bundle::Bundle;
 use crate::plugins::validate::{Grants, Interfaces, interfaces};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// A bundle (.gantry), a component (.wasm), a folder that was built, or the name of a plugin on the server.
+    /// The name of a plugin on the server, or a path: a bundle (`./shop.gantry`), a component (`./shop.wasm`), a folder
+    /// that was built (`./shop`, `.`). A bare name is a path only if the server has no such plugin.
     what: String,
     /// Print the result as JSON.
     #[arg(long)]
@@ -27,13 +29,42 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     let path = Path::new(&args.what);
-    // A folder may be called like a plugin; it counts as one only if there is a manifest in it.
-    let is_here = path.is_file() || path.join("plugin.toml").is_file();
-    if is_here {
-        inspect_file(path, args.json)
-    } else {
-        inspect_live(&args, &Client::new(server)?).await
+    // What has a separator or a dot cannot be a plugin's name.
+    if args.what.parse::<PluginName>().is_err() {
+        return inspect_file(path, args.json);
     }
+    let is_here = path.is_file() || path.join("plugin.toml").is_file();
+    let client = Client::new(server)?;
+    match LiveBody::fetch(&client, &args.what).await {
+        Ok(body) => {
+            let beside = if is_here {
+                format!("; for what is in this folder, write ./{}", args.what)
+            } else {
+                String::new()
+            };
+            let server = client.address("");
+            output::progress(
+                "Showing",
+                &format!("the plugin {} of {server}{beside}", args.what),
+            );
+            inspect_live(&body, &args)
+        }
+        Err(error) if is_here && has_no_plugin(&error) => {
+            output::progress(
+                "Showing",
+                &format!("./{} in this folder, because {error:#}", args.what),
+            );
+            inspect_file(path, args.json)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the server has no such plugin, or there is no server.
+fn has_no_plugin(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(|error| {
+        error.is_not_found() || matches!(error, ClientError::Unreachable { .. })
+    })
 }
 
 /// What is in a file.
@@ -187,18 +218,23 @@ struct LiveBody {
     deployments: Vec<DeploymentBody>,
 }
 
-async fn inspect_live(args: &Args, client: &Client) -> anyhow::Result<()> {
-    let plugin: PluginBody = client.get(&["plugins", &args.what]).await?;
-    let path = ["plugins", &args.what, "deployments"];
-    let page: PageBody<DeploymentBody> = client.get_with(&path, &[("limit", "10")]).await?;
-    let body = LiveBody {
-        plugin,
-        deployments: page.items,
-    };
-    if args.json {
-        return output::print_json(&body);
+impl LiveBody {
+    async fn fetch(client: &Client, name: &str) -> anyhow::Result<Self> {
+        let plugin: PluginBody = client.get(&["plugins", name]).await?;
+        let path = ["plugins", name, "deployments"];
+        let page: PageBody<DeploymentBody> = client.get_with(&path, &[("limit", "10")]).await?;
+        Ok(Self {
+            plugin,
+            deployments: page.items,
+        })
     }
-    output::print(&sections(&live_lines(&body)));
+}
+
+fn inspect_live(body: &LiveBody, args: &Args) -> anyhow::Result<()> {
+    if args.json {
+        return output::print_json(body);
+    }
+    output::print(&sections(&live_lines(body)));
     output::next(&format!("gantry plugin logs {} --follow", args.what));
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::admin::logs::LogEntryBody;
@@ -45,11 +46,28 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     }
     if !args.follow {
         if page.items.is_empty() {
-            output::progress("Nothing", &format!("was logged by {} yet", args.name));
+            output::progress("Nothing", &nothing(&args));
         }
         return Ok(());
     }
     follow(&client, &args.name, args.level.as_deref(), args.json).await
+}
+
+/// Why there is nothing to see: there may well be entries that were not asked for.
+fn nothing(args: &Args) -> String {
+    let name = &args.name;
+    match (&args.level, &args.request) {
+        (None, None) => format!("was logged by {name} yet"),
+        (Some(level), None) => {
+            format!("that {name} logged has the level `{level}` or a graver one")
+        }
+        (None, Some(id)) => {
+            format!("was logged by {name} during the request {id}; has it reached the plugin?")
+        }
+        (Some(level), Some(id)) => {
+            format!("of the level `{level}` or graver was logged by {name} during the request {id}")
+        }
+    }
 }
 
 /// Prints what the plugin logs from now on, until the server ends the stream.
@@ -67,7 +85,8 @@ pub(super) async fn follow(
         match serde_json::from_str::<Event>(&data?)? {
             Event::Entry(entry) => print(&entry, is_json)?,
             Event::Missed(count) => {
-                output::warn(&format!("{count} entries came too fast to be shown"))
+                let entries = if count == 1 { "entry" } else { "entries" };
+                output::warn(&format!("{count} {entries} came too fast to be shown"));
             }
         }
     }
@@ -104,19 +123,21 @@ fn line(entry: &LogEntryBody, has_colours: bool) -> String {
     } else {
         format!("{level:>5}")
     };
-    // Date and time without what stands after the milliseconds.
-    let at = entry
-        .at
-        .get(..23)
-        .unwrap_or(&entry.at)
-        .trim_end_matches('Z');
+    let at = entry.at.parse::<Timestamp>();
+    let at = at.map_or_else(|_| output::plain(&entry.at), |at| format!("{at:.3}"));
     let context = if entry.context.is_empty() {
         String::new()
     } else {
         format!("{}: ", entry.context)
     };
+    // Last, so that messages stand below one another. `--request` takes it.
+    let request = match &entry.request_id {
+        Some(id) if has_colours => format!("  \x1b[2m{}\x1b[0m", output::plain(id)),
+        Some(id) => format!("  {}", output::plain(id)),
+        None => String::new(),
+    };
     format!(
-        "{at} {level} {}",
+        "{at} {level} {}{request}",
         output::plain(&format!("{context}{}", entry.message))
     )
 }
@@ -126,9 +147,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_one_line_whatever_the_plugin_writes() {
-        let entry = LogEntryBody {
-            at: "2026-11-21T10:00:00.123Z".to_owned(),
+    fn an_entry_is_one_line_with_its_request_whatever_the_plugin_writes() {
+        let mut entry = LogEntryBody {
+            at: "2026-11-21T10:00:00.12Z".to_owned(),
             level: "warn".to_owned(),
             context: "orders".to_owned(),
             message: "late\n\x1b[2J".to_owned(),
@@ -137,7 +158,26 @@ mod tests {
         };
         assert_eq!(
             line(&entry, false),
-            "2026-11-21T10:00:00.123  WARN orders: late\u{fffd}\u{fffd}[2J"
+            "2026-11-21T10:00:00.120Z  WARN orders: late\u{fffd}\u{fffd}[2J"
         );
+        entry.request_id = Some("01a1fe0c".to_owned());
+        assert!(line(&entry, false).ends_with("[2J  01a1fe0c"));
+    }
+
+    #[test]
+    fn nothing_found_is_not_told_as_nothing_logged() {
+        let mut args = Args {
+            name: "shop".to_owned(),
+            follow: false,
+            level: None,
+            request: None,
+            limit: 50,
+            json: false,
+        };
+        assert_eq!(nothing(&args), "was logged by shop yet");
+        args.level = Some("warn".to_owned());
+        assert!(nothing(&args).contains("`warn` or a graver one"));
+        args.request = Some("r1".to_owned());
+        assert!(nothing(&args).contains("during the request r1"));
     }
 }

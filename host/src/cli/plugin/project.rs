@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::plugins::Mistake;
 use crate::plugins::bundle::{self, Bundle, pack};
 use crate::plugins::manifest::Manifest;
+use crate::plugins::mistake;
 use crate::plugins::validate::{Ceilings, Grants, ValidPlugin, validate};
 
 /// A folder with a `plugin.toml` that can be read.
@@ -38,12 +39,7 @@ pub(super) struct Mistakes {
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.mistakes.len();
-        write!(
-            f,
-            "the plugin has {count} mistake{}",
-            if count == 1 { "" } else { "s" }
-        )?;
+        write!(f, "the plugin has {}", mistake::count(&self.mistakes))?;
         for mistake in &self.mistakes {
             let place = mistake
                 .location

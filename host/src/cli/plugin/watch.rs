@@ -119,8 +119,23 @@ impl Pattern {
                 _ => None,
             })
             .collect();
-        !parts.iter().any(|part| NEVER.contains(part)) && fits(&self.rest, &parts)
+        // Who names hidden files in the pattern means them.
+        let wants_hidden = self.rest.iter().any(|part| part.starts_with('.'));
+        !parts.iter().any(|part| NEVER.contains(part))
+            && (wants_hidden || !parts.iter().any(|part| is_scratch(part)))
+            && fits(&self.rest, &parts)
     }
+}
+
+/// Whether editors and tools make files of this name for themselves, while they save or beside what they edit.
+fn is_scratch(name: &str) -> bool {
+    const ENDS: [&str; 6] = ["~", ".swp", ".swo", ".swx", ".tmp", ".bak"];
+    // Vim tries with this name whether it may write in a folder; JetBrains' editors save through names with `___`.
+    name.starts_with('.')
+        || name.starts_with('#')
+        || name == "4913"
+        || name.ends_with("___")
+        || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether a path fits a pattern, part by part; `**` stands for any number of parts.
@@ -184,6 +199,16 @@ mod tests {
             ("**", "target/debug/x", false),
             ("**", ".git/index", false),
             ("**", "a/b", true),
+            ("src/**", "src/.lib.rs.swp", false),
+            ("src/**", "src/lib.rs~", false),
+            ("src/**", "src/4913", false),
+            ("src/**", "src/lib.rs.tmp", false),
+            ("src/**", "src/#lib.rs#", false),
+            ("src/**", "src/.#lib.rs", false),
+            ("src/**", "src/lib.rs___jb_tmp___", false),
+            ("src/**", "src/.git/index", false),
+            ("data/.*", "data/.env", true),
+            (".env", ".env", true),
         ] {
             assert_eq!(
                 Pattern::new(&folder, pattern).matches(&folder.join(path)),

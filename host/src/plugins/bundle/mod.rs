@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Label, PluginName};
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{Auth, Manifest};
+use crate::plugins::mistake;
 
 pub use pack::pack;
 
@@ -84,7 +85,7 @@ pub enum BundleError {
     MigrationTwice { label: Label, version: i64 },
     #[error("a component alone needs a name for its plugin")]
     NameMissing,
-    #[error("the manifest has {} mistakes", .0.len())]
+    #[error("the manifest has {}", mistake::count(.0))]
     Manifest(Vec<Mistake>),
     #[error("cannot read {}; build the plugin first and check the paths in plugin.toml", .path.display())]
     Io { path: PathBuf, source: io::Error },

@@ -69,12 +69,17 @@ impl<'t> Reader<'t> {
         if mistakes.len() > MISTAKES_MAX {
             let more = mistakes.len() - MISTAKES_MAX;
             mistakes.truncate(MISTAKES_MAX);
-            mistakes.push(Mistake::new(format!("{more} more mistakes are not shown")));
+            let are = if more == 1 {
+                "mistake is"
+            } else {
+                "mistakes are"
+            };
+            mistakes.push(Mistake::new(format!("{more} more {are} not shown")));
         }
         mistakes
     }
 
-    fn location(&self, offset: usize) -> Location {
+    pub(super) fn location(&self, offset: usize) -> Location {
         let line = self
             .line_starts
             .partition_point(|start| *start <= offset)

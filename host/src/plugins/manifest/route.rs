@@ -1,6 +1,6 @@
 //! `[[route]]`: which requests reach the plugin, and what must hold before they do.
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{collections::HashMap, fmt, ops::Range, time::Duration};
 
 use http::Method;
 use toml::{Spanned, de::DeValue};
@@ -59,6 +59,8 @@ impl fmt::Display for RateKey {
 pub struct RateLimit {
     /// Unique within the route; shown to clients. Default: the key.
     pub name: String,
+    /// Whether the author gave the name: then all routes that name it share one count, and agree on everything below.
+    pub is_shared: bool,
     /// Calls per window.
     pub limit: u64,
     /// Whole seconds, because clients are told seconds.
@@ -126,9 +128,10 @@ impl Route {
     ) -> Vec<Self> {
         let tables = fields.tables(reader, "route", "`[[route]]`", ROUTES_MAX);
         let mut routes = Vec::with_capacity(tables.len());
+        let mut shared = Shared::new();
         for fields in tables {
             let at = fields.span();
-            if let Some(route) = Self::read(reader, fields, declared) {
+            if let Some(route) = Self::read(reader, fields, declared, &mut shared) {
                 reader.remember(format!("route:{}", routes.len()), at);
                 routes.push(route);
             }
@@ -140,6 +143,7 @@ impl Route {
         reader: &mut Reader<'_>,
         mut fields: Fields<'_, '_>,
         declared: &[DeclaredPermission],
+        shared: &mut Shared,
     ) -> Option<Self> {
         let methods = read_methods(reader, &mut fields);
         let path = fields.required_string(reader, "path", 4096);
@@ -150,7 +154,7 @@ impl Route {
         }
         let auth = read_auth(reader, &mut fields);
         let permissions = read_permissions(reader, &mut fields, auth, declared);
-        let limits = read_limits(reader, &mut fields, auth);
+        let limits = read_limits(reader, &mut fields, auth, shared);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
         let summary = fields.string(reader, "summary", 200);
@@ -299,6 +303,7 @@ fn read_limits(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_, '_>,
     auth: Option<Auth>,
+    shared: &mut Shared,
 ) -> Vec<RateLimit> {
     let mut limits = Vec::new();
     for mut fields in fields.tables(reader, "limits", "`limits`", RATE_LIMITS_MAX) {
@@ -352,23 +357,44 @@ fn read_limits(
         let (Some(limit), Some(window), Some(key)) = (limit, window, key) else {
             continue;
         };
-        let name = name.map_or_else(|| key.to_string(), |name| (*name.get_ref()).to_owned());
-        limits.push((
-            at,
-            RateLimit {
-                name,
-                limit: limit.into_inner().unsigned_abs(),
-                window: window.into_inner(),
-                burst: burst.map(|burst| burst.into_inner().unsigned_abs()),
-                key,
-            },
-        ));
+        let limit = RateLimit {
+            is_shared: name.is_some(),
+            name: name.map_or_else(|| key.to_string(), |name| (*name.get_ref()).to_owned()),
+            limit: limit.into_inner().unsigned_abs(),
+            window: window.into_inner(),
+            burst: burst.map(|burst| burst.into_inner().unsigned_abs()),
+            key,
+        };
+        if limit.is_shared {
+            agree(reader, &at, &limit, shared);
+        }
+        limits.push((at, limit));
     }
     let names = limits
         .iter()
         .map(|(at, limit)| (at.clone(), limit.name.as_str()));
     refuse_duplicates(reader, "the limit", names);
     limits.into_iter().map(|(_, limit)| limit).collect()
+}
+
+/// Limits by the names that their author gave them, each with the place of its first.
+type Shared = HashMap<String, (usize, RateLimit)>;
+
+/// Routes that name the same limit must mean the same by it.
+fn agree(reader: &mut Reader<'_>, at: &Range<usize>, limit: &RateLimit, shared: &mut Shared) {
+    let (first, same) = shared
+        .entry(limit.name.clone())
+        .or_insert_with(|| (at.start, limit.clone()));
+    if same != limit {
+        let line = reader.location(*first).line;
+        let message = format!(
+            "the limit `{}` is another one than in line {line}",
+            limit.name
+        );
+        let help = "routes that name a limit share it: give all the same `limit`, `window`, `burst` and `key`, or \
+                    this one another name";
+        reader.mistake_with_help(at.clone(), message, help);
+    }
 }
 
 /// One of a few words, or a mistake that names them.

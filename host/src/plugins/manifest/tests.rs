@@ -100,6 +100,8 @@ properties.vat = { type = "number", default = 0.2 }
     };
     assert_eq!(index.auth, Auth::Public);
     assert_eq!(index.limits[0].name, "ip");
+    assert!(!index.limits[0].is_shared);
+    assert!(index.limits[1].is_shared);
     assert_eq!(index.limits[0].window, Duration::from_secs(900));
     assert_eq!(index.limits[1].burst, Some(50));
     assert_eq!(index.limits[1].key, RateKey::Route);
@@ -292,6 +294,14 @@ fn each_mistake_says_where_what_and_how_to_mend_it() {
         (
             route("limits = [{ limit = 5, window = \"1m\" }, { limit = 9, window = \"1h\" }]"),
             "10:41: the limit `ip` is declared twice",
+        ),
+        (
+            route(
+                "limits = [{ name = \"all\", limit = 5, window = \"1m\" }]\n[[route]]\nmethod = \"GET\"\n\
+                 path = \"/y\"\nlimits = [{ name = \"all\", limit = 5, window = \"1m\", key = \"route\" }]",
+            ),
+            "14:11: the limit `all` is another one than in line 10 (routes that name a limit share it: give all the \
+             same `limit`, `window`, `burst` and `key`, or this one another name)",
         ),
         (
             route("auth = \"public\"\nlimits = [{ limit = 5, window = \"1m\", key = \"user\" }]"),

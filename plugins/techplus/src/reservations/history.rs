@@ -2,8 +2,9 @@
 
 use gantry_sdk::prelude::*;
 
-use super::{not_found, store};
+use super::{Reservation, store};
 use crate::actor::Actor;
+use crate::page::{self, Page, PageQuery};
 use crate::time::Millis;
 use crate::{database, id};
 
@@ -77,12 +78,12 @@ pub(super) fn record(
 }
 
 /// Oldest first.
-fn list(Path(id): Path<String>) -> Result<Json<Vec<Entry>>> {
-    let entries = store::entries(&database()?, &id)?;
-    // Every reservation has at least been created.
+fn list(Path(id): Path<String>, Query(query): Query<PageQuery>) -> Result<Json<Page<Entry>>> {
+    let limit = page::limit(query.limit)?;
+    let db = database()?;
+    let entries = store::entries(&db, &id, query.cursor.as_deref(), limit + 1)?;
     if entries.is_empty() {
-        Err(not_found())
-    } else {
-        Ok(Json(entries))
+        Reservation::load(&db, &id)?;
     }
+    Ok(Json(Page::of(entries, limit, |last| last.id.clone())))
 }

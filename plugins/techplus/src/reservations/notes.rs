@@ -5,6 +5,7 @@ use gantry_sdk::prelude::*;
 use super::{Reservation, store};
 use crate::actor::Actor;
 use crate::check::Check;
+use crate::page::{self, Page, PageQuery};
 use crate::time::Millis;
 use crate::{database, id};
 
@@ -38,13 +39,14 @@ struct Input {
 }
 
 /// Oldest first.
-fn list(Path(id): Path<String>) -> Result<Json<Vec<Note>>> {
+fn list(Path(id): Path<String>, Query(query): Query<PageQuery>) -> Result<Json<Page<Note>>> {
+    let limit = page::limit(query.limit)?;
     let db = database()?;
-    let notes = store::notes(&db, &id)?;
+    let notes = store::notes(&db, &id, query.cursor.as_deref(), limit + 1)?;
     if notes.is_empty() {
         Reservation::load(&db, &id)?;
     }
-    Ok(Json(notes))
+    Ok(Json(Page::of(notes, limit, |last| last.id.clone())))
 }
 
 fn add(

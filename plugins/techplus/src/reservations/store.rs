@@ -200,8 +200,13 @@ pub(super) fn insert_entry(tx: &sql::Transaction, reservation: &str, entry: &Ent
     Ok(())
 }
 
-/// Oldest first.
-pub(super) fn entries(db: &impl Executor, reservation: &str) -> Result<Vec<Entry>> {
+/// Oldest first, behind the one with this id.
+pub(super) fn entries(
+    db: &impl Executor,
+    reservation: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Entry>> {
     type Row = (
         String,
         Millis,
@@ -212,9 +217,11 @@ pub(super) fn entries(db: &impl Executor, reservation: &str) -> Result<Vec<Entry
         sql::Json<Vec<Change>>,
     );
     let rows: Vec<Row> = db.query_as(
-        "SELECT id, at_ms, actor_kind, actor_id, actor_name, action, changes \
-         FROM reservation_history WHERE reservation_id = $1 ORDER BY id",
-        params![reservation],
+        &format!(
+            "SELECT id, at_ms, actor_kind, actor_id, actor_name, action, changes FROM reservation_history \
+             WHERE reservation_id = $1 AND id > $2 ORDER BY id LIMIT {limit}"
+        ),
+        params![reservation, after.unwrap_or_default()],
     )?;
     let entry = |(id, at, kind, actor, name, action, changes): Row| Entry {
         id,
@@ -230,13 +237,20 @@ pub(super) fn entries(db: &impl Executor, reservation: &str) -> Result<Vec<Entry
     Ok(rows.into_iter().map(entry).collect())
 }
 
-/// Oldest first.
-pub(super) fn notes(db: &impl Executor, reservation: &str) -> Result<Vec<Note>> {
+/// Oldest first, behind the one with this id.
+pub(super) fn notes(
+    db: &impl Executor,
+    reservation: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Note>> {
     type Row = (String, Millis, Option<String>, String, String);
     let rows: Vec<Row> = db.query_as(
-        "SELECT id, at_ms, author_id, author_name, text FROM reservation_notes \
-         WHERE reservation_id = $1 ORDER BY id",
-        params![reservation],
+        &format!(
+            "SELECT id, at_ms, author_id, author_name, text FROM reservation_notes \
+             WHERE reservation_id = $1 AND id > $2 ORDER BY id LIMIT {limit}"
+        ),
+        params![reservation, after.unwrap_or_default()],
     )?;
     let note = |(id, at, author, name, text): Row| Note {
         id,

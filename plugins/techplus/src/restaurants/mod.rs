@@ -5,7 +5,7 @@ mod store;
 use gantry_sdk::prelude::*;
 
 use crate::check::Check;
-use crate::page::{self, Page};
+use crate::page::{self, Page, PageQuery};
 use crate::settings::{Config, Rules, Settings};
 use crate::time::Millis;
 use crate::zone::Zone;
@@ -85,13 +85,7 @@ pub fn require(db: &impl Executor, id: &str) -> Result<()> {
     }
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
-fn list(Query(query): Query<ListQuery>) -> Result<Json<Page<Restaurant>>> {
+fn list(Query(query): Query<PageQuery>) -> Result<Json<Page<Restaurant>>> {
     let limit = page::limit(query.limit)?;
     let after = query.cursor.as_deref().map(page::split).transpose()?;
     let rows = store::list(&database()?, after, limit + 1)?;

@@ -5,6 +5,7 @@ mod store;
 use gantry_sdk::prelude::*;
 
 use crate::check::Check;
+use crate::page::{self, Page, PageQuery};
 use crate::{database, id, restaurants};
 
 pub use store::find;
@@ -58,13 +59,21 @@ struct Input {
     is_active: bool,
 }
 
-fn list(Path(restaurant): Path<String>) -> Result<Json<Vec<Table>>> {
+/// By name.
+fn list(
+    Path(restaurant): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Table>>> {
+    let limit = page::limit(query.limit)?;
+    let after = query.cursor.as_deref().map(page::split).transpose()?;
     let db = database()?;
-    let tables = store::list(&db, &restaurant)?;
+    let tables = store::list(&db, &restaurant, after, limit + 1)?;
     if tables.is_empty() {
         restaurants::require(&db, &restaurant)?;
     }
-    Ok(Json(tables))
+    Ok(Json(Page::of(tables, limit, |last| {
+        page::join(&[&last.id, &last.name])
+    })))
 }
 
 fn create(Path(restaurant): Path<String>, Json(input): Json<Input>) -> Result<Response> {

@@ -6,11 +6,22 @@ use super::Table;
 
 const COLUMNS: &str = "id, name, area, capacity_min, capacity_max, is_active";
 
-pub(super) fn list(db: &impl Executor, restaurant: &str) -> Result<Vec<Table>> {
-    db.query_as(
-        &format!("SELECT {COLUMNS} FROM tables WHERE restaurant_id = $1 ORDER BY name"),
-        params![restaurant],
-    )
+/// By name, behind the table with this id and name.
+pub(super) fn list(
+    db: &impl Executor,
+    restaurant: &str,
+    after: Option<[&str; 2]>,
+    limit: usize,
+) -> Result<Vec<Table>> {
+    let of_restaurant = format!("SELECT {COLUMNS} FROM tables WHERE restaurant_id = $1");
+    let order = format!("ORDER BY name, id LIMIT {limit}");
+    match after {
+        Some([id, name]) => db.query_as(
+            &format!("{of_restaurant} AND (name, id) > ($2, $3) {order}"),
+            params![restaurant, name, id],
+        ),
+        None => db.query_as(&format!("{of_restaurant} {order}"), params![restaurant]),
+    }
 }
 
 /// A table of this restaurant.

@@ -84,6 +84,18 @@ fn tables_have_names_of_their_own_and_sizes_that_can_be() {
         let problem = expect(422, &house.app.post_json(&path, &table));
         assert_eq!(text(&problem, "/errors/0/field"), place, "{table}");
     }
+    expect(
+        201,
+        &house
+            .app
+            .post_json(&path, &json!({ "name": "Bar", "capacity_max": 2 })),
+    );
+    let first = expect(200, &house.app.get(&format!("{path}?limit=1")));
+    assert_eq!(first["items"][0]["name"], "Bar");
+    let second = format!("{path}?limit=1&cursor={}", text(&first, "/next_cursor"));
+    let second = expect(200, &house.app.get(&second));
+    assert_eq!(second["items"][0]["name"], "T1");
+    assert_eq!(second["next_cursor"], Value::Null);
     let elsewhere = house.app.get("/restaurants/nowhere/tables");
     assert_eq!(refused(&elsewhere), (404, "restaurant.not_found".into()));
     let stranger = house.app.get(&format!(

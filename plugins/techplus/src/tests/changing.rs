@@ -148,7 +148,13 @@ fn the_history_says_what_was_done_and_by_whom() {
 
     let history = expect(200, &house.app.get(&format!("{path}/history")));
 
-    let entries: Vec<_> = history
+    let first = expect(200, &house.app.get(&format!("{path}/history?limit=1")));
+    assert_eq!(first["items"][0], history["items"][0]);
+    let rest = format!("{path}/history?cursor={}", text(&first, "/next_cursor"));
+    let rest = expect(200, &house.app.get(&rest));
+    assert_eq!(rest["items"][0], history["items"][1]);
+    assert_eq!(rest["next_cursor"], Value::Null);
+    let entries: Vec<_> = history["items"]
         .as_array()
         .unwrap()
         .iter()
@@ -185,7 +191,8 @@ fn notes_are_kept_with_their_author() {
     let house = House::open(&[(1, 2)]);
     let id = booked(&house, "19:30");
     let path = format!("/reservations/{id}/notes");
-    assert_eq!(expect(200, &house.app.get(&path)), json!([]));
+    let none = json!({ "items": [], "next_cursor": null });
+    assert_eq!(expect(200, &house.app.get(&path)), none);
 
     expect(
         201,
@@ -195,9 +202,9 @@ fn notes_are_kept_with_their_author() {
     );
 
     let notes = expect(200, &house.app.get(&path));
-    assert_eq!(notes[0]["text"], "Likes the corner");
+    assert_eq!(notes["items"][0]["text"], "Likes the corner");
     assert_eq!(
-        notes[0]["author"],
+        notes["items"][0]["author"],
         json!({ "id": "user-Ann", "name": "Ann" })
     );
     assert_eq!(
