@@ -229,3 +229,33 @@ async fn routes_that_name_a_limit_share_it_and_one_without_a_name_is_its_routes_
     assert_eq!(refused["limit"], "manage");
     assert!(!log.lines().next().unwrap().contains("\"code\""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_of_the_login_tells_how_many_tries_are_left() {
+    let host = TestHost::build()
+        .with(|config| config.gateway.login_limit.limit = 4)
+        .start()
+        .await;
+    host.user("ann@example.com", &[]).await;
+    let login = |password: &str| json!({ "email": "ann@example.com", "password": password });
+    let path = "/api/auth/login";
+    for (answer, status, left) in [
+        (host.post(path, &login("wrong wrong wrong")).await, 401, 2),
+        (host.post(path, &json!({ "email": 1 })).await, 400, 1),
+        (
+            host.post(path, &login("correct horse battery")).await,
+            200,
+            0,
+        ),
+        (
+            host.post(path, &login("correct horse battery")).await,
+            429,
+            0,
+        ),
+    ] {
+        let answer = answer.assert_status(status);
+        let told = answer.header("ratelimit").unwrap();
+        assert!(told.contains(&format!("r={left}")), "{status}: {told}");
+        assert!(answer.header("ratelimit-policy").is_some());
+    }
+}

@@ -81,6 +81,24 @@ async fn log_in(
     if !decision.is_admitted() {
         return Err(response::limited(&decision));
     }
+    // Whatever comes of it, the client learns how many tries are left.
+    match check_password(&state, arrival, request).await {
+        Ok(mut answer) => {
+            response::add_limit_headers(answer.headers_mut(), &decision);
+            Ok(answer)
+        }
+        Err(mut problem) => {
+            problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
+            Err(problem)
+        }
+    }
+}
+
+async fn check_password(
+    state: &State,
+    arrival: Arrival,
+    request: Request,
+) -> Result<Response, Problem> {
     let login: LogInRequest = read_json(request).await?;
     let client = client_of(arrival.client);
     let login = state
@@ -104,7 +122,6 @@ async fn log_in(
     answer
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response::add_limit_headers(answer.headers_mut(), &decision);
     Ok(answer)
 }
 
