@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, middleware::map_response};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,6 +33,8 @@ use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, s
 pub struct App {
     /// Where it listens; with port 0 in the settings, the port that the system chose.
     pub address: SocketAddr,
+    /// Where operators are served, if that is a place of its own.
+    pub admin_address: Option<SocketAddr>,
     /// The key of the first administrator, if this start created it. It is kept nowhere else than in `admin.key` of the
     /// data directory.
     pub admin_key: Option<String>,
@@ -68,13 +70,12 @@ impl App {
     /// Starts a host with native routes beside its own.
     pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
         // First, so that a start which cannot succeed leaves nothing behind. Who connects now waits until all is ready.
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}; is another program there?",
-                config.listen
-            )
-        })?;
         let settings = Arc::new(serde_json::to_value(&config)?);
+        let listener = listen(config.listen).await?;
+        let admin_listener = match config.admin.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
@@ -147,13 +148,17 @@ impl App {
             clock,
             access_log: access_log.clone(),
             bodies: BodyBudget::new(config.gateway.bodies_bytes_max),
+            pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
             login_policy: Arc::new(login_policy),
             config: Arc::new(config.gateway.clone()),
         };
         let health = health::State {
+            auth: auth.clone(),
             db: db.clone(),
             registry: Arc::clone(&registry),
             metrics,
+            config: config.metrics.clone(),
+            is_for_operators: false,
             stop: stop.clone(),
         };
         let admin = admin::State {
@@ -164,13 +169,34 @@ impl App {
             secrets: services.secrets.clone(),
             logs: logs.clone(),
             settings,
+            is_apart: admin_listener.is_some(),
+            pages_are_sandboxed: state.pages_are_sandboxed,
             stop: stop.clone(),
         };
-        let own = Router::new()
-            .merge(health::router(health))
+        // The pages of errors stay on both listeners: every problem leads to one of them.
+        let everywhere = Router::new()
             .merge(gateway::accounts(&state))
-            .merge(gateway::errors::router())
-            .merge(admin::router(admin))
+            .merge(gateway::errors::router());
+        let mut own = everywhere.clone().merge(health::router(health.clone()));
+        let for_operators = health::State {
+            is_for_operators: true,
+            ..health
+        };
+        let admin = admin::router(admin);
+        let mut admin_address = None;
+        if let Some(listener) = admin_listener {
+            admin_address = Some(listener.local_addr()?);
+            let surface = everywhere
+                .merge(health::router(for_operators))
+                .merge(admin)
+                .layer(map_response(gateway::isolate));
+            let gateway = Gateway::without_plugins(state.clone(), surface);
+            tasks.spawn(take_requests(listener, &config, stop.clone(), gateway));
+        } else {
+            own = own.merge(admin);
+        }
+        let own = own
+            .layer(map_response(gateway::isolate))
             .merge(native.router);
         let mut own_prefixes = vec![
             "/_gantry".to_owned(),
@@ -183,14 +209,7 @@ impl App {
         own_prefixes.extend(native.prefixes);
         let gateway = Gateway::new(state, own, own_prefixes);
         let address = listener.local_addr()?;
-        let (http, until) = (config.http.clone(), stop.clone());
-        tasks.spawn(async move {
-            let handle = move |peer, request| {
-                let gateway = gateway.clone();
-                async move { gateway.handle(peer, request).await }
-            };
-            serve::serve(listener, &http, until, handle).await;
-        });
+        tasks.spawn(take_requests(listener, &config, stop.clone(), gateway));
         tasks.spawn(do_chores(
             services.kv.clone(),
             services.sql.clone(),
@@ -200,6 +219,7 @@ impl App {
         tasks.close();
         Ok(Self {
             address,
+            admin_address,
             admin_key,
             auth,
             plugins,
@@ -223,6 +243,29 @@ impl App {
         self.access_log.close();
         self.sql.close().await;
         self.db.close().await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is another program there?"))
+}
+
+/// Serves one listener until `stop` is cancelled.
+fn take_requests(
+    listener: TcpListener,
+    config: &Config,
+    stop: CancellationToken,
+    gateway: Gateway,
+) -> impl Future<Output = ()> + Send + use<> {
+    let http = config.http.clone();
+    async move {
+        let handle = move |peer, request| {
+            let gateway = gateway.clone();
+            async move { gateway.handle(peer, request).await }
+        };
+        serve::serve(listener, &http, stop, handle).await;
     }
 }
 

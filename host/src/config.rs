@@ -7,9 +7,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::access_log;
+use crate::gateway::{access_log, health};
 use crate::http::serve;
-use crate::{auth, db, gateway, limits, plugins, runtime, services};
+use crate::{admin, auth, db, gateway, limits, plugins, runtime, services};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -37,6 +37,10 @@ pub struct Config {
     pub plugins: plugins::Config,
     /// Requests to plugins.
     pub gateway: gateway::Config,
+    /// Where operators are served.
+    pub admin: admin::Config,
+    /// How metrics are given out.
+    pub metrics: health::Config,
 }
 
 impl Default for Config {
@@ -53,6 +57,8 @@ impl Default for Config {
             runtime: runtime::Config::default(),
             plugins: plugins::Config::default(),
             gateway: gateway::Config::default(),
+            admin: admin::Config::default(),
+            metrics: health::Config::default(),
         }
     }
 }
@@ -97,6 +103,10 @@ impl Config {
         }
         if !self.gateway.auth_mount.starts_with('/') || self.gateway.auth_mount.len() < 2 {
             mistakes.push("`gateway.auth_mount` begins with `/` and is not the root".to_owned());
+        }
+        if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
+            mistakes
+                .push("`admin.listen` is an address of its own, not that of `listen`".to_owned());
         }
         for (name, value) in [
             (

@@ -14,6 +14,7 @@ mod examples;
 mod gateway;
 mod isolation;
 mod manifests;
+mod operators;
 mod plugins;
 mod services;
 mod techplus;

@@ -3,11 +3,11 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::{HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use crate::admin::{ApiError, Shared};
-use crate::auth::{PlatformPermission, Principal};
+use crate::auth::{Auth, PlatformPermission, Principal};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -15,6 +15,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// read, and a handler without a `Caller` is one that everybody may call.
 pub(super) struct Caller<P> {
     principal: Arc<Principal>,
+    credentials: Credentials,
     permission: PhantomData<P>,
 }
 
@@ -45,6 +46,11 @@ impl<P> Caller<P> {
         Ok(self.principal.require_platform(permission)?)
     }
 
+    /// How the caller proved who they are.
+    pub(super) fn into_credentials(self) -> Credentials {
+        self.credentials
+    }
+
     /// The name under which the caller stands in a history.
     pub(super) fn id(&self) -> &str {
         &self.principal.id
@@ -55,20 +61,47 @@ impl<P: may::Permission> FromRequestParts<Shared> for Caller<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        // A value that is not text is no credential of ours; it must not count as none.
-        let text = |name: HeaderName| {
-            let value: Option<&HeaderValue> = parts.headers.get(name);
-            value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
-        };
-        let principal = shared
-            .auth
-            .authenticate(text(header::AUTHORIZATION), text(API_KEY))?;
-        let principal = principal.ok_or_else(ApiError::login_required)?;
-        principal.require_platform(P::PERMISSION)?;
+        let credentials = Credentials::of(&parts.headers);
+        let principal = credentials.check(&shared.auth, P::PERMISSION)?;
         Ok(Self {
             principal,
+            credentials,
             permission: PhantomData,
         })
+    }
+}
+
+/// How a caller proved who they are. There is no other way in; cookies above all, which browsers send by themselves.
+pub(super) struct Credentials {
+    authorization: Option<HeaderValue>,
+    api_key: Option<HeaderValue>,
+}
+
+impl Credentials {
+    fn of(headers: &HeaderMap) -> Self {
+        Self {
+            authorization: headers.get(header::AUTHORIZATION).cloned(),
+            api_key: headers.get(API_KEY).cloned(),
+        }
+    }
+
+    /// Whose they are at this moment, if that is somebody with this permission.
+    pub(super) fn check(
+        &self,
+        auth: &Auth,
+        permission: PlatformPermission,
+    ) -> Result<Arc<Principal>, ApiError> {
+        // A value that is not text is no credential of ours; it must not count as none.
+        fn text(value: Option<&HeaderValue>) -> Option<&str> {
+            value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
+        }
+        let principal = auth.authenticate(
+            text(self.authorization.as_ref()),
+            text(self.api_key.as_ref()),
+        )?;
+        let principal = principal.ok_or_else(ApiError::login_required)?;
+        principal.require_platform(permission)?;
+        Ok(principal)
     }
 }
 

@@ -10,14 +10,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::admin::extract::{Caller, Path, Query, may};
+use crate::admin::extract::{Caller, Credentials, Path, Query, may};
 use crate::admin::page::{PageBody, check_limit, time};
 use crate::admin::{ApiError, FOLLOWERS_MAX, Shared};
+use crate::auth::PlatformPermission;
 use crate::ids::{PluginName, RequestId};
 use crate::services::log::{Entry, Filter, Followed, Level, Subscription};
 
 /// How often a silent stream shows that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether a stream's credential is still good.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Something that a plugin logged.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -105,11 +109,12 @@ pub(super) async fn list_logs(
 
 /// Follow what a plugin logs
 ///
-/// Server-sent events: `log` with an entry, `missed` with the number of entries that came too fast.
+/// Server-sent events: `log` with an entry, `missed` with the number of entries that came too fast. The stream ends when
+/// the credential it was opened with does, or may no longer read logs.
 #[utoipa::path(get, path = "/plugins/{name}/logs/follow", tag = "plugins", params(("name" = String, Path), FollowQuery), responses((status = 200, body = LogEntryBody, content_type = "text/event-stream")))]
 pub(super) async fn follow_logs(
     State(shared): State<Shared>,
-    _: Caller<may::Read>,
+    caller: Caller<may::Read>,
     Path(plugin): Path<PluginName>,
     Query(query): Query<FollowQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
@@ -128,6 +133,8 @@ pub(super) async fn follow_logs(
         logs: shared.logs.subscribe(&plugin),
         shared,
         level: query.level,
+        credentials: caller.into_credentials(),
+        check: tokio::time::interval(CHECK),
         _place: place,
     };
     let events = stream::unfold(follower, |mut follower| async move {
@@ -142,15 +149,24 @@ struct Follower {
     logs: Subscription,
     shared: Shared,
     level: Option<Level>,
+    credentials: Credentials,
+    check: tokio::time::Interval,
     _place: OwnedSemaphorePermit,
 }
 
 impl Follower {
-    /// The next event; nothing when the host stops.
+    /// The next event; nothing when the host stops or the credential is good no longer.
     async fn next(&mut self) -> Option<Event> {
         loop {
             let followed = tokio::select! {
+                biased;
                 () = self.shared.stop.cancelled() => return None,
+                // First, so that a flood of entries does not put it off.
+                _ = self.check.tick() => {
+                    let principal = self.credentials.check(&self.shared.auth, PlatformPermission::Read);
+                    principal.ok()?;
+                    continue;
+                }
                 followed = self.logs.next() => followed?,
             };
             match followed {

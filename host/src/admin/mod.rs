@@ -9,6 +9,7 @@ mod extract;
 pub mod grants;
 pub mod logs;
 pub mod page;
+mod pages;
 pub mod plugins;
 pub mod roles;
 pub mod routes;
@@ -19,9 +20,10 @@ pub mod status;
 mod tests;
 pub mod users;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
@@ -45,6 +47,15 @@ const FOLLOWERS_MAX: usize = 100;
 /// Most uploads that are read at the same time.
 const UPLOADS_MAX: usize = 4;
 
+/// Where operators are served.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A listener of its own for `/_gantry/`, with `/readyz` and `/metrics` in full; then the other one answers none of
+    /// it. Bind it to an address that only operators reach. Default: none, the API is where the plugins are.
+    pub listen: Option<SocketAddr>,
+}
+
 /// What the admin API needs of the rest.
 #[derive(Clone)]
 pub struct State {
@@ -56,6 +67,10 @@ pub struct State {
     pub logs: Logs,
     /// What the host was started with.
     pub settings: Arc<serde_json::Value>,
+    /// Whether no plugin answers on the listener of this API.
+    pub is_apart: bool,
+    /// Whether pages of plugins on the listener of this API are kept apart from it.
+    pub pages_are_sandboxed: bool,
     /// Ends the streams of those who follow logs.
     pub stop: CancellationToken,
 }
@@ -96,6 +111,10 @@ pub fn router(state: State) -> Router {
             get(move || std::future::ready(contract.clone())),
         )
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(
+            shared.clone(),
+            pages::refuse,
+        ))
         .with_state(shared);
     Router::new().nest(BASE, router)
 }

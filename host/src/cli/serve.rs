@@ -45,6 +45,10 @@ pub(super) async fn run(args: Args, options: &Options) -> anyhow::Result<()> {
             env!("CARGO_PKG_VERSION")
         ),
     );
+    if let Some(address) = app.admin_address {
+        let text = format!("on http://{address}; name it with --server or GANTRY_SERVER");
+        output::progress("Operators", &text);
+    }
     if app.admin_key.is_some() {
         let file = data_dir.join("admin.key");
         output::progress(

@@ -21,11 +21,11 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
             detail,
         ));
     }
-    if has_dot_segment(uri.path()) {
+    if let Some(reason) = ambiguity(uri.path()) {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "request.invalid_path",
-            "the path has `.` or `..` as a segment; send it resolved",
+            reason,
         ));
     }
     let headers = request.headers();
@@ -55,8 +55,29 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
     Ok(())
 }
 
-/// Whether a reader that resolves paths would see another one: `/open/../closed`, also when it is encoded. The route is
-/// chosen, and with it who may call, by the path as it stands.
+/// Why two readers could see two different paths. The route is chosen, and with it who may call, by the path as it
+/// stands; a plugin may read it by other rules. So such a path is refused and not mended.
+fn ambiguity(path: &str) -> Option<&'static str> {
+    if path.contains("//") {
+        return Some("the path has an empty segment (`//`); send it without");
+    }
+    // A backslash is a slash to those who read by the rules of browsers.
+    if path.contains('\\') {
+        return Some("the path has a backslash; write `/`");
+    }
+    let has_slash = path.split('%').skip(1).any(|rest| {
+        let code = rest.get(..2).unwrap_or_default();
+        code.eq_ignore_ascii_case("2f") || code.eq_ignore_ascii_case("5c")
+    });
+    if has_slash {
+        return Some(
+            "the path has an encoded slash (`%2F` or `%5C`); send such a value in the query",
+        );
+    }
+    has_dot_segment(path).then_some("the path has `.` or `..` as a segment; send it resolved")
+}
+
+/// Whether a reader that resolves paths would see another one: `/open/../closed`, also when it is encoded.
 fn has_dot_segment(path: &str) -> bool {
     let is_dots = |segment: &str| {
         let mut rest = segment;
@@ -70,8 +91,7 @@ fn has_dot_segment(path: &str) -> bool {
         }
         dots == 1 || dots == 2
     };
-    // A backslash is a slash to those who read by the rules of browsers.
-    path.split(['/', '\\']).any(is_dots)
+    path.split('/').any(is_dots)
 }
 
 /// The name of the header that carries the id of a request.
@@ -82,14 +102,147 @@ pub(super) fn finish(headers: &mut HeaderMap, id: &RequestId) {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(REQUEST_ID, id);
     }
-    headers
-        .entry(header::X_CONTENT_TYPE_OPTIONS)
-        .or_insert(HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+}
+
+/// What a page of a plugin may do while it shares its host name with the host's own surface: everything but act as a page
+/// of that host name. Its scripts run; they have no part in the storage and the requests of others.
+const SANDBOX: HeaderValue = HeaderValue::from_static(
+    "sandbox allow-downloads allow-forms allow-modals allow-popups \
+     allow-popups-to-escape-sandbox allow-scripts \
+     allow-top-navigation-by-user-activation",
+);
+
+/// Keeps an answer of a plugin, if a browser could show it as a page, apart from the origin that it comes from. Policies
+/// add up, so that the plugin's own one stays.
+pub(super) fn sandbox(headers: &mut HeaderMap) {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let is_harmless = match (types.next(), types.next()) {
+        (Some(content_type), None) => shows_no_page(content_type.as_bytes()),
+        _ => false,
+    };
+    if !is_harmless {
+        headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    }
+}
+
+/// Content types that no browser shows as a page with scripts. A list of those that are harmless, because one that is
+/// forgotten then costs a feature and not the separation.
+fn shows_no_page(content_type: &[u8]) -> bool {
+    // With a comma there are several, and readers do not agree on which one counts.
+    if content_type.contains(&b',') {
+        return false;
+    }
+    let essence = content_type.split(|byte| *byte == b';').next();
+    let essence = essence.unwrap_or_default().trim_ascii();
+    let is = |other: &str| essence.eq_ignore_ascii_case(other.as_bytes());
+    let begins = |start: &str| {
+        essence.len() > start.len() && essence[..start.len()].eq_ignore_ascii_case(start.as_bytes())
+    };
+    let ends = |end: &str| {
+        essence.len() > end.len()
+            && essence[essence.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
+    };
+    const HARMLESS: [&str; 12] = [
+        "application/json",
+        "text/plain",
+        "text/javascript",
+        "application/javascript",
+        "text/css",
+        "text/csv",
+        "text/markdown",
+        "text/event-stream",
+        "application/octet-stream",
+        "application/pdf",
+        "application/wasm",
+        "application/zip",
+    ];
+    if HARMLESS.iter().any(|known| is(known)) {
+        return true;
+    }
+    let is_media = ["image/", "audio/", "video/", "font/"]
+        .iter()
+        .any(|kind| begins(kind));
+    (is_media && !ends("xml")) || (begins("application/") && ends("+json"))
+}
+
+/// What every answer of the host's own surface has: nobody frames it, no page of another origin embeds it, and nothing in
+/// it runs.
+pub async fn isolate(
+    mut answer: http::Response<axum::body::Body>,
+) -> http::Response<axum::body::Body> {
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_browser_could_show_as_a_page_is_kept_in_a_sandbox() {
+        for (content_types, is_page) in [
+            (&["text/html; charset=utf-8"][..], true),
+            (&["TEXT/HTML"], true),
+            (&["application/xhtml+xml"], true),
+            (&["image/svg+xml"], true),
+            (&["text/xml"], true),
+            (&["application/rss+xml"], true),
+            (&["multipart/x-mixed-replace"], true),
+            (&["application/json, text/html"], true),
+            (&["image/png;x=y, text/html"], true),
+            (&["application/json", "text/html"], true),
+            (&["nonsense"], true),
+            (&[""], true),
+            (&[], true),
+            (&["application/json"], false),
+            (&["Application/Problem+JSON"], false),
+            (&["application/ld+json; profile=x"], false),
+            (&["text/plain"], false),
+            (&["text/javascript"], false),
+            (&["image/png"], false),
+            (&["font/woff2"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for content_type in content_types {
+                headers.append(header::CONTENT_TYPE, content_type.parse().unwrap());
+            }
+            sandbox(&mut headers);
+            let has_policy = headers.contains_key(header::CONTENT_SECURITY_POLICY);
+            assert_eq!(has_policy, is_page, "{content_types:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_of_the_plugin_itself_stays() {
+        let mut headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/html")),
+            (
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static("default-src 'self'"),
+            ),
+        ]);
+        sandbox(&mut headers);
+        let policies = headers.get_all(header::CONTENT_SECURITY_POLICY);
+        assert_eq!(policies.iter().count(), 2);
+    }
 
     #[test]
     fn a_path_that_could_be_resolved_to_another_is_found() {
@@ -100,7 +253,15 @@ mod tests {
             ("/a/...", false),
             ("/a/%2e%2e%2e", false),
             ("/a/..b", false),
-            ("/a//b", false),
+            ("/a/", false),
+            ("/a%20b/%252F", false),
+            ("/a//b", true),
+            ("//a", true),
+            ("/a//", true),
+            ("/a%2Fb", true),
+            ("/a%2fb", true),
+            ("/a%5Cb", true),
+            ("/a\\b", true),
             ("/.", true),
             ("/a/../b", true),
             ("/a/..", true),
@@ -110,7 +271,7 @@ mod tests {
             ("/a/..\\b", true),
             ("/a\\..\\b", true),
         ] {
-            assert_eq!(has_dot_segment(path), wanted, "{path}");
+            assert_eq!(ambiguity(path).is_some(), wanted, "{path}");
         }
     }
 }

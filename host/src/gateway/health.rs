@@ -1,30 +1,72 @@
-//! What probes and collectors ask: `/livez`, `/readyz` and `/metrics`.
+//! What probes and collectors ask: `/livez`, `/readyz` and `/metrics`. Names of plugins and routes are for operators.
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::State as AxumState,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus::{Encoder, TextEncoder};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Auth, Forbidden, PlatformPermission};
 use crate::db::Db;
+use crate::gateway::response;
 use crate::http::Problem;
+use crate::http::problem::ProblemItem;
 use crate::plugins::registry::Registry;
+
+/// How metrics are given out.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who may read `/metrics`, which names plugins and their routes: `admin` asks for a credential with
+    /// `platform.read`, `open` for nothing. The admin listener, if there is one, never asks. Default: `admin`.
+    pub access: Access,
+}
+
+/// Who may read metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    #[default]
+    Admin,
+    Open,
+}
 
 /// What health needs of the rest.
 #[derive(Clone)]
 pub struct State {
+    pub auth: Auth,
     pub db: Db,
     pub registry: Arc<Registry>,
     pub metrics: prometheus::Registry,
+    pub config: Config,
+    /// Whether only operators can reach this listener.
+    pub is_for_operators: bool,
     /// Cancelled when the host is about to stop: from then on it is not ready.
     pub stop: CancellationToken,
+}
+
+impl State {
+    /// Goes on only if the caller may see names of plugins.
+    fn require_operator(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.is_for_operators {
+            return Ok(());
+        }
+        let principal = response::authenticate(&self.auth, headers)?;
+        let principal = principal.ok_or_else(response::login_required)?;
+        principal
+            .require_platform(PlatformPermission::Read)
+            .map_err(|error| {
+                Problem::new(StatusCode::FORBIDDEN, Forbidden::CODE, error.to_string())
+            })
+    }
 }
 
 /// The routes of health and metrics.
@@ -37,56 +79,62 @@ pub fn router(state: State) -> Router {
 }
 
 /// Whether requests should come here: the rows can be reached, what is wanted is live, and the host is not stopping.
-async fn ready(AxumState(state): AxumState<State>) -> Response {
-    let database = match state.db.check().await {
-        Ok(()) => "ok",
+/// Everybody learns which of these fails, operators which plugin it is.
+async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Response {
+    let is_database_ok = match state.db.check().await {
+        Ok(()) => true,
         Err(error) => {
             tracing::error!(error.cause = %error, "The database cannot be reached");
-            "unreachable"
+            false
         }
     };
-    let failures = state.registry.live().failures().clone();
-    let is_stopping = state.stop.is_cancelled();
-    let is_ready = database == "ok" && failures.is_empty() && !is_stopping;
-    let status = if is_ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    if is_ready {
-        return (
-            status,
-            Json(json!({ "status": "ready", "database": database })),
-        )
-            .into_response();
+    let live = state.registry.live();
+    let mut reasons = Vec::new();
+    if !is_database_ok {
+        reasons.push("the database cannot be reached".to_owned());
     }
-    let mut problem = Problem::new(
-        status,
+    if state.stop.is_cancelled() {
+        reasons.push("the host is stopping".to_owned());
+    }
+    if !live.failures().is_empty() {
+        if state.require_operator(&headers).is_ok() {
+            reasons.extend(live.failures().keys().map(|name| {
+                format!(
+                    "the plugin `{name}` cannot be made live; `gantry plugin inspect {name}` tells why"
+                )
+            }));
+        } else {
+            reasons.push(
+                "a plugin cannot be made live; a credential with `platform.read` sees which"
+                    .to_owned(),
+            );
+        }
+    }
+    if reasons.is_empty() {
+        return Json(json!({ "status": "ready", "database": "ok" })).into_response();
+    }
+    let item = |detail| ProblemItem {
+        at: None,
+        detail,
+        help: None,
+    };
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
         "host.not_ready",
         "the host is not ready for requests",
-    );
-    let mut item = |detail: String| {
-        problem.errors.push(crate::http::problem::ProblemItem {
-            at: None,
-            detail,
-            help: None,
-        })
-    };
-    if database != "ok" {
-        item("the database cannot be reached".to_owned());
-    }
-    if is_stopping {
-        item("the host is stopping".to_owned());
-    }
-    for name in failures.keys() {
-        item(format!(
-            "the plugin `{name}` cannot be made live; `gantry plugin inspect {name}` tells why"
-        ));
-    }
-    problem.with_retry_after_s(1).into_response()
+    )
+    .with_errors(reasons.into_iter().map(item).collect())
+    .with_retry_after_s(1)
+    .into_response()
 }
 
-async fn metrics(AxumState(state): AxumState<State>) -> Result<Response, Problem> {
+async fn metrics(
+    AxumState(state): AxumState<State>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if state.config.access == Access::Admin {
+        state.require_operator(&headers)?;
+    }
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     encoder

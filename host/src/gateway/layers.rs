@@ -13,14 +13,14 @@ use crate::gateway::{State, dispatch, headers, response};
 use crate::http::Problem;
 use crate::ids::RequestId;
 
-/// Everything that answers on the public listener.
+/// Everything that answers on one listener.
 #[derive(Clone)]
 pub struct Gateway {
     state: Arc<State>,
     /// The host's own surface: `/_gantry/`, `/api/auth/`, health and metrics.
     own: axum::Router,
-    /// Where that surface is. These paths never reach a plugin.
-    own_prefixes: Arc<[String]>,
+    /// Where that surface is. These paths never reach a plugin. Nothing means everywhere.
+    own_prefixes: Option<Arc<[String]>>,
 }
 
 /// Who a request is and where it comes from; made by the first steps, read by the later ones.
@@ -38,7 +38,16 @@ impl Gateway {
         Self {
             state: Arc::new(state),
             own,
-            own_prefixes: own_prefixes.into(),
+            own_prefixes: Some(own_prefixes.into()),
+        }
+    }
+
+    /// A gateway that serves `own` and no plugins.
+    pub fn without_plugins(state: State, own: axum::Router) -> Self {
+        Self {
+            state: Arc::new(state),
+            own,
+            own_prefixes: None,
         }
     }
 
@@ -97,7 +106,10 @@ impl Gateway {
     }
 
     fn is_own(&self, path: &str) -> bool {
-        self.own_prefixes.iter().any(|prefix| {
+        let Some(prefixes) = &self.own_prefixes else {
+            return true;
+        };
+        prefixes.iter().any(|prefix| {
             path.strip_prefix(prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })

@@ -25,6 +25,7 @@ use crate::runtime::Runtime;
 
 pub use accounts::router as accounts;
 pub use body::BodyBudget;
+pub use headers::isolate;
 pub use layers::Gateway;
 
 /// How requests are taken.
@@ -45,6 +46,10 @@ pub struct Config {
     pub headers_max: usize,
     /// Proxies whose `X-Forwarded-For` is believed. Default: none.
     pub trusted_proxies: TrustedProxies,
+    /// Whether pages of plugins that have no host name of their own are kept in a sandbox (`Content-Security-Policy:
+    /// sandbox`) while the admin API is on the same listener: their scripts run, but are strangers to the origin they
+    /// come from. Without it, the admin API takes no requests from pages at all. Default: true.
+    pub pages_are_sandboxed: bool,
     /// Where login and accounts are. Default: `/api/auth`.
     pub auth_mount: String,
     /// How often one address may try to log in. Default: 10 per minute.
@@ -61,6 +66,7 @@ impl Default for Config {
             header_bytes_max: 32 << 10,
             headers_max: 100,
             trusted_proxies: TrustedProxies::default(),
+            pages_are_sandboxed: true,
             auth_mount: "/api/auth".to_owned(),
             login_limit: PolicyConfig {
                 name: "login".to_owned(),
@@ -90,6 +96,8 @@ pub struct State {
     pub clock: Clock,
     pub access_log: AccessLog,
     pub bodies: BodyBudget,
+    /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
+    pub pages_are_sandboxed: bool,
     /// Limits for login; made of `Config::login_limit`.
     pub login_policy: Arc<Policy>,
 }

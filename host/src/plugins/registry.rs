@@ -67,6 +67,11 @@ impl LiveTable {
         self.mounts.find(host, path)
     }
 
+    /// Whether a plugin has this host name for itself.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.mounts.has_host(host)
+    }
+
     /// A plugin by its name.
     pub fn get(&self, name: &PluginName) -> Option<&Arc<LivePlugin>> {
         self.plugins.get(name)

@@ -187,6 +187,11 @@ impl MountTable {
         (table, refused)
     }
 
+    /// Whether a plugin hangs on this host name, and not on every one.
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        self.hosts.contains_key(&*plain(host))
+    }
+
     /// The plugin with the longest mount that holds this path: one of this host, else one of every host.
     pub fn find(&self, host: &str, path: &str) -> Option<&Arc<LivePlugin>> {
         let own = if self.hosts.is_empty() {

@@ -94,16 +94,16 @@ pub(super) fn list(api: &Api, state: &State, data: &Path) -> anyhow::Result<Vec<
         "guest": { "name": "Bob Martin", "email": "bob@example.com", "phone": "+33 6 12 34 56 78" },
     });
     let reservations = format!("{MOUNT}/reservations?restaurant_id={id}&date={day}");
-    let mut operator = Try::get(
+    let key_file = data.join("admin.key");
+    let shown = format!("\"authorization: Bearer $(cat '{}')\"", key_file.display());
+    let as_operator = |about, path: &str| Try {
+        shown: Some(shown.clone()),
+        ..Try::get(about, path, 200)
+    };
+    let operator = as_operator(
         "what is deployed (whoever can read the data may ask)",
         "/_gantry/api/v1/plugins",
-        200,
     );
-    let key_file = data.join("admin.key");
-    operator.shown = Some(format!(
-        "\"authorization: Bearer $(cat '{}')\"",
-        key_file.display()
-    ));
     Ok(vec![
         Try::get(
             "the restaurants, for everybody",
@@ -140,7 +140,7 @@ pub(super) fn list(api: &Api, state: &State, data: &Path) -> anyhow::Result<Vec<
             "/_gantry/api/v1/openapi.json",
             200,
         ),
-        Try::get("what a Prometheus would read", "/metrics", 200),
+        as_operator("what a Prometheus would read", "/metrics"),
     ])
 }
 
