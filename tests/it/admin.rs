@@ -342,6 +342,135 @@ async fn accounts_roles_and_keys_are_made_changed_and_ended() {
 }
 
 #[tokio::test]
+async fn nobody_gives_rights_that_they_do_not_have() {
+    let host = TestHost::start().await;
+    let admin = host.admin();
+    role(&host, "people", &["platform.users", "shop:orders.read"]).await;
+    role(&host, "deployer", &["platform.deploy"]).await;
+    role(&host, "reader", &["shop:orders.read"]).await;
+    let people = host.user("people@example.com", &["people"]).await;
+    let created = json!({ "email": "boss@example.com", "password": "correct horse battery", "roles": ["admin"] });
+    let boss: Value = admin
+        .post(&format!("{API}/users"), &created)
+        .await
+        .assert_status(201)
+        .json();
+    let page: Value = admin
+        .get(&format!("{API}/users?email=people@example.com"))
+        .await
+        .json();
+    let own = page["items"][0]["id"].as_str().unwrap();
+    let boss = boss["id"].as_str().unwrap();
+    let password = "another long password";
+    let refused = [
+        (
+            "POST",
+            "api-keys".to_owned(),
+            json!({ "name": "k", "roles": ["admin"] }),
+        ),
+        (
+            "POST",
+            "api-keys".to_owned(),
+            json!({ "name": "k", "roles": ["people", "deployer"] }),
+        ),
+        (
+            "POST",
+            "roles".to_owned(),
+            json!({ "name": "all", "permissions": ["*"] }),
+        ),
+        (
+            "POST",
+            "roles".to_owned(),
+            json!({ "name": "all", "permissions": ["platform.admin"] }),
+        ),
+        (
+            "POST",
+            "roles".to_owned(),
+            json!({ "name": "all", "permissions": ["shop:*"] }),
+        ),
+        (
+            "PUT",
+            "roles/people/permissions".to_owned(),
+            json!({ "permissions": ["platform.users", "platform.deploy"] }),
+        ),
+        (
+            "PUT",
+            "roles/reader/permissions".to_owned(),
+            json!({ "permissions": ["shop:orders.write"] }),
+        ),
+        (
+            "POST",
+            "users".to_owned(),
+            json!({ "email": "new@example.com", "password": password, "roles": ["admin"] }),
+        ),
+        (
+            "PUT",
+            format!("users/{own}/roles"),
+            json!({ "roles": ["people", "admin"] }),
+        ),
+        (
+            "PUT",
+            format!("users/{boss}/password"),
+            json!({ "password": password }),
+        ),
+    ];
+    let send = |method: &str, path: &str, body: &Value| {
+        let method = method.parse().unwrap();
+        let request = people.request(method, &format!("{API}/{path}"));
+        people.send(request.json(body))
+    };
+    for (method, path, body) in &refused {
+        let answer = send(method, path, body).await;
+        let answer = answer.assert_problem(403, "auth.permission_beyond");
+        assert!(
+            answer.text().contains("do not have yourself"),
+            "{path}: {}",
+            answer.text()
+        );
+    }
+    people
+        .get(&format!("{API}/plugins"))
+        .await
+        .assert_problem(403, "auth.permission_missing");
+    let allowed = [
+        (
+            "POST",
+            "api-keys".to_owned(),
+            json!({ "name": "k", "roles": ["reader"] }),
+            201,
+        ),
+        (
+            "POST",
+            "roles".to_owned(),
+            json!({ "name": "less", "permissions": ["shop:orders.read"] }),
+            201,
+        ),
+        (
+            "PUT",
+            "roles/deployer/permissions".to_owned(),
+            json!({ "permissions": [] }),
+            200,
+        ),
+        (
+            "PUT",
+            format!("users/{own}/roles"),
+            json!({ "roles": ["people", "reader"] }),
+            200,
+        ),
+        (
+            "PUT",
+            format!("users/{boss}/disabled"),
+            json!({ "is_disabled": true }),
+            200,
+        ),
+    ];
+    for (method, path, body, status) in &allowed {
+        send(method, path, body).await.assert_status(*status);
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn followed_logs_come_at_once_and_end_with_the_host() {
     let host = TestHost::start().await;
     let admin = host.admin();

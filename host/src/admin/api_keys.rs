@@ -82,11 +82,11 @@ pub(super) async fn list_api_keys(
 
 /// Create an API key
 ///
-/// The answer holds the only copy of the key.
+/// The answer holds the only copy of the key. Nobody can make one that may do more than they may themselves.
 #[utoipa::path(post, path = "/api-keys", tag = "users", request_body = CreateApiKeyRequest, responses((status = 201, body = ApiKeyBody)))]
 pub(super) async fn create_api_key(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Json(request): Json<CreateApiKeyRequest>,
 ) -> Result<(StatusCode, axum::Json<ApiKeyBody>), ApiError> {
     let CreateApiKeyRequest {
@@ -94,6 +94,7 @@ pub(super) async fn create_api_key(
         roles,
         expires_at,
     } = request;
+    caller.require_all_of(&shared.auth.permissions_of(&roles))?;
     let expires_at_ms = expires_at.map(Timestamp::as_millisecond);
     let created = shared
         .auth

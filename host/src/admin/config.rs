@@ -40,11 +40,14 @@ pub(super) async fn get_config(
 #[utoipa::path(put, path = "/plugins/{name}/config", tag = "plugins", params(("name" = String, Path)), request_body(content = Object), responses((status = 200, body = ConfigBody)))]
 pub(super) async fn set_config(
     State(shared): State<Shared>,
-    _: Caller<may::Grant>,
+    caller: Caller<may::Grant>,
     Path(plugin): Path<PluginName>,
     Json(values): Json<Map<String, Value>>,
 ) -> Result<axum::Json<ConfigBody>, ApiError> {
-    shared.plugins.set_config(&plugin, &values).await?;
+    shared
+        .plugins
+        .set_config(&plugin, &values, caller.id())
+        .await?;
     Ok(axum::Json(body(&shared, &plugin).await?))
 }
 

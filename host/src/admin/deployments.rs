@@ -61,6 +61,10 @@ pub struct DeployQuery {
     pub mount: Option<String>,
     /// Answer only requests to this host name.
     pub host: Option<String>,
+    /// Whether the mount may lie below or above the one of another plugin, and so take requests from it. Default: false.
+    #[serde(default)]
+    #[param(inline)]
+    pub nested: bool,
     /// `keep` (the default) or `all`: grant everything that the plugin asks for.
     #[serde(default)]
     #[param(inline)]
@@ -118,7 +122,7 @@ impl From<Deployed> for DeployedBody {
 ///
 /// The body is a bundle (`.gantry`) or a component (`.wasm`). When the answer comes, the plugin is live. All mistakes
 /// are told at once, and the version that was live stays live.
-#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
+#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 409, description = "`deploy.conflict`: somebody else changed the plugin meanwhile; `deploy.mount_taken`, `deploy.mount_nested`: another plugin is in the way"), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
 pub(super) async fn deploy(
     State(shared): State<Shared>,
     caller: Caller<may::Deploy>,
@@ -231,6 +235,7 @@ async fn read(
         bytes,
         name: query.name,
         mount,
+        is_nested_accepted: query.nested,
         grant,
         config: None,
         by: by.to_owned(),

@@ -85,6 +85,16 @@ impl From<auth::Forbidden> for ApiError {
     }
 }
 
+impl From<auth::Beyond> for ApiError {
+    fn from(beyond: auth::Beyond) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            auth::Beyond::CODE,
+            beyond.to_string(),
+        )
+    }
+}
+
 impl From<auth::Error> for ApiError {
     fn from(error: auth::Error) -> Self {
         use auth::Error as E;
@@ -201,6 +211,10 @@ impl From<BundleError> for ApiError {
 impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
         let code = match &error {
+            LoadError::Compile(CompileError::Busy) => {
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "deploy.busy");
+                return Self::new(status, code, error.to_string()).with_retry_after_s(Some(10));
+            }
             LoadError::Compile(CompileError::Host(cause)) => {
                 return Self::internal(&format!("{cause:#}"));
             }
@@ -220,6 +234,9 @@ impl From<StoreError> for ApiError {
                 (StatusCode::NOT_FOUND, "deployment.not_found")
             }
             StoreError::MountTaken { .. } => (StatusCode::CONFLICT, "deploy.mount_taken"),
+            StoreError::MountNested { .. } => (StatusCode::CONFLICT, "deploy.mount_nested"),
+            StoreError::Changed { .. } => (StatusCode::CONFLICT, "deploy.conflict"),
+            StoreError::GrantNotFound { .. } => (StatusCode::NOT_FOUND, "grant.not_found"),
             StoreError::Row { .. } | StoreError::Rows(_) => return Self::internal(&chain(&error)),
         };
         Self::new(status, code, error.to_string())

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use crate::admin::{ApiError, Shared};
-use crate::auth::{Auth, PlatformPermission, Principal};
+use crate::auth::{Auth, PermissionSet, PlatformPermission, Principal};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -49,6 +49,11 @@ impl<P> Caller<P> {
     /// How the caller proved who they are.
     pub(super) fn into_credentials(self) -> Credentials {
         self.credentials
+    }
+
+    /// Goes on only if the caller has all of this, too.
+    pub(super) fn require_all_of(&self, given: &PermissionSet) -> Result<(), ApiError> {
+        Ok(self.principal.require_all_of(given)?)
     }
 
     /// The name under which the caller stands in a history.

@@ -67,13 +67,11 @@ pub(super) async fn add_grants(
     Json(request): Json<GrantsRequest>,
 ) -> Result<axum::Json<GrantsBody>, ApiError> {
     let more = parse(&request)?;
-    let _alone = shared.changing_grants.lock().await;
-    let given = shared.plugins.store().grants(&plugin).await?;
-    let grants: Grants = given.iter().cloned().chain(more).collect();
     shared
         .plugins
-        .set_grants(&plugin, &grants, caller.id())
+        .add_grants(&plugin, more, caller.id())
         .await?;
+    let grants = shared.plugins.store().grants(&plugin).await?;
     Ok(axum::Json(body(&shared, &plugin, &grants)))
 }
 
@@ -85,24 +83,9 @@ pub(super) async fn delete_grant(
     Path((plugin, capability)): Path<(PluginName, String)>,
 ) -> Result<StatusCode, ApiError> {
     let unwanted: Grant = capability.parse().map_err(|error| invalid(&[error]))?;
-    let _alone = shared.changing_grants.lock().await;
-    let given = shared.plugins.store().grants(&plugin).await?;
-    if !given.iter().any(|grant| *grant == unwanted) {
-        let detail = format!("`{unwanted}` is not granted to the plugin `{plugin}`");
-        return Err(ApiError::new(
-            StatusCode::NOT_FOUND,
-            "grant.not_found",
-            detail,
-        ));
-    }
-    let grants: Grants = given
-        .iter()
-        .filter(|grant| **grant != unwanted)
-        .cloned()
-        .collect();
     shared
         .plugins
-        .set_grants(&plugin, &grants, caller.id())
+        .remove_grant(&plugin, unwanted, caller.id())
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -82,8 +82,6 @@ struct Shared {
     began: Instant,
     followers: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
-    /// Held while grants are read, changed and written back.
-    changing_grants: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -103,7 +101,6 @@ pub fn router(state: State) -> Router {
         began: Instant::now(),
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-        changing_grants: Arc::default(),
     };
     let router = router
         .route(

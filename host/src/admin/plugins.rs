@@ -198,13 +198,13 @@ pub(super) async fn get_plugin(
 #[utoipa::path(delete, path = "/plugins/{name}", tag = "plugins", params(("name" = String, Path), DeleteQuery), responses((status = 204)))]
 pub(super) async fn delete_plugin(
     State(shared): State<Shared>,
-    _: Caller<may::Deploy>,
+    caller: Caller<may::Deploy>,
     Path(name): Path<PluginName>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, ApiError> {
     shared
         .plugins
-        .remove(&name, query.data == Data::Delete)
+        .remove(&name, query.data == Data::Delete, caller.id())
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

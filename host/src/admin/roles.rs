@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::extract::{Caller, Json, Path, Query, may};
 use crate::admin::page::{PageBody, PageQuery, time};
 use crate::admin::{ApiError, Shared};
-use crate::auth::{self, PlatformPermission};
+use crate::auth::{self, PermissionSet, PlatformPermission, RolePermission};
 use crate::ids::RoleName;
 
 /// A bundle of permissions.
@@ -83,9 +83,10 @@ pub(super) async fn list_roles(
 #[utoipa::path(post, path = "/roles", tag = "users", request_body = CreateRoleRequest, responses((status = 201, body = RoleBody)))]
 pub(super) async fn create_role(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Json(request): Json<CreateRoleRequest>,
 ) -> Result<(StatusCode, axum::Json<RoleBody>), ApiError> {
+    caller.require_all_of(&set(&request.permissions, &[])?)?;
     let role = shared
         .auth
         .create_role(request.name, &texts(&request.permissions))
@@ -95,14 +96,18 @@ pub(super) async fn create_role(
 
 /// Set the permissions of a role
 ///
-/// They count at once, for everybody who holds the role.
+/// They count at once, for everybody who holds the role. Nobody can add what they may not do themselves.
 #[utoipa::path(put, path = "/roles/{name}/permissions", tag = "users", params(("name" = String, Path)), request_body = SetPermissionsRequest, responses((status = 200, body = RoleBody)))]
 pub(super) async fn set_permissions(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Path(name): Path<RoleName>,
     Json(request): Json<SetPermissionsRequest>,
 ) -> Result<axum::Json<RoleBody>, ApiError> {
+    let roles = shared.auth.list_roles().await?;
+    let role = roles.into_iter().find(|role| role.name == name);
+    let had = role.map(|role| role.permissions).unwrap_or_default();
+    caller.require_all_of(&set(&request.permissions, &had)?)?;
     let role = shared
         .auth
         .set_role_permissions(name, &texts(&request.permissions))
@@ -165,6 +170,14 @@ fn named(error: auth::Error) -> ApiError {
         ),
         error => error.into(),
     }
+}
+
+/// These permissions without those that were there before.
+fn set(permissions: &[String], had: &[RolePermission]) -> Result<PermissionSet, ApiError> {
+    let parsed: Result<Vec<RolePermission>, _> =
+        permissions.iter().map(|text| text.parse()).collect();
+    let parsed = parsed.map_err(auth::Error::from)?;
+    Ok(parsed.iter().filter(|one| !had.contains(one)).collect())
 }
 
 fn texts(permissions: &[String]) -> Vec<&str> {

@@ -122,7 +122,7 @@ pub(super) async fn list_users(
 #[utoipa::path(post, path = "/users", tag = "users", request_body = CreateUserRequest, responses((status = 201, body = UserBody)))]
 pub(super) async fn create_user(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Json(request): Json<CreateUserRequest>,
 ) -> Result<(StatusCode, axum::Json<UserBody>), ApiError> {
     let CreateUserRequest {
@@ -130,6 +130,7 @@ pub(super) async fn create_user(
         password,
         roles,
     } = request;
+    caller.require_all_of(&shared.auth.permissions_of(&roles))?;
     let user = shared
         .auth
         .create_user(NewUser {
@@ -169,28 +170,37 @@ pub(super) async fn delete_user(
 
 /// Set the roles of an account
 ///
-/// They count at once.
+/// They count at once. Nobody can give a role that may do more than they may themselves.
 #[utoipa::path(put, path = "/users/{id}/roles", tag = "users", params(("id" = String, Path)), request_body = SetRolesRequest, responses((status = 200, body = UserBody)))]
 pub(super) async fn set_roles(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Path(id): Path<UserId>,
     Json(request): Json<SetRolesRequest>,
 ) -> Result<axum::Json<UserBody>, ApiError> {
+    let user = shared.auth.find_user(id).await?;
+    let had = user.map(|user| user.roles).unwrap_or_default();
+    let mut added = request.roles.clone();
+    added.retain(|role| !had.contains(role));
+    caller.require_all_of(&shared.auth.permissions_of(&added))?;
     let user = shared.auth.set_user_roles(id, request.roles).await?;
     Ok(axum::Json(user.into()))
 }
 
 /// Set the password of an account
 ///
-/// Revokes its access tokens.
+/// Revokes its access tokens. The account may do no more than the caller.
 #[utoipa::path(put, path = "/users/{id}/password", tag = "users", params(("id" = String, Path)), request_body = SetPasswordRequest, responses((status = 204)))]
 pub(super) async fn set_password(
     State(shared): State<Shared>,
-    _: Caller<may::Users>,
+    caller: Caller<may::Users>,
     Path(id): Path<UserId>,
     Json(request): Json<SetPasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
+    let user = shared.auth.find_user(id).await?;
+    let user = user.ok_or(auth::Error::UserNotFound)?;
+    // Whoever knows the password is that user.
+    caller.require_all_of(&shared.auth.permissions_of(&user.roles))?;
     shared.auth.set_password(id, &request.password).await?;
     Ok(StatusCode::NO_CONTENT)
 }

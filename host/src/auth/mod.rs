@@ -26,7 +26,7 @@ pub use guest::GuestTokens;
 pub use keys::Keys;
 pub use login::Login;
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
-pub use principal::{Forbidden, Principal, PrincipalKind};
+pub use principal::{Beyond, Forbidden, Principal, PrincipalKind};
 pub use roles::{ADMIN, Role};
 pub use users::{NewUser, User, UserPage};
 

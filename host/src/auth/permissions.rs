@@ -28,7 +28,7 @@ pub enum PlatformPermission {
     Grant,
     /// Set the secrets of plugins.
     Secrets,
-    /// Manage users, roles and API keys. Whoever may do that can give themselves everything.
+    /// Manage users, roles and API keys. Nobody can give what they do not have themselves.
     Users,
 }
 
@@ -160,6 +160,33 @@ impl PermissionSet {
                 .is_some_and(|own| own.is_whole || own.has(permission))
     }
 
+    /// The first permission of the other set that is not among these.
+    pub fn missing_of(&self, other: &Self) -> Option<RolePermission> {
+        if self.has_everything {
+            return None;
+        }
+        if other.has_everything {
+            return Some(RolePermission::Everything);
+        }
+        let platform = other.platform.iter().copied();
+        let platform = platform
+            .filter(|permission| !self.allows(*permission))
+            .map(RolePermission::Platform);
+        let plugins = other.plugins.iter().flat_map(|(plugin, wanted)| {
+            let own = self.plugins.get(plugin);
+            let is_whole = own.is_some_and(|own| own.is_whole);
+            let whole =
+                (wanted.is_whole && !is_whole).then(|| RolePermission::WholePlugin(plugin.clone()));
+            let names = wanted
+                .names
+                .iter()
+                .filter(move |name| !is_whole && !own.is_some_and(|own| own.has(name.as_str())))
+                .map(|name| RolePermission::Plugin(plugin.clone(), name.clone()));
+            whole.into_iter().chain(names)
+        });
+        platform.chain(plugins).min()
+    }
+
     /// The permissions of this plugin, by the names that the plugin gave them. `*` stands for all of them.
     pub fn of_plugin(&self, plugin: &PluginName) -> Vec<&str> {
         let own = self.plugins.get(plugin);
@@ -247,6 +274,40 @@ mod tests {
                 *answer,
                 "{permissions:?} {asked}"
             );
+        }
+    }
+
+    #[test]
+    fn what_somebody_does_not_hold_is_named() {
+        // (own, wanted, what is missing)
+        let cases: &[(&[&str], &[&str], Option<&str>)] = &[
+            (&["*"], &["*"], None),
+            (&["*"], &["platform.admin", "shop:*"], None),
+            (&["platform.users"], &["*"], Some("*")),
+            (&["platform.users"], &["platform.users"], None),
+            (
+                &["platform.users"],
+                &["platform.admin"],
+                Some("platform.admin"),
+            ),
+            (
+                &["platform.users"],
+                &["platform.deploy"],
+                Some("platform.deploy"),
+            ),
+            (&["platform.admin"], &["platform.deploy"], None),
+            (&["platform.admin"], &["*"], Some("*")),
+            (&["platform.admin"], &["shop:a"], Some("shop:a")),
+            (&["shop:*"], &["shop:a", "shop:*"], None),
+            (&["shop:a"], &["shop:*"], Some("shop:*")),
+            (&["shop:a"], &["shop:a", "shop:b"], Some("shop:b")),
+            (&["shop:*"], &["bar:a"], Some("bar:a")),
+            (&[], &[], None),
+        ];
+        for (own, wanted, expected) in cases {
+            let missing = set(own).missing_of(&set(wanted));
+            let missing = missing.map(|permission| permission.to_string());
+            assert_eq!(missing.as_deref(), *expected, "{own:?} {wanted:?}");
         }
     }
 

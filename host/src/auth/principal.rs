@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::permissions::{PermissionSet, PlatformPermission};
+use crate::auth::permissions::{PermissionSet, PlatformPermission, RolePermission};
 use crate::ids::{PluginName, RoleName};
 
 /// What kind of caller this is.
@@ -42,6 +42,20 @@ pub struct Forbidden {
     pub permission: String,
 }
 
+/// The caller would give away what they do not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this gives the permission `{permission}`, which you do not have yourself; ask somebody who has it"
+)]
+pub struct Beyond {
+    pub permission: RolePermission,
+}
+
+impl Beyond {
+    /// The stable code of this refusal.
+    pub const CODE: &'static str = "auth.permission_beyond";
+}
+
 impl Forbidden {
     /// The stable code of this refusal.
     pub const CODE: &'static str = "auth.permission_missing";
@@ -63,6 +77,14 @@ impl Principal {
             None => permission.to_owned(),
         };
         Err(Forbidden { permission })
+    }
+
+    /// Requires that all of these are the caller's, too: what somebody does not have they cannot give.
+    pub fn require_all_of(&self, given: &PermissionSet) -> Result<(), Beyond> {
+        match self.permissions.missing_of(given) {
+            Some(permission) => Err(Beyond { permission }),
+            None => Ok(()),
+        }
     }
 
     /// Requires a right on the host itself.

@@ -1,5 +1,6 @@
 //! Putting a plugin on the platform, and going back: `upload → validate → store → compile → link → migrate → record →
-//! refresh`. Each step takes what the last one made. Whatever fails, the version that was live stays live.
+//! swap`. Each step takes what the last one made; the last two are one. Whatever fails, the version that was live stays
+//! live.
 
 use std::{
     sync::Arc,
@@ -12,11 +13,12 @@ use serde_json::{Map, Value};
 use crate::ids::{DeploymentId, Label, PluginName};
 use crate::plugins::artifact::{self, Artifacts};
 use crate::plugins::bundle::{self, Bundle, BundleError};
+use crate::plugins::change::{Change, Changed};
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::mistake;
-use crate::plugins::registry::{LiveTable, Registry};
+use crate::plugins::registry::{ChangeError, Registry};
 use crate::plugins::store::{Deployment, LiveRow, PluginRow, Store, StoreError};
-use crate::plugins::validate::{Grants, ValidPlugin, validate};
+use crate::plugins::validate::{Grant, Grants, ValidPlugin, validate};
 use crate::plugins::{Config, InvalidMount, LoadFailure, Mistake, Mount, build};
 use crate::runtime::{LoadError, Runtime};
 use crate::services::kv::Kv;
@@ -33,6 +35,8 @@ pub struct Upload {
     pub name: Option<PluginName>,
     /// Where its routes hang from now on; nothing leaves it as it is, which for a new plugin is `/` and its name.
     pub mount: Option<Mount>,
+    /// Whether the mount may lie below or above the one of another plugin.
+    pub is_nested_accepted: bool,
     pub grant: GrantMode,
     /// Config values from now on; nothing leaves them as they are.
     pub config: Option<Map<String, Value>>,
@@ -91,8 +95,18 @@ pub enum DeployError {
     Artifact(#[from] artifact::Error),
     #[error("`{plugin}` could not be made live: {reason}")]
     NotLive { plugin: PluginName, reason: String },
-    #[error("the host failed while reading the upload")]
+    #[error("the host failed while changing plugins")]
     Host(#[source] anyhow::Error),
+}
+
+impl From<ChangeError> for DeployError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Store(error) => Self::Store(error),
+            ChangeError::NotLive { plugin, reason } => Self::NotLive { plugin, reason },
+            ChangeError::Interrupted => Self::Host(error.into()),
+        }
+    }
 }
 
 impl From<LoadFailure> for DeployError {
@@ -146,30 +160,42 @@ impl Plugins {
         }
     }
 
-    /// Makes an upload live.
+    /// Makes an upload live. If the plugin is changed by somebody else meanwhile, [`StoreError::Changed`].
     pub async fn deploy(&self, upload: Upload) -> Result<Deployed, DeployError> {
         let began = Instant::now();
-        let (wanted, plugin) = self.check(&upload).await?;
+        let (wanted, plugin, began_from) = self.check(&upload).await?;
         let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
         self.artifacts.put(plugin.component.clone()).await?;
         // Linking happens here too, so a missing import fails the deployment and not the first request.
-        let loaded = self.runtime.load(spec, plugin.component).await?;
+        let loaded = self
+            .runtime
+            .load(spec, plugin.component, &upload.by)
+            .await?;
+        // It is decided when the deployment is recorded. Asking again spares the migrations, which cannot be undone.
+        let now = self.store.find_plugin(&wanted.plugin).await?;
+        if now.map(|row| row.revision) != began_from {
+            let plugin = wanted.plugin;
+            return Err(StoreError::Changed { plugin }.into());
+        }
         let migrated = self
             .migrate(&wanted, &plugin.manifest, &plugin.migrations)
             .await?;
-        let (deployment, replaced) = self
-            .store
-            .record(&wanted, upload.grant, &upload.by, upload.note.as_deref())
+        let ready = self
+            .registry
+            .with_routes(wanted.clone(), plugin.manifest, loaded)?;
+        let (name, mount) = (wanted.plugin.clone(), wanted.mount.clone());
+        let record = Change::Record {
+            wanted,
+            began_from,
+            grant: upload.grant,
+            is_nested_accepted: upload.is_nested_accepted,
+            note: upload.note,
+        };
+        let changed = self
+            .registry
+            .change(name, record, Some(ready), upload.by)
             .await?;
-        self.registry.stage(wanted.clone(), loaded);
-        self.go_live(&wanted.plugin, replaced, &upload.by).await?;
-        Ok(Deployed {
-            deployment,
-            replaced,
-            mount: wanted.mount,
-            migrated,
-            took: began.elapsed(),
-        })
+        deployed(changed, mount, migrated, began)
     }
 
     /// Makes an earlier deployment live again: the one before the live one, if none is named.
@@ -180,24 +206,33 @@ impl Plugins {
         by: &str,
     ) -> Result<Deployed, DeployError> {
         let began = Instant::now();
-        let (deployment, replaced) = self.store.roll_back(plugin, to, by).await?;
-        self.go_live(plugin, replaced, by).await?;
+        let changed = self.change(plugin, Change::RollBack { to }, by).await?;
         let mount = self.get(plugin).await?.mount;
-        Ok(Deployed {
-            deployment,
-            replaced,
-            mount,
-            migrated: Vec::new(),
-            took: began.elapsed(),
-        })
+        deployed(changed, mount, Vec::new(), began)
+    }
+
+    async fn change(
+        &self,
+        plugin: &PluginName,
+        change: Change,
+        by: &str,
+    ) -> Result<Changed, ChangeError> {
+        self.registry
+            .change(plugin.clone(), change, None, by.to_owned())
+            .await
     }
 
     /// Everything that can be known before anything is stored or run.
-    async fn check(&self, upload: &Upload) -> Result<(LiveRow, ValidPlugin), DeployError> {
+    /// Returns also the revision of the plugin that all of it was checked against.
+    async fn check(
+        &self,
+        upload: &Upload,
+    ) -> Result<(LiveRow, ValidPlugin, Option<i64>), DeployError> {
         let bundle = self.unpack(upload).await?;
         // A manifest that cannot be read is told below, together with what is wrong with the component.
         let name = name_of(&bundle);
         let (row, granted) = match &name {
+            // The row first: whatever changes after it is noticed by its revision.
             Some(name) => (
                 self.store.find_plugin(name).await?,
                 self.store.grants(name).await?,
@@ -226,7 +261,10 @@ impl Plugins {
             (None, None) => Mount::default_of(&name)?,
         };
         // It is decided when the deployment is recorded. Asking now spares the compiler, and above all the migrations.
-        self.store.refuse_taken(&name, &mount).await?;
+        self.store
+            .refuse_mount(&name, &mount, upload.is_nested_accepted)
+            .await?;
+        let began_from = row.as_ref().map(|row| row.revision);
         let config = upload
             .config
             .clone()
@@ -243,7 +281,7 @@ impl Plugins {
             config,
             grants,
         };
-        Ok((wanted, plugin))
+        Ok((wanted, plugin, began_from))
     }
 
     async fn unpack(&self, upload: &Upload) -> Result<Bundle, DeployError> {
@@ -295,29 +333,6 @@ impl Plugins {
         Ok(applied)
     }
 
-    /// Makes memory agree with the rows. If the plugin cannot be made live after all, the rows go back to the one that
-    /// still answers: they must not name something that is not live.
-    async fn go_live(
-        &self,
-        plugin: &PluginName,
-        replaced: Option<DeploymentId>,
-        by: &str,
-    ) -> Result<Arc<LiveTable>, DeployError> {
-        let table = self.registry.refresh().await?;
-        let Some(reason) = table.failures().get(plugin).cloned() else {
-            return Ok(table);
-        };
-        match replaced {
-            Some(replaced) => drop(self.store.roll_back(plugin, Some(replaced), by).await?),
-            None => self.store.delete_plugin(plugin).await?,
-        }
-        self.registry.refresh().await?;
-        Err(DeployError::NotLive {
-            plugin: plugin.clone(),
-            reason,
-        })
-    }
-
     /// A plugin's row.
     pub async fn get(&self, plugin: &PluginName) -> Result<PluginRow, StoreError> {
         let row = self.store.find_plugin(plugin).await?;
@@ -335,9 +350,18 @@ impl Plugins {
     }
 
     /// Hangs a plugin elsewhere.
-    pub async fn set_mount(&self, plugin: &PluginName, mount: &Mount) -> Result<(), DeployError> {
-        self.store.set_mount(plugin, mount).await?;
-        self.registry.refresh().await?;
+    pub async fn set_mount(
+        &self,
+        plugin: &PluginName,
+        mount: Mount,
+        is_nested_accepted: bool,
+        by: &str,
+    ) -> Result<(), DeployError> {
+        let change = Change::Mount {
+            mount,
+            is_nested_accepted,
+        };
+        self.change(plugin, change, by).await?;
         Ok(())
     }
 
@@ -349,8 +373,30 @@ impl Plugins {
         grants: &Grants,
         by: &str,
     ) -> Result<(), DeployError> {
-        self.store.set_grants(plugin, grants, by).await?;
-        self.registry.refresh().await?;
+        let change = Change::SetGrants(grants.clone());
+        self.change(plugin, change, by).await?;
+        Ok(())
+    }
+
+    /// Gives a plugin these capabilities, too.
+    pub async fn add_grants(
+        &self,
+        plugin: &PluginName,
+        more: Vec<Grant>,
+        by: &str,
+    ) -> Result<(), DeployError> {
+        self.change(plugin, Change::AddGrants(more), by).await?;
+        Ok(())
+    }
+
+    /// Takes a capability from a plugin. [`StoreError::GrantNotFound`] if it does not have it.
+    pub async fn remove_grant(
+        &self,
+        plugin: &PluginName,
+        grant: Grant,
+        by: &str,
+    ) -> Result<(), DeployError> {
+        self.change(plugin, Change::RemoveGrant(grant), by).await?;
         Ok(())
     }
 
@@ -359,8 +405,9 @@ impl Plugins {
         &self,
         plugin: &PluginName,
         values: &Map<String, Value>,
+        by: &str,
     ) -> Result<(), DeployError> {
-        let row = self.get(plugin).await?;
+        self.get(plugin).await?;
         if let Some(live) = self.registry.live().get(plugin) {
             let schema = live
                 .manifest()
@@ -369,15 +416,19 @@ impl Plugins {
                 .map(|schema| schema.as_json());
             crate::services::config::resolve(schema, values).map_err(DeployError::Config)?;
         }
-        self.store.set_config(&row.name, values).await?;
-        self.registry.refresh().await?;
+        self.change(plugin, Change::Config(values.clone()), by)
+            .await?;
         Ok(())
     }
 
     /// Takes a plugin off the platform, with its history and, if `with_data`, all that it stored.
-    pub async fn remove(&self, plugin: &PluginName, with_data: bool) -> Result<(), DeployError> {
-        self.store.delete_plugin(plugin).await?;
-        self.registry.refresh().await?;
+    pub async fn remove(
+        &self,
+        plugin: &PluginName,
+        with_data: bool,
+        by: &str,
+    ) -> Result<(), DeployError> {
+        self.change(plugin, Change::Delete, by).await?;
         if with_data {
             let host = |error: crate::services::Error| DeployError::Host(error.into());
             self.kept.sql.delete(plugin).await.map_err(host)?;
@@ -403,6 +454,29 @@ impl Plugins {
             .map_err(|error| DeployError::Host(error.into()))?;
         self.artifacts.remove_unreferenced(keep, age_min).await?;
         Ok(())
+    }
+}
+
+fn deployed(
+    changed: Changed,
+    mount: Mount,
+    migrated: Vec<String>,
+    began: Instant,
+) -> Result<Deployed, DeployError> {
+    match changed {
+        Changed::Live {
+            deployment,
+            replaced,
+        } => Ok(Deployed {
+            deployment,
+            replaced,
+            mount,
+            migrated,
+            took: began.elapsed(),
+        }),
+        Changed::Settings => Err(DeployError::Host(anyhow::anyhow!(
+            "a deployment made nothing live"
+        ))),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod artifact;
 mod build;
 pub mod bundle;
+mod change;
 mod config;
 mod deploy;
 pub mod manifest;

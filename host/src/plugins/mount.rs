@@ -63,6 +63,16 @@ impl Mount {
         }
     }
 
+    /// Whether there are requests that both would answer: on the same path, or one below the other, for the same host name.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_same_host = self.host == other.host || self.host.is_none() || other.host.is_none();
+        let holds = |outer: &str, inner: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        is_same_host && (holds(&self.path, &other.path) || holds(&other.path, &self.path))
+    }
+
     /// Where a plugin hangs if nobody says otherwise: `/` and its name, on every host. Refused if the host
     /// answers there itself.
     pub fn default_of(plugin: &PluginName) -> Result<Self, InvalidMount> {
@@ -110,6 +120,27 @@ mod tests {
             assert!(Mount::new(None, path).is_err(), "{path}");
         }
         assert!(Mount::default_of(&"livez".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn two_mounts_overlap_if_one_lies_below_the_other_for_the_same_host() {
+        let mount = |text: &str| {
+            let (host, path) = text.split_at(text.find('/').unwrap());
+            Mount::new(Some(host).filter(|host| !host.is_empty()), path).unwrap()
+        };
+        for (one, other, expected) in [
+            ("/", "/shop", true),
+            ("/shop", "/shop/admin", true),
+            ("/shop", "/shopping", false),
+            ("/shop", "/blog", false),
+            ("a.example/shop", "/shop", true),
+            ("a.example/", "/shop", true),
+            ("a.example/shop", "b.example/shop", false),
+        ] {
+            let (one, other) = (mount(one), mount(other));
+            assert_eq!(one.overlaps(&other), expected, "{one} {other}");
+            assert_eq!(other.overlaps(&one), expected, "{other} {one}");
+        }
     }
 
     #[test]

@@ -1,16 +1,14 @@
-//! Which plugins are live. `refresh` is the only way anything becomes live: it makes the table in memory agree with the
-//! rows, and swaps one pointer. Start-up, deployments, rollbacks and changes by the operator all end in it.
+//! Which plugins are live. There are two ways to a new table, and both swap one pointer: `refresh` makes memory agree with
+//! the rows at start-up, and `change` changes rows and memory together, or neither.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::build;
+use crate::plugins::change::{Change, Changed};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{MountTable, RouteTable};
@@ -57,11 +55,30 @@ impl LivePlugin {
 pub struct LiveTable {
     mounts: MountTable,
     plugins: BTreeMap<PluginName, Arc<LivePlugin>>,
-    /// Plugins whose wanted deployment could not be made live, and why. An earlier one of them may still answer.
+    /// Plugins whose wanted deployment could not be loaded, and why. An earlier one of them may still answer.
+    unloaded: BTreeMap<PluginName, String>,
+    /// Those, and the ones whose mount another plugin has.
     failures: BTreeMap<PluginName, String>,
 }
 
 impl LiveTable {
+    fn new(
+        plugins: BTreeMap<PluginName, Arc<LivePlugin>>,
+        unloaded: BTreeMap<PluginName, String>,
+    ) -> Self {
+        let (mounts, refused) = MountTable::new(plugins.values());
+        let mut failures = unloaded.clone();
+        for name in refused {
+            failures.insert(name, "another plugin has the same mount".to_owned());
+        }
+        Self {
+            mounts,
+            plugins,
+            unloaded,
+            failures,
+        }
+    }
+
     /// The plugin that answers on this host and path.
     pub fn find(&self, host: &str, path: &str) -> Option<&Arc<LivePlugin>> {
         self.mounts.find(host, path)
@@ -88,7 +105,24 @@ impl LiveTable {
     }
 }
 
-/// The live table and the way to renew it. One per process.
+/// Why a change was not made. Rows and memory are as before.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChangeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("`{plugin}` could not be made live: {reason}")]
+    NotLive { plugin: PluginName, reason: String },
+    #[error("the host stopped before the change was made")]
+    Interrupted,
+}
+
+/// In whose name the host compiles of its own accord.
+const HOST: &str = "";
+
+/// How often a change is tried while the plugin's rows change under it.
+const TRIES_MAX: usize = 4;
+
+/// The live table and the ways to renew it. One per process.
 pub struct Registry {
     live: ArcSwap<LiveTable>,
     store: Store,
@@ -96,10 +130,8 @@ pub struct Registry {
     runtime: Arc<Runtime>,
     metrics: Metrics,
     config: Config,
-    refreshing: tokio::sync::Mutex<()>,
-    /// Deployments that are loaded already, because deploying them proved that they can be, each with what it was
-    /// loaded from.
-    staged: Mutex<HashMap<DeploymentId, (LiveRow, LoadedPlugin)>>,
+    /// Held while the table is replaced.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -118,8 +150,7 @@ impl Registry {
             runtime,
             metrics,
             config,
-            refreshing: tokio::sync::Mutex::default(),
-            staged: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         }
     }
 
@@ -131,10 +162,10 @@ impl Registry {
     /// Makes the table agree with the rows. A plugin that cannot be loaded keeps its earlier version, and its failure is
     /// in the new table. Several callers at once wait for each other.
     pub async fn refresh(&self) -> Result<Arc<LiveTable>, StoreError> {
-        let _turn = self.refreshing.lock().await;
+        let _turn = self.turn.lock().await;
         let before = self.live();
         let mut plugins = BTreeMap::new();
-        let mut failures = BTreeMap::new();
+        let mut unloaded = BTreeMap::new();
         for row in self.store.live().await? {
             let name = row.plugin.clone();
             let old = before.plugins.get(&name);
@@ -144,67 +175,128 @@ impl Registry {
             }
             match self.load(row).await {
                 Ok(plugin) => {
-                    tracing::info!(
-                        plugin.name = %name, deployment.id = %plugin.deployment(),
-                        "Plugin `{name}` is live"
-                    );
-                    self.metrics.count_swap(&name);
                     plugins.insert(name, Arc::new(plugin));
                 }
                 Err(error) => {
                     tracing::error!(plugin.name = %name, error.cause = %error, "Plugin `{name}` cannot be made live");
-                    failures.insert(name.clone(), error.to_string());
+                    unloaded.insert(name.clone(), error.to_string());
                     if let Some(old) = old {
                         plugins.insert(name, Arc::clone(old));
                     }
                 }
             }
         }
-        let (mounts, refused) = MountTable::new(plugins.values());
-        for name in refused {
-            failures.insert(name, "another plugin has the same mount".to_owned());
-        }
-        let table = Arc::new(LiveTable {
-            mounts,
-            plugins,
-            failures,
-        });
-        self.live.store(Arc::clone(&table));
-        self.staged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        self.forget_series(&before, &table);
-        Ok(table)
+        Ok(self.swap(&before, LiveTable::new(plugins, unloaded)))
     }
 
-    /// Hands over a deployment that is loaded already, for the next `refresh`.
-    pub(super) fn stage(&self, row: LiveRow, plugin: LoadedPlugin) {
-        self.staged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(row.deployment, (row, plugin));
+    /// Makes one change of one plugin in rows and memory. `ready` is what it leads to, if that is loaded already. What the
+    /// change leads to is loaded before the rows are changed, so it goes live with them or the change is not made; only
+    /// a plugin that could not be loaded before may stay so. Runs to its end even if the caller goes away: memory must not
+    /// be left behind the rows.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the caller waits for it; it must end even if the caller gives up"
+    )]
+    pub(super) async fn change(
+        self: &Arc<Self>,
+        plugin: PluginName,
+        change: Change,
+        ready: Option<LivePlugin>,
+        by: String,
+    ) -> Result<Changed, ChangeError> {
+        let registry = Arc::clone(self);
+        let work = async move { registry.make(&plugin, &change, ready, &by).await };
+        tokio::spawn(work)
+            .await
+            .map_err(|_| ChangeError::Interrupted)?
     }
 
-    async fn load(&self, row: LiveRow) -> Result<LivePlugin, LoadFailure> {
-        let staged = self
-            .staged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&row.deployment)
-            // A grant may have been taken back since.
-            .filter(|(staged, _)| *staged == row)
-            .map(|(_, loaded)| loaded);
-        let manifest = build::manifest(&row)?;
-        let loaded = match staged {
-            Some(loaded) => loaded,
-            None => {
-                let values = build::known_values(&row, &manifest);
-                let spec = build::spec(&row, &manifest, &values, &self.config)?;
-                let wasm = self.artifacts.get(spec.digest).await?;
-                self.runtime.load(spec, wasm).await?
+    async fn make(
+        &self,
+        plugin: &PluginName,
+        change: &Change,
+        ready: Option<LivePlugin>,
+        by: &str,
+    ) -> Result<Changed, ChangeError> {
+        let mut ready = ready.map(Arc::new);
+        let mut failure = None;
+        for _ in 0..TRIES_MAX {
+            // The turn comes before the transaction: whoever has the one writer never waits for the turn.
+            let turn = self.turn.lock().await;
+            let before = self.live();
+            let mut tx = self.store.begin().await?;
+            let changed = self.store.apply(&mut tx, plugin, change, by).await?;
+            let mut plugins = before.plugins.clone();
+            let mut unloaded = before.unloaded.clone();
+            unloaded.remove(plugin);
+            match self.store.live_of(&mut tx, plugin).await? {
+                None => drop(plugins.remove(plugin)),
+                Some(row) => {
+                    let is_row = |candidate: &&Arc<LivePlugin>| candidate.row == row;
+                    let old = before.plugins.get(plugin);
+                    if let Some(found) = old.filter(is_row).or(ready.as_ref().filter(is_row)) {
+                        plugins.insert(plugin.clone(), Arc::clone(found));
+                    } else if let Some((_, reason)) = failure.take_if(|(of, _)| *of == row) {
+                        unloaded.insert(plugin.clone(), reason);
+                    } else {
+                        // Loading takes its time. Nobody else should wait for it.
+                        drop((tx, turn));
+                        match self.load(row.clone()).await {
+                            Ok(plugin) => ready = Some(Arc::new(plugin)),
+                            Err(error) => failure = Some((row, error.to_string())),
+                        }
+                        continue;
+                    }
+                }
             }
-        };
+            let table = LiveTable::new(plugins, unloaded);
+            if let Some(reason) = table.failures.get(plugin)
+                && (change.makes_live() || !before.failures.contains_key(plugin))
+            {
+                let (plugin, reason) = (plugin.clone(), reason.clone());
+                return Err(ChangeError::NotLive { plugin, reason });
+            }
+            tx.commit().await.map_err(StoreError::from)?;
+            self.swap(&before, table);
+            return Ok(changed);
+        }
+        let plugin = plugin.clone();
+        Err(StoreError::Changed { plugin }.into())
+    }
+
+    /// The step that makes it so. Only for who holds the turn.
+    fn swap(&self, before: &LiveTable, table: LiveTable) -> Arc<LiveTable> {
+        let table = Arc::new(table);
+        self.live.store(Arc::clone(&table));
+        for (name, new) in &table.plugins {
+            let old = before.plugins.get(name);
+            if !old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                let deployment = new.deployment();
+                tracing::info!(plugin.name = %name, deployment.id = %deployment, "Plugin `{name}` is live");
+                self.metrics.count_swap(name);
+            }
+        }
+        self.forget_series(before, &table);
+        table
+    }
+
+    /// A deployment out of its rows and its component.
+    async fn load(&self, row: LiveRow) -> Result<LivePlugin, LoadFailure> {
+        let manifest = build::manifest(&row)?;
+        let values = build::known_values(&row, &manifest);
+        let spec = build::spec(&row, &manifest, &values, &self.config)?;
+        let wasm = self.artifacts.get(spec.digest).await?;
+        let loaded = self.runtime.load(spec, wasm, HOST).await?;
+        self.with_routes(row, manifest, loaded)
+    }
+
+    /// A deployment that is loaded, with all that requests to it need.
+    pub(super) fn with_routes(
+        &self,
+        row: LiveRow,
+        manifest: Manifest,
+        loaded: LoadedPlugin,
+    ) -> Result<LivePlugin, LoadFailure> {
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
         Ok(LivePlugin {

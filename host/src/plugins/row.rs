@@ -19,6 +19,7 @@ pub(super) fn plugin(row: &AnyRow) -> Result<PluginRow, StoreError> {
         live_at_ms: row.try_get("live_at_ms")?,
         config: config(row)?,
         created_at_ms: row.try_get("created_at_ms")?,
+        revision: row.try_get("revision")?,
     })
 }
 

@@ -16,12 +16,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
-    sync::Semaphore,
+    sync::{AcquireError, Semaphore},
 };
 use wasmtime::{Engine, component::Component};
 
 use crate::ids::Digest;
 use crate::runtime::config::CompileConfig;
+use crate::runtime::lanes::{Lane, Lanes};
 
 /// Why a component cannot be compiled or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,8 @@ pub enum CompileError {
         "compiling the component took more than {0}; make it smaller or raise `runtime.compile`"
     )]
     LimitExceeded(&'static str),
+    #[error("too many components are waiting to be compiled; deploy again in a moment")]
+    Busy,
     #[error("the host failed while compiling the component")]
     Host(#[source] anyhow::Error),
 }
@@ -42,12 +45,15 @@ pub(super) struct Compiler {
     engine: Engine,
     config: CompileConfig,
     cache: Cache,
-    permits: Semaphore,
+    lanes: Lanes,
+    /// Those who wait or have a place.
+    queue: Semaphore,
 }
 
 impl Compiler {
     pub(super) fn new(engine: Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
-        let permits = Semaphore::new(config.concurrency_max.max(1));
+        let lanes = Lanes::new(config.concurrency_max);
+        let queue = Semaphore::new(config.queue_max);
         let cache = Cache {
             engine_hash: hash_of(&engine),
             dir,
@@ -57,15 +63,18 @@ impl Compiler {
             engine,
             config,
             cache,
-            permits,
+            lanes,
+            queue,
         }
     }
 
-    /// The component, out of the cache or newly compiled. Once per deployment and process.
+    /// The component, out of the cache or newly compiled, in turn with those of other callers. Once per deployment and
+    /// process.
     pub(super) async fn load(
         &self,
         digest: Digest,
         wasm: Bytes,
+        caller: &str,
     ) -> Result<Component, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         if let Some(code) = self.cache.get(digest).await.map_err(host)? {
@@ -77,7 +86,7 @@ impl Compiler {
                 ),
             }
         }
-        let code = self.compile(wasm).await?;
+        let code = self.compile(wasm, caller).await?;
         self.cache.put(digest, &code).await.map_err(host)?;
         self.deserialize(code).await
     }
@@ -96,20 +105,33 @@ impl Compiler {
             .map_err(io::Error::other)?
     }
 
-    async fn compile(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|error| CompileError::Host(error.into()))?;
+    async fn compile(&self, wasm: Bytes, caller: &str) -> Result<Vec<u8>, CompileError> {
+        let host = |error: AcquireError| CompileError::Host(error.into());
+        let _queued = self.queue.try_acquire().map_err(|_| CompileError::Busy)?;
+        if wasm.len() < self.config.slow_bytes_min {
+            let quick = self.lanes.take(Lane::Quick, caller).await.map_err(host)?;
+            let cpu_s = self.config.quick_cpu_s.min(self.config.cpu_s);
+            let result = self.run_child(wasm.clone(), cpu_s).await;
+            drop(quick);
+            match result {
+                // Nobody knows before how long it takes, and whoever is behind it must not wait for all of it.
+                Err(CompileError::LimitExceeded(_)) => {}
+                result => return result,
+            }
+        }
+        let _slow = self.lanes.take(Lane::Slow, caller).await.map_err(host)?;
+        self.run_child(wasm, self.config.cpu_s).await
+    }
+
+    async fn run_child(&self, wasm: Bytes, cpu_s: u64) -> Result<Vec<u8>, CompileError> {
         let wall = Duration::from_secs(self.config.wall_s);
-        match tokio::time::timeout(wall, self.run_child(wasm)).await {
+        match tokio::time::timeout(wall, self.feed_child(wasm, cpu_s)).await {
             Ok(result) => result,
             Err(_) => Err(CompileError::LimitExceeded("its wall time")),
         }
     }
 
-    async fn run_child(&self, wasm: Bytes) -> Result<Vec<u8>, CompileError> {
+    async fn feed_child(&self, wasm: Bytes, cpu_s: u64) -> Result<Vec<u8>, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         let program = match &self.config.program {
             Some(program) => program.clone(),
@@ -117,7 +139,7 @@ impl Compiler {
         };
         let mut child = Command::new(&program)
             .arg("compile")
-            .args(["--cpu-s", &self.config.cpu_s.to_string()])
+            .args(["--cpu-s", &cpu_s.to_string()])
             .args([
                 "--memory-bytes-max",
                 &self.config.memory_bytes_max.to_string(),

@@ -80,8 +80,16 @@ pub struct CompileConfig {
     pub memory_bytes_max: u64,
     /// Most bytes of machine code for one component. Default: 256 MiB.
     pub output_bytes_max: u64,
-    /// Most components compiled at the same time. Default: 1.
+    /// Most components compiled at the same time. One of these places is for slow ones, the others are for the rest, so
+    /// that nobody waits for a slow one; with 1, all share it. Default: 2.
     pub concurrency_max: usize,
+    /// Processor time after which a component counts as slow: it gives up its place, and begins again among the slow ones.
+    /// Default: 10.
+    pub quick_cpu_s: u64,
+    /// Bytes of a component from which on it counts as slow without a try. Default: 8 MiB.
+    pub slow_bytes_min: usize,
+    /// Most components that wait to be compiled, those in progress among them. Default: 64.
+    pub queue_max: usize,
 }
 
 impl Default for CompileConfig {
@@ -92,7 +100,10 @@ impl Default for CompileConfig {
             wall_s: 90,
             memory_bytes_max: 4 << 30,
             output_bytes_max: 256 << 20,
-            concurrency_max: 1,
+            concurrency_max: 2,
+            quick_cpu_s: 10,
+            slow_bytes_min: 8 << 20,
+            queue_max: 64,
         }
     }
 }

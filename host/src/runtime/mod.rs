@@ -9,6 +9,7 @@ mod egress;
 mod engine;
 mod invocation;
 mod invoke;
+mod lanes;
 mod limit;
 mod linker;
 mod plugin;
@@ -82,9 +83,14 @@ impl Runtime {
     }
 
     /// Makes a component ready to be called. Linking happens here, so a missing import fails the deployment and not the
-    /// first request.
-    pub async fn load(&self, spec: PluginSpec, wasm: Bytes) -> Result<LoadedPlugin, LoadError> {
-        let component = self.compiler.load(spec.digest, wasm).await?;
+    /// first request. `caller` is in whose name: who compiles much waits behind those who compile little.
+    pub async fn load(
+        &self,
+        spec: PluginSpec,
+        wasm: Bytes,
+        caller: &str,
+    ) -> Result<LoadedPlugin, LoadError> {
+        let component = self.compiler.load(spec.digest, wasm, caller).await?;
         let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(&component).map_err(link)?;
         let export = |interface: &str, function: &str| {

@@ -194,6 +194,7 @@ impl TestHost {
             bytes,
             name: None,
             mount,
+            is_nested_accepted: true,
             grant,
             config: None,
             by: "test".to_owned(),

@@ -41,6 +41,7 @@ fn upload(bytes: Bytes) -> Upload {
         bytes,
         name: None,
         mount: None,
+        is_nested_accepted: false,
         grant: GrantMode::AllAsked,
         config: None,
         by: "test".to_owned(),

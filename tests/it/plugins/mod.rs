@@ -1,5 +1,6 @@
 //! Putting plugins on the host, exchanging them, and what is left when that goes wrong.
 
+mod conflict;
 mod deploy;
 mod kill;
 mod swap;

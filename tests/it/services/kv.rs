@@ -72,7 +72,7 @@ async fn a_store_belongs_to_one_plugin_whatever_its_label_and_stays_with_it_thro
         "a new version finds what the old one left"
     );
     let ann = "ann".parse().unwrap();
-    host.plugins().remove(&ann, true).await.unwrap();
+    host.plugins().remove(&ann, true, "test").await.unwrap();
     host.deploy(&named("ann"), component).await;
     assert_eq!(
         pages(&host, "ann").await,

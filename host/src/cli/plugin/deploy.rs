@@ -46,6 +46,9 @@ pub(in crate::cli) struct Place {
     /// Answer only requests to this host name.
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<String>,
+    /// The mount may lie below or above the one of another plugin; on the paths of both the longer one answers.
+    #[arg(long)]
+    pub(super) nested: bool,
 }
 
 /// What is sent to the server.
@@ -95,6 +98,7 @@ pub(super) async fn send(client: &Client, sending: Sending<'_>) -> anyhow::Resul
     let mut query = vec![("grant", if sending.grants_all { "all" } else { "keep" })];
     query.extend(sending.place.mount.as_deref().map(|mount| ("mount", mount)));
     query.extend(sending.place.host.as_deref().map(|host| ("host", host)));
+    query.extend(sending.place.nested.then_some(("nested", "true")));
     query.extend(sending.name.map(|name| ("name", name)));
     query.extend(sending.note.map(|note| ("note", note)));
     client

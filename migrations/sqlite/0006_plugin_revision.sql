@@ -1,0 +1,3 @@
+-- Tells a change that began from an older state of the plugin.
+
+ALTER TABLE plugins ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
