@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::ids::{DeploymentId, Label, PluginName};
 use crate::plugins::artifact::{self, Artifacts};
 use crate::plugins::bundle::{self, Bundle, BundleError};
-use crate::plugins::change::{Change, Changed};
+use crate::plugins::change::{Change, Changed, Record};
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::mistake;
 use crate::plugins::registry::{ChangeError, Registry};
@@ -184,7 +184,7 @@ impl Plugins {
             .registry
             .with_routes(wanted.clone(), plugin.manifest, loaded)?;
         let (name, mount) = (wanted.plugin.clone(), wanted.mount.clone());
-        let record = Change::Record {
+        let record = Record {
             wanted,
             began_from,
             grant: upload.grant,
@@ -193,7 +193,12 @@ impl Plugins {
         };
         let changed = self
             .registry
-            .change(name, record, Some(ready), upload.by)
+            .change(
+                name,
+                Change::Record(Box::new(record)),
+                Some(ready),
+                upload.by,
+            )
             .await?;
         deployed(changed, mount, migrated, began)
     }
@@ -468,7 +473,7 @@ fn deployed(
             deployment,
             replaced,
         } => Ok(Deployed {
-            deployment,
+            deployment: *deployment,
             replaced,
             mount,
             migrated,

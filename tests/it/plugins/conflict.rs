@@ -110,6 +110,9 @@ async fn what_the_operator_changes_during_a_deployment_is_kept_and_the_deploymen
 async fn a_first_deployment_that_is_refused_leaves_the_one_that_came_before_it() {
     let host = TestHost::start().await;
     let manifest = manifests::open("hello");
+    // So that the second one need not wait for the compiler.
+    host.deploy(&manifests::open("other"), guest("hello-v2"))
+        .await;
     let quick = async {
         until_it_compiles().await;
         host.deploy(&manifest, guest("hello-v2")).await

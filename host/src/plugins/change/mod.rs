@@ -16,14 +16,7 @@ use crate::plugins::{GrantMode, Mount};
 #[derive(Debug, Clone)]
 pub(in crate::plugins) enum Change {
     /// A new deployment with mount and settings, live at once. Grants are written only if they are given along.
-    Record {
-        wanted: LiveRow,
-        /// The revision of the plugin that all of it was checked against; nothing if there was no such plugin.
-        began_from: Option<i64>,
-        grant: GrantMode,
-        is_nested_accepted: bool,
-        note: Option<String>,
-    },
+    Record(Box<Record>),
     /// An earlier deployment: the newest one before the live one, if none is named.
     RollBack {
         to: Option<DeploymentId>,
@@ -43,10 +36,21 @@ pub(in crate::plugins) enum Change {
     Delete,
 }
 
+/// A new deployment, ready to be recorded.
+#[derive(Debug, Clone)]
+pub(in crate::plugins) struct Record {
+    pub(in crate::plugins) wanted: LiveRow,
+    /// The revision of the plugin that all of it was checked against; nothing if there was no such plugin.
+    pub(in crate::plugins) began_from: Option<i64>,
+    pub(in crate::plugins) grant: GrantMode,
+    pub(in crate::plugins) is_nested_accepted: bool,
+    pub(in crate::plugins) note: Option<String>,
+}
+
 impl Change {
     /// Whether it is meant to make a deployment live, and is pointless if that cannot be loaded.
     pub(in crate::plugins) fn makes_live(&self) -> bool {
-        matches!(self, Self::Record { .. } | Self::RollBack { .. })
+        matches!(self, Self::Record(_) | Self::RollBack { .. })
     }
 }
 
@@ -55,7 +59,7 @@ impl Change {
 pub(in crate::plugins) enum Changed {
     /// This deployment is live; the other one was before.
     Live {
-        deployment: Deployment,
+        deployment: Box<Deployment>,
         replaced: Option<DeploymentId>,
     },
     Settings,

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 
 use crate::db::{Transaction, now_ms};
 use crate::ids::{DeploymentId, PluginName};
-use crate::plugins::change::{Change, Changed};
+use crate::plugins::change::{Change, Changed, Record};
 use crate::plugins::row::{deployment, entry_word, optional};
 use crate::plugins::store::{Deployment, Store, StoreError, grants_of, refuse_mount};
 use crate::plugins::validate::Grants;
@@ -24,7 +24,7 @@ impl Store {
     ) -> Result<Changed, StoreError> {
         let now = now_ms();
         match change {
-            Change::Record { .. } => return self.record(tx, change, by, now).await,
+            Change::Record(record) => return self.record(tx, record, by, now).await,
             Change::RollBack { to } => return roll_back(tx, plugin, *to, by, now).await,
             Change::Mount {
                 mount,
@@ -71,20 +71,17 @@ impl Store {
     async fn record(
         &self,
         tx: &mut Transaction,
-        change: &Change,
+        record: &Record,
         by: &str,
         now: i64,
     ) -> Result<Changed, StoreError> {
-        let Change::Record {
+        let Record {
             wanted,
             began_from,
             grant,
             is_nested_accepted,
             note,
-        } = change
-        else {
-            return Ok(Changed::Settings);
-        };
+        } = record;
         let plugin = &wanted.plugin;
         let replaced = live_of(tx, plugin).await?.flatten();
         refuse_mount(&mut *tx, plugin, &wanted.mount, *is_nested_accepted).await?;
@@ -155,7 +152,7 @@ impl Store {
             is_live: true,
         };
         Ok(Changed::Live {
-            deployment,
+            deployment: Box::new(deployment),
             replaced,
         })
     }
@@ -229,7 +226,7 @@ async fn roll_back(
     set_live(tx, plugin, deployment.id, by, now).await?;
     deployment.is_live = true;
     Ok(Changed::Live {
-        deployment,
+        deployment: Box::new(deployment),
         replaced,
     })
 }

@@ -56,7 +56,7 @@ fn live(changed: Changed) -> (Deployment, Option<DeploymentId>) {
         Changed::Live {
             deployment,
             replaced,
-        } => (deployment, replaced),
+        } => (*deployment, replaced),
         Changed::Settings => panic!("nothing became live"),
     }
 }
@@ -68,13 +68,13 @@ async fn record(
     grant: GrantMode,
     note: Option<&str>,
 ) -> Result<(Deployment, Option<DeploymentId>), StoreError> {
-    let change = Change::Record {
+    let change = Change::Record(Box::new(Record {
         wanted: wanted.clone(),
         began_from: revision(store, &wanted.plugin).await,
         grant,
         is_nested_accepted: true,
         note: note.map(str::to_owned),
-    };
+    }));
     make(store, &wanted.plugin, change).await.map(live)
 }
 
@@ -276,13 +276,13 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
                 .unwrap();
         }
         let name = &first.plugin;
-        let late = Change::Record {
+        let late = Change::Record(Box::new(Record {
             wanted: third,
             began_from: revision(&store, name).await,
             grant: GrantMode::AllAsked,
             is_nested_accepted: false,
             note: None,
-        };
+        }));
         make(&store, name, change.clone()).await.unwrap();
         let left = (
             store.live().await.unwrap(),
@@ -310,13 +310,13 @@ async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
     record(&store, &first, GrantMode::AllAsked, None)
         .await
         .unwrap();
-    let late = Change::Record {
+    let late = Change::Record(Box::new(Record {
         wanted: second.clone(),
         began_from: None,
         grant: GrantMode::AllAsked,
         is_nested_accepted: false,
         note: None,
-    };
+    }));
     let refused = make(&store, &first.plugin, late.clone()).await;
     assert!(
         matches!(refused, Err(StoreError::Changed { .. })),
@@ -333,19 +333,10 @@ async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
         .await
         .unwrap();
     let late = match late {
-        Change::Record {
-            wanted,
-            grant,
-            is_nested_accepted,
-            note,
-            ..
-        } => Change::Record {
-            wanted,
+        Change::Record(record) => Change::Record(Box::new(Record {
             began_from: old,
-            grant,
-            is_nested_accepted,
-            note,
-        },
+            ..*record
+        })),
         other => other,
     };
     let refused = make(&store, &first.plugin, late).await;
@@ -369,15 +360,17 @@ async fn a_mount_inside_another_one_must_be_wanted() {
             .unwrap();
         let (host, path) = mine.split_at(mine.find('/').unwrap());
         blog.mount = Mount::new(Some(host).filter(|host| !host.is_empty()), path).unwrap();
-        let record = |is_nested_accepted, began_from| Change::Record {
-            wanted: LiveRow {
-                deployment: DeploymentId::new(),
-                ..blog.clone()
-            },
-            began_from,
-            grant: GrantMode::Keep,
-            is_nested_accepted,
-            note: None,
+        let record = |is_nested_accepted, began_from| {
+            Change::Record(Box::new(Record {
+                wanted: LiveRow {
+                    deployment: DeploymentId::new(),
+                    ..blog.clone()
+                },
+                began_from,
+                grant: GrantMode::Keep,
+                is_nested_accepted,
+                note: None,
+            }))
         };
         let refused = make(&store, &blog.plugin, record(false, None)).await;
         let text = refused.unwrap_err().to_string();
