@@ -315,6 +315,98 @@ async fn sql_does_not_lead_out_of_the_plugins_own_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_computes_ends_with_the_processor_time_of_its_call() {
+    let host = with_notes("sql-abuse", "[limits]\ncpu = \"200ms\"\nwall = \"10s\"").await;
+    for path in ["/sql-abuse/long", "/sql-abuse/long?in_transaction=true"] {
+        let began = Instant::now();
+        host.get(path)
+            .await
+            .assert_problem(504, "plugin.cpu_exceeded");
+        let elapsed = began.elapsed();
+        assert!(elapsed < Duration::from_secs(4), "{path}: {elapsed:?}");
+        neighbour_is_healthy(&host).await;
+    }
+    let usage = host.get("/metrics").await.text();
+    let of_plugin = usage.lines().filter(|line| {
+        line.starts_with("gantry_invocation_cpu_seconds_total") && line.contains("sql-abuse")
+    });
+    let seconds: f64 = of_plugin
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum();
+    assert!(seconds >= 0.4, "{seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_sorts_more_than_it_may_fails_alone() {
+    let host = TestHost::build()
+        .with(|config| config.services.sql.temp_bytes_per_plugin_max = 1 << 20)
+        .start()
+        .await;
+    let sql = "[capabilities]\nsql = [{ label = \"main\" }]\n[limits]\ncpu = \"5s\"\nwall = \"9s\"";
+    for name in ["sorter", "neighbour"] {
+        host.deploy(&manifests::with(name, sql), guest("sql-abuse"))
+            .await;
+    }
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000)";
+    for (statement, is_too_much) in [
+        (
+            "SELECT hex(randomblob(60)) AS h FROM n ORDER BY h LIMIT 1 OFFSET 99999",
+            true,
+        ),
+        ("SELECT count(DISTINCT hex(randomblob(60))) FROM n", true),
+        ("SELECT i FROM n WHERE i <= 3 ORDER BY -i", false),
+    ] {
+        let ask = async |name: &str| {
+            let request = host.request(http::Method::POST, &format!("/{name}/"));
+            let request = request.body(format!("{numbers} {statement}"));
+            host.send(request).await.assert_status(200).json::<Value>()
+        };
+        let answer = ask("sorter").await;
+        assert_eq!(
+            answer["code"] == "sql.temp_full",
+            is_too_much,
+            "{statement}: {answer}"
+        );
+    }
+    let request = host.request(http::Method::POST, "/neighbour/");
+    let request = request.body("SELECT 1 ORDER BY 1");
+    assert_eq!(host.send(request).await.json::<Value>()["rows"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_writes_does_not_keep_the_neighbour_from_writing() {
+    let host = TestHost::start().await;
+    let kv = "[capabilities]\nkv = [\"data\"]\n[limits]\ncpu = \"5s\"\nwall = \"20s\"";
+    for name in ["flood", "neighbour"] {
+        host.deploy(&manifests::with(name, kv), guest("kv-abuse"))
+            .await;
+    }
+    let flood: Vec<_> = (0..32)
+        .map(|_| {
+            let client = (*host).clone();
+            tokio::spawn(async move { client.get("/flood/entries?count=60&bytes=1000").await })
+        })
+        .collect();
+    for _ in 0..10 {
+        let began = Instant::now();
+        let answer = host.get("/neighbour/value?bytes=10").await;
+        assert!(answer.json::<Value>()["ok"].is_number());
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    assert!(
+        flood.iter().any(|call| !call.is_finished()),
+        "the flood went on meanwhile"
+    );
+    for call in flood {
+        call.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_finds_no_files_no_environment_and_no_sockets() {
     let host = beside("sandbox", "").await;
     let found = host

@@ -37,8 +37,17 @@ pub struct Config {
     pub response_header_bytes_max: usize,
     /// Most bytes that a guest passes to the host in one call or answer. Must leave room for a body. Default: 24 MiB.
     pub transfer_bytes_max: usize,
-    /// Most handles (stores, connections, transactions, streams, …) that one invocation may hold. Default: 1000.
+    /// Most handles (stores, connections, transactions, streams, …) that one invocation may hold. Default: 200.
     pub handles_max: usize,
+    /// Most bytes of one set of headers that a guest builds or is given, counted as they lie in memory. Default: 64 KiB.
+    pub header_bytes_max: usize,
+    /// Most bytes that the host keeps for one invocation beside the guest's memory: results, values and bodies on their
+    /// way. Default: 64 MiB.
+    pub held_bytes_per_call_max: usize,
+    /// The same for all invocations of one plugin together. Default: 256 MiB.
+    pub held_bytes_per_plugin_max: usize,
+    /// The same for all invocations of the host together. Default: 1 GiB.
+    pub held_bytes_max: usize,
     /// Settings for compiling components.
     pub compile: CompileConfig,
 }
@@ -60,7 +69,11 @@ impl Default for Config {
             response_headers_max: 100,
             response_header_bytes_max: 32 << 10,
             transfer_bytes_max: 24 << 20,
-            handles_max: 1000,
+            handles_max: 200,
+            header_bytes_max: 64 << 10,
+            held_bytes_per_call_max: 64 << 20,
+            held_bytes_per_plugin_max: 256 << 20,
+            held_bytes_max: 1 << 30,
             compile: CompileConfig::default(),
         }
     }

@@ -1,21 +1,25 @@
 //! `wasi:http/outgoing-handler` on our own client: every request of a guest passes the egress guard.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::runtime::PluginSpec;
 use crate::runtime::state::Services;
 use crate::services::log::{CallLog, Level};
 use crate::services::outbound::{Budget, Injection};
-use crate::services::{self, Kind};
+use crate::services::{self, Allowance, Held, Kind};
+
+/// Most bytes that a guest writes to a body at once. Each open body may have some of it waiting in the host.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// What one call may still send.
 pub(super) struct Egress {
     plugin: Arc<PluginSpec>,
     services: Arc<Services>,
-    deadline: Instant,
+    allowance: Allowance,
     log: CallLog,
     budget: Option<Arc<tokio::sync::Mutex<Budget>>>,
 }
@@ -24,13 +28,13 @@ impl Egress {
     pub(super) fn new(
         plugin: Arc<PluginSpec>,
         services: Arc<Services>,
-        deadline: Instant,
+        allowance: Allowance,
         log: CallLog,
     ) -> Self {
         Self {
             plugin,
             services,
-            deadline,
+            allowance,
             log,
             budget: None,
         }
@@ -47,7 +51,7 @@ impl WasiHttpHooks for Egress {
         _written: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
         let (plugin, services) = (Arc::clone(&self.plugin), Arc::clone(&self.services));
-        let (deadline, log) = (self.deadline, self.log.clone());
+        let (allowance, log) = (self.allowance.clone(), self.log.clone());
         let outbound = &self.services.outbound;
         let budget = self
             .budget
@@ -56,10 +60,8 @@ impl WasiHttpHooks for Egress {
         Box::new(async move {
             let (head, body) = request.into_parts();
             let bytes_max = services.outbound.request_bytes_max();
-            let body = Limited::new(body, bytes_max).collect().await;
-            let body = body
-                .map_err(|_| Error::HttpRequestBodySize(Some(bytes_max as u64)))?
-                .to_bytes();
+            // Kept until the answer has begun: a redirect may want the body again.
+            let (body, _held) = collect(body, bytes_max, &allowance, &log).await?;
             let injections = injections(&plugin, &services, &head.uri)
                 .await
                 .map_err(|error| refuse(&error, &log))?;
@@ -74,7 +76,7 @@ impl WasiHttpHooks for Egress {
                     request,
                     &injections,
                     &mut budget,
-                    deadline.into(),
+                    &allowance,
                 )
                 .await
                 .map_err(|error| refuse(&error, &log))?;
@@ -85,6 +87,33 @@ impl WasiHttpHooks for Egress {
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })
     }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+}
+
+/// The whole body, counted while it comes: a guest may have many requests under way.
+async fn collect(
+    mut body: WasiBody,
+    bytes_max: usize,
+    allowance: &Allowance,
+    log: &CallLog,
+) -> Result<(Bytes, Held), Error> {
+    let refuse = |error: services::Error| refuse(&error, log);
+    let mut held = allowance.hold(0).map_err(refuse)?;
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > bytes_max {
+            return Err(Error::HttpRequestBodySize(Some(bytes_max as u64)));
+        }
+        held.grow(data.len()).map_err(refuse)?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), held))
 }
 
 /// The secrets that the host adds by itself, each bound to its host. One that has no value yet matters only to requests

@@ -20,6 +20,7 @@ use crate::runtime::{
     CallContext, Fault, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime,
     Trigger, Usage, response, wasi_http,
 };
+use crate::services::Allowance;
 
 /// What came out of a call, and what it used.
 pub struct Outcome {
@@ -47,15 +48,17 @@ impl Runtime {
         let began = Instant::now();
         context.deadline = context.deadline.min(began + spec.limits.wall);
         let deadline = context.deadline;
-        let clock = CpuClock::start(began);
-        let mut store = self.store(spec, context, &clock);
+        let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
+        let allowance = Allowance::new(deadline.into(), spec.limits.cpu, memory);
+        let clock = CpuClock::start(began, allowance.clone());
+        let mut store = self.store(spec, context, allowance.clone(), &clock);
         let result = {
             let run = std::pin::pin!(run(&plugin.entry, &mut store, &call, &self.config));
             tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
         };
         let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
         let usage = Usage {
-            cpu: clock.used(),
+            cpu: allowance.cpu_used(),
             memory_bytes: store.data().memory.peak_bytes(),
         };
         let wall = deadline.saturating_duration_since(began);
@@ -73,16 +76,16 @@ impl Runtime {
         &self,
         spec: &Arc<PluginSpec>,
         context: CallContext,
+        allowance: Allowance,
         clock: &CpuClock,
     ) -> Store<PluginState> {
-        let deadline = context.deadline;
-        let state = PluginState::new(spec, &self.services, context, self.config.handles_max);
+        let state = PluginState::new(spec, &self.services, context, allowance, &self.config);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.config.transfer_bytes_max);
         store.set_epoch_deadline(1);
-        let (clock, cpu) = (clock.clone(), spec.limits.cpu);
-        store.epoch_deadline_callback(move |_| Ok(clock.at_epoch(cpu, deadline)?));
+        let clock = clock.clone();
+        store.epoch_deadline_callback(move |_| Ok(clock.at_epoch()?));
         store
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::runtime::{InvokeError, Limits};
+use crate::services::Allowance;
 
 /// Bounds the sum of all linear memories and tables of one instance. Synchronous: it runs inside `memory.grow`.
 pub(super) struct MemoryLimiter {
@@ -88,43 +89,35 @@ pub(super) enum Stop {
 }
 
 /// Measures the processor time of one invocation: the time its future spends being polled, which is guest code and the
-/// host's work for it, and not the time it waits.
+/// host's work for it, and not the time it waits. What other threads do for it, they charge to the same allowance.
 #[derive(Clone)]
 pub(super) struct CpuClock(Arc<CpuTimes>);
 
 struct CpuTimes {
     origin: Instant,
-    used_ns: AtomicU64,
+    allowance: Allowance,
     /// When the poll in progress began, after `origin`.
     poll_began_ns: AtomicU64,
 }
 
 impl CpuClock {
-    pub(super) fn start(now: Instant) -> Self {
+    pub(super) fn start(now: Instant, allowance: Allowance) -> Self {
         Self(Arc::new(CpuTimes {
             origin: now,
-            used_ns: AtomicU64::new(0),
+            allowance,
             poll_began_ns: AtomicU64::new(0),
         }))
     }
 
-    /// Time used by polls that have ended.
-    pub(super) fn used(&self) -> Duration {
-        Duration::from_nanos(self.0.used_ns.load(Relaxed))
-    }
-
     /// What to do at an epoch, which is inside a poll: stop, or let others run and go on.
-    pub(super) fn at_epoch(
-        &self,
-        cpu_max: Duration,
-        deadline: Instant,
-    ) -> Result<UpdateDeadline, Stop> {
+    pub(super) fn at_epoch(&self) -> Result<UpdateDeadline, Stop> {
         let now = Instant::now();
         let times = &*self.0;
         let poll_ns = since(times.origin, now).saturating_sub(times.poll_began_ns.load(Relaxed));
-        if self.used() + Duration::from_nanos(poll_ns) > cpu_max {
+        let left = times.allowance.cpu_left();
+        if left.is_zero() || Duration::from_nanos(poll_ns) > left {
             Err(Stop::Cpu)
-        } else if now >= deadline {
+        } else if now >= times.allowance.deadline().into_std() {
             Err(Stop::Deadline)
         } else {
             Ok(UpdateDeadline::Yield(1))
@@ -156,8 +149,7 @@ impl<F: Future> Future for Timed<'_, F> {
         let began_ns = since(self.clock.0.origin, began);
         self.clock.0.poll_began_ns.store(began_ns, Relaxed);
         let poll = self.future.as_mut().poll(context);
-        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.clock.0.used_ns.fetch_add(took_ns, Relaxed);
+        self.clock.0.allowance.charge(began.elapsed());
         poll
     }
 }
@@ -244,6 +236,7 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::Quota;
 
     #[test]
     fn memories_and_tables_are_counted_together() {
@@ -272,14 +265,13 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_does_not_count_as_processor_time() {
-        let clock = CpuClock::start(Instant::now());
+        let (now, cpu_max) = (Instant::now(), Duration::from_secs(1));
+        let allowance = Allowance::new(now.into(), cpu_max, Quota::new(0));
+        let clock = CpuClock::start(now, allowance.clone());
         let sleep = std::pin::pin!(tokio::time::sleep(Duration::from_millis(30)));
         clock.timed(sleep).await;
-        assert!(
-            clock.used() < Duration::from_millis(20),
-            "{:?}",
-            clock.used()
-        );
+        let used = allowance.cpu_used();
+        assert!(used < Duration::from_millis(20), "{used:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,6 +47,7 @@ fn lend_kv(state: &mut PluginState) -> kv_host::View<'_> {
         kv: &state.services.kv,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.kv,
+        allowance: &state.allowance,
         table: &mut state.table,
     }
 }
@@ -56,7 +57,7 @@ fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
         sql: &state.services.sql,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.sql,
-        deadline: state.call.deadline.into(),
+        allowance: &state.allowance,
         table: &mut state.table,
     }
 }

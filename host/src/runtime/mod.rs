@@ -25,6 +25,7 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::ids::Digest;
+use crate::services::Quota;
 
 pub use compile::CompileError;
 pub use config::{CompileConfig, Config};
@@ -55,6 +56,8 @@ pub struct Runtime {
     compiler: Compiler,
     services: Arc<Services>,
     places: Places,
+    /// What the host keeps for all calls together.
+    memory: Quota,
     config: Config,
 }
 
@@ -78,6 +81,7 @@ impl Runtime {
             compiler,
             services: Arc::new(services),
             places,
+            memory: Quota::new(config.held_bytes_max),
             config,
         })
     }
@@ -118,6 +122,7 @@ impl Runtime {
             spec: Arc::new(spec),
             entry,
             places,
+            memory: self.memory.part(self.config.held_bytes_per_plugin_max),
         })
     }
 

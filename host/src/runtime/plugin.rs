@@ -8,6 +8,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
 use crate::runtime::limit::Places;
 use crate::runtime::state::PluginState;
+use crate::services::Quota;
 use crate::services::outbound::EgressPolicy;
 use crate::services::secrets::host::Granted as GrantedSecret;
 
@@ -88,6 +89,8 @@ pub struct LoadedPlugin {
     pub(super) spec: Arc<PluginSpec>,
     pub(super) entry: Entry,
     pub(super) places: Places,
+    /// What the host keeps for all its calls together.
+    pub(super) memory: Quota,
 }
 
 impl LoadedPlugin {

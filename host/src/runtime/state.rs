@@ -10,7 +10,8 @@ use crate::auth::GuestTokens;
 use crate::runtime::egress::Egress;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::stdio::LogStream;
-use crate::runtime::{CallContext, PluginSpec};
+use crate::runtime::{CallContext, Config, PluginSpec};
+use crate::services::Allowance;
 use crate::services::kv::Kv;
 use crate::services::log::{CallLog, Level, Logs};
 use crate::services::outbound::Outbound;
@@ -32,6 +33,7 @@ pub struct Services {
 pub(super) struct PluginState {
     pub(super) plugin: Arc<PluginSpec>,
     pub(super) call: CallContext,
+    pub(super) allowance: Allowance,
     pub(super) services: Arc<Services>,
     pub(super) log: CallLog,
     pub(super) memory: MemoryLimiter,
@@ -47,7 +49,8 @@ impl PluginState {
         plugin: &Arc<PluginSpec>,
         services: &Arc<Services>,
         call: CallContext,
-        handles_max: usize,
+        allowance: Allowance,
+        config: &Config,
     ) -> Self {
         let log = services.logs.for_call(
             plugin.name.clone(),
@@ -56,18 +59,22 @@ impl PluginState {
             plugin.limits.log_bytes_max,
         );
         let mut table = ResourceTable::new();
-        table.set_max_capacity(handles_max);
+        table.set_max_capacity(config.handles_max);
+        let mut http = WasiHttpCtx::new();
+        // A guest can hold as many sets of headers as it has handles.
+        http.set_field_size_limit(config.header_bytes_max);
         Self {
             memory: MemoryLimiter::new(plugin.limits.memory_bytes_max),
             table,
             wasi: None,
-            http: WasiHttpCtx::new(),
+            http,
             egress: Egress::new(
                 Arc::clone(plugin),
                 Arc::clone(services),
-                call.deadline,
+                allowance.clone(),
                 log.clone(),
             ),
+            allowance,
             plugin: Arc::clone(plugin),
             services: Arc::clone(services),
             call,

@@ -61,6 +61,10 @@ const UNSAFE: Rule = Rule {
             "host/src/services/sql/functions.rs",
             "defines functions on a connection, which sqlx cannot (decision 13)",
         ),
+        (
+            "host/src/services/sql/temp.rs",
+            "opens SQLite's temporary files, to count what they take (decision 16)",
+        ),
     ],
 };
 

@@ -5,6 +5,7 @@ use crate::bindings::gantry::types::types;
 use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services;
+use crate::services::Allowance;
 use crate::services::granted;
 use crate::services::kv::{Entry, Kv, PutOptions};
 
@@ -13,6 +14,7 @@ pub struct View<'a> {
     pub kv: &'a Kv,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
+    pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
 }
 
@@ -33,6 +35,22 @@ impl View<'_> {
         let bucket: &Bucket = self.table.get(&Resource::new_borrow(bucket.rep()))?;
         Ok(bucket.0.clone())
     }
+
+    /// An answer, counted for the call until the guest has it.
+    fn counted<T>(
+        &self,
+        answer: T,
+        bytes: impl Fn(&T) -> usize,
+    ) -> std::result::Result<T, services::Error> {
+        self.allowance.answer(None);
+        self.allowance
+            .answer(Some(self.allowance.hold(bytes(&answer))?));
+        Ok(answer)
+    }
+}
+
+fn entry_bytes(entry: &Option<Entry>) -> usize {
+    entry.as_ref().map_or(0, |entry| entry.value.len())
 }
 
 /// To the guest: its errors in its own words.
@@ -68,6 +86,7 @@ impl store::HostBucket for View<'_> {
     ) -> Guest<Option<store::Entry>> {
         let label = self.label(&this)?;
         let entry = self.kv.get(self.plugin, &label, &key).await;
+        let entry = entry.and_then(|entry| self.counted(entry, entry_bytes));
         answer(entry.map(|entry| entry.map(store::Entry::from)))
     }
 
@@ -78,6 +97,8 @@ impl store::HostBucket for View<'_> {
     ) -> Guest<Vec<Option<store::Entry>>> {
         let label = self.label(&this)?;
         let entries = self.kv.get_many(self.plugin, &label, &keys).await;
+        let bytes = |entries: &Vec<_>| entries.iter().map(entry_bytes).sum();
+        let entries = entries.and_then(|entries| self.counted(entries, bytes));
         answer(entries.map(|entries| {
             entries
                 .into_iter()
@@ -94,6 +115,11 @@ impl store::HostBucket for View<'_> {
         options: store::PutOptions,
     ) -> Guest<store::Version> {
         let label = self.label(&this)?;
+        // Writes wait for one another, each with its value.
+        let _held = match self.allowance.hold(value.len()) {
+            Ok(held) => held,
+            Err(error) => return Ok(Err(error.into())),
+        };
         let options = PutOptions {
             ttl_ms: options.ttl_ms,
             if_absent: options.if_absent,

@@ -7,16 +7,19 @@ pub mod host;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::{self, Db};
 use crate::ids::{Label, PluginName};
 use crate::services::{Error, Kind};
 use store::{Change, Stored};
+use turn::{Access, Turns};
 
 /// Longest key in bytes. Part of the contract.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -37,6 +40,12 @@ pub struct Config {
     pub entries_max: u64,
     /// Most bytes of keys and values of one plugin, over all its stores. Default: 256 MiB.
     pub total_bytes_max: u64,
+    /// Calls of one plugin that read at the same time. One writes. Default: 2.
+    pub reads_at_once_max: usize,
+    /// Calls of one plugin that wait for that. Default: 256.
+    pub waiting_max: usize,
+    /// How long they wait. Default: 5000.
+    pub wait_ms: u64,
 }
 
 impl Default for Config {
@@ -46,6 +55,9 @@ impl Default for Config {
             get_many_bytes_max: 16 << 20,
             entries_max: 100_000,
             total_bytes_max: 256 << 20,
+            reads_at_once_max: 2,
+            waiting_max: 256,
+            wait_ms: 5000,
         }
     }
 }
@@ -89,6 +101,7 @@ pub struct Usage {
 pub struct Kv {
     db: Db,
     config: Arc<Config>,
+    turns: Arc<Turns>,
     now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
@@ -110,6 +123,7 @@ impl Kv {
         Self {
             db,
             config: Arc::new(config),
+            turns: Arc::default(),
             now_ms,
         }
     }
@@ -122,6 +136,7 @@ impl Kv {
         key: &str,
     ) -> Result<Option<Entry>, Error> {
         check_key(key)?;
+        let _turn = self.turn(plugin, Access::Read).await?;
         let entry = store::find(&self.db, plugin, label, key, (self.now_ms)()).await;
         Ok(entry.map_err(failed)?.map(Entry::from))
     }
@@ -150,6 +165,7 @@ impl Kv {
             );
             Error::limit("kv.values_too_large", message)
         };
+        let _turn = self.turn(plugin, Access::Read).await?;
         let now_ms = (self.now_ms)();
         let found = store::find_many(&self.db, plugin, label, keys, bytes_max, now_ms).await;
         let found = found.map_err(failed)?.ok_or_else(too_large)?;
@@ -181,6 +197,7 @@ impl Kv {
             let message = format!("the value has {size} bytes; at most {size_max} are allowed");
             return Err(Error::limit("kv.value_too_large", message));
         }
+        let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
         let expires_at = options.ttl_ms.map(|ttl_ms| expiry(now_ms, ttl_ms));
         let mut change = Change::begin(&self.db, plugin, now_ms)
@@ -206,6 +223,7 @@ impl Kv {
         if_version: Option<&str>,
     ) -> Result<bool, Error> {
         check_key(key)?;
+        let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
         let mut change = Change::begin(&self.db, plugin, now_ms)
             .await
@@ -233,6 +251,7 @@ impl Kv {
         ttl_ms: Option<u64>,
     ) -> Result<i64, Error> {
         check_key(key)?;
+        let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
         let mut change = Change::begin(&self.db, plugin, now_ms)
             .await
@@ -273,6 +292,7 @@ impl Kv {
         // One more than wanted tells whether there is another page.
         let limit = i64::from(max) + 1;
         let after = after.as_deref().unwrap_or("");
+        let _turn = self.turn(plugin, Access::Read).await?;
         let now_ms = (self.now_ms)();
         let keys = store::keys(&self.db, plugin, label, prefix, after, limit, now_ms).await;
         let mut keys = keys.map_err(failed)?;
@@ -306,6 +326,14 @@ impl Kv {
     /// Removes everything a plugin keeps.
     pub async fn delete_plugin(&self, plugin: &PluginName) -> Result<(), Error> {
         store::delete_plugin(&self.db, plugin).await.map_err(failed)
+    }
+
+    async fn turn(
+        &self,
+        plugin: &PluginName,
+        access: Access,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        self.turns.take(plugin, access, &self.config).await
     }
 
     /// Writes one entry, if the plugin's quotas allow, and ends the transaction.
@@ -424,14 +452,16 @@ fn decode_cursor(cursor: &str) -> Result<String, Error> {
 
 fn failed(error: sqlx::Error) -> Error {
     match error {
-        sqlx::Error::PoolTimedOut => Error {
-            retry_after_ms: Some(1000),
-            ..Error::new(
-                Kind::Unavailable,
-                "kv.busy",
-                "the store is busy; try again soon",
-            )
-        },
+        sqlx::Error::PoolTimedOut => busy(),
         error => Error::internal("kv.failed", &error),
+    }
+}
+
+fn busy() -> Error {
+    let message = "the store is busy; try again soon";
+    let error = Error::new(Kind::Unavailable, "kv.busy", message);
+    Error {
+        retry_after_ms: Some(1000),
+        ..error
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::*;
 
@@ -484,4 +484,64 @@ async fn many_entries_at_once_are_not_more_than_the_host_wants_to_hold() {
         let error = get(&keys).await.unwrap_err();
         assert_eq!(error.code, "kv.values_too_large");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_by_one_plugin_does_not_make_the_others_wait_behind_all_of_it() {
+    let scene = Scene::start().await;
+    let written = Arc::new(AtomicU64::new(0));
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (kv, written) = (scene.kv.clone(), written.clone());
+        let (plugin, label): (PluginName, Label) = ("flood".parse().unwrap(), scene.label.clone());
+        flood.spawn(async move {
+            loop {
+                let key = format!("{number}");
+                let options = PutOptions::default();
+                let put = kv.put(&plugin, &label, &key, b"v", &options);
+                put.await.unwrap();
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    while written.load(Ordering::Relaxed) < 64 {
+        tokio::task::yield_now().await;
+    }
+    for number in 0..20 {
+        let before = written.load(Ordering::Relaxed);
+        scene.set(&format!("{number}"), "v").await;
+        let meanwhile = written.load(Ordering::Relaxed) - before;
+        assert!(meanwhile <= 8, "{meanwhile} writes of the flood came first");
+    }
+    flood.abort_all();
+}
+
+#[tokio::test]
+async fn a_plugin_with_too_many_calls_that_wait_is_turned_away_and_the_others_are_not() {
+    let scene = Scene::with(Config {
+        waiting_max: 3,
+        ..Config::default()
+    })
+    .await;
+    let puts = (0..8).map(|number| {
+        let scene = &scene;
+        async move {
+            scene
+                .put(&number.to_string(), b"v", PutOptions::default())
+                .await
+        }
+    });
+    let neighbour: PluginName = "neighbour".parse().unwrap();
+    let options = PutOptions::default();
+    let theirs = scene
+        .kv
+        .put(&neighbour, &scene.label, "key", b"v", &options);
+    let (done, theirs) = tokio::join!(futures_util::future::join_all(puts), theirs);
+    theirs.unwrap();
+    let busy = done.iter().filter(|done| {
+        done.as_ref()
+            .is_err_and(|error| error.code == "kv.busy" && error.retry_after_ms.is_some())
+    });
+    assert_eq!(busy.count(), 4, "one writes and three wait: {done:?}");
+    scene.set("later", "v").await;
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::services::{Error, Kind};
+use crate::services::{Error, Held, Kind};
 
 /// A body that is read while it comes. It holds the plugin's place among the requests in flight until it is dropped.
 pub struct Body {
@@ -26,7 +26,7 @@ pub struct Body {
     bytes_left: u64,
     budget: Arc<AtomicU64>,
     is_done: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Held),
 }
 
 impl fmt::Debug for Body {
@@ -43,7 +43,7 @@ impl Body {
         until: Instant,
         bytes_max: u64,
         budget: Arc<AtomicU64>,
-        permit: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, Held),
     ) -> Self {
         let timer = Box::pin(sleep_until(until));
         Self {
@@ -52,7 +52,7 @@ impl Body {
             bytes_left: bytes_max,
             budget,
             is_done: false,
-            _permit: permit,
+            _place: place,
         }
     }
 

@@ -16,6 +16,7 @@ use url::{Host, Url};
 use super::{Config, address::Reach};
 use crate::services::Error;
 
+const STREAM_BYTES_AHEAD: u32 = 128 << 10;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -105,6 +106,9 @@ fn build(config: &Config, reach: Reach) -> Result<Client, reqwest::Error> {
         .connect_timeout(Duration::from_millis(config.connect_ms_max))
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(16)
+        // What the other side may send before anybody has read it.
+        .http2_initial_stream_window_size(STREAM_BYTES_AHEAD)
+        .http2_initial_connection_window_size(4 * STREAM_BYTES_AHEAD)
         .http2_max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
         .build()
 }

@@ -32,13 +32,16 @@ use tokio::{
 use url::Url;
 
 use crate::ids::PluginName;
-use crate::services::{Error, Kind};
+use crate::services::{Allowance, Error, Held, Kind};
 pub use body::Body;
 use client::{Clients, Forbidden};
 pub use policy::{EgressPolicy, EgressRule, Injection};
 
 /// Plugins whose places are remembered before those without requests are forgotten.
 const PLUGINS_REMEMBERED: usize = 1024;
+
+/// What an answer takes in the host while it is read piece by piece, its headers included.
+const ANSWER_BYTES_HELD: usize = 256 << 10;
 
 /// What requests of plugins may take.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -160,7 +163,7 @@ impl Outbound {
         request: http::Request<Bytes>,
         injections: &[Injection],
         budget: &mut Budget,
-        deadline: Instant,
+        allowance: &Allowance,
     ) -> Result<http::Response<Body>, Error> {
         let config = &self.0.config;
         let (head, body) = request.into_parts();
@@ -176,7 +179,9 @@ impl Outbound {
             return Err(Error::limit("outbound.request_too_large", message));
         }
         let permit = self.place(plugin)?;
-        let until = deadline.min(Instant::now() + Duration::from_millis(config.total_ms_max));
+        let until = Instant::now() + Duration::from_millis(config.total_ms_max);
+        let until = until.min(allowance.deadline());
+        let held = allowance.hold(ANSWER_BYTES_HELD)?;
         for redirects_left in (0..=config.redirects_max).rev() {
             let response = self
                 .send_hop(&hop, policy, injections, budget, until)
@@ -187,7 +192,7 @@ impl Outbound {
                 hop.redirect(&response)?
             };
             let Some(next) = next else {
-                return self.receive(response, permit, budget, until);
+                return self.receive(response, (permit, held), budget, until);
             };
             if redirects_left > 0 {
                 hop = next;
@@ -238,7 +243,7 @@ impl Outbound {
     fn receive(
         &self,
         response: reqwest::Response,
-        permit: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, Held),
         budget: &Budget,
         until: Instant,
     ) -> Result<http::Response<Body>, Error> {
@@ -259,7 +264,7 @@ impl Outbound {
             until,
             bytes_max,
             budget.response_bytes_left.clone(),
-            permit,
+            place,
         );
         Ok(http::Response::from_parts(head, body))
     }

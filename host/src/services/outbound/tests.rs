@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 
 use super::*;
+use crate::services::Quota;
 
 /// A server on loopback that does what servers do, and worse.
 async fn server() -> SocketAddr {
@@ -106,10 +107,10 @@ impl Scene {
         request: http::Request<Bytes>,
         injections: &[Injection],
     ) -> Result<http::Response<Body>, Error> {
-        let (mut budget, deadline) = (self.outbound.budget(), soon());
+        let (mut budget, allowance) = (self.outbound.budget(), soon());
         let (plugin, policy) = (&self.plugin, &self.policy);
         self.outbound
-            .send(plugin, policy, request, injections, &mut budget, deadline)
+            .send(plugin, policy, request, injections, &mut budget, &allowance)
             .await
     }
 
@@ -132,8 +133,12 @@ fn policy(hosts: &[String]) -> EgressPolicy {
     EgressPolicy::new(hosts.iter().map(rule).collect())
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+fn soon() -> Allowance {
+    until(Instant::now() + Duration::from_secs(10))
+}
+
+fn until(deadline: Instant) -> Allowance {
+    Allowance::new(deadline, Duration::from_secs(10), Quota::new(64 << 20))
 }
 
 fn get(url: &str) -> http::Request<Bytes> {
@@ -202,7 +207,7 @@ async fn an_address_inside_is_refused_however_it_is_written() {
             };
             let (plugin, mut budget) = ("shop".parse().unwrap(), outbound.budget());
             let sent = outbound
-                .send(&plugin, &policy, request, &[], &mut budget, soon())
+                .send(&plugin, &policy, request, &[], &mut budget, &soon())
                 .await;
             let error = sent.unwrap_err();
             assert_eq!(
@@ -503,11 +508,11 @@ async fn what_takes_too_long_is_given_up() {
         (error.kind, &*error.code),
         (Kind::Timeout, "outbound.timeout")
     );
-    let (mut budget, past) = (scene.outbound.budget(), Instant::now());
+    let (mut budget, past) = (scene.outbound.budget(), until(Instant::now()));
     let (plugin, policy, request) = (&scene.plugin, &scene.policy, get(&scene.url("/never")));
     let sent = scene
         .outbound
-        .send(plugin, policy, request, &[], &mut budget, past)
+        .send(plugin, policy, request, &[], &mut budget, &past)
         .await;
     assert_eq!(sent.unwrap_err().code, "outbound.timeout");
 }
@@ -593,7 +598,7 @@ async fn a_call_has_a_budget_over_all_its_requests() {
         let request = get(&scene.url("/long"));
         let sent = scene
             .outbound
-            .send(plugin, policy, request, &[], &mut budget, soon())
+            .send(plugin, policy, request, &[], &mut budget, &soon())
             .await;
         let code = match sent {
             Ok(response) => text(response).await.len().to_string().replace("1000", "ok"),
@@ -605,7 +610,7 @@ async fn a_call_has_a_budget_over_all_its_requests() {
     let redirected = scene.redirect(302, &scene.redirect(302, &scene.redirect(302, "/echo")));
     let sent = scene
         .outbound
-        .send(plugin, policy, get(&redirected), &[], &mut budget, soon())
+        .send(plugin, policy, get(&redirected), &[], &mut budget, &soon())
         .await;
     assert_eq!(sent.unwrap_err().code, "outbound.budget_exhausted");
 }

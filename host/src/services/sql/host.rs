@@ -1,12 +1,11 @@
 //! The WIT side: `gantry:sql/client`.
 
-use tokio::time::Instant;
-
 use crate::bindings::gantry::sql::client;
 use crate::bindings::gantry::types::types;
 use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services;
+use crate::services::Allowance;
 use crate::services::granted;
 use crate::services::sql::{Database, RowSet, RunResult, Sql, Transaction, Value};
 
@@ -15,8 +14,8 @@ pub struct View<'a> {
     pub sql: &'a Sql,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
-    /// When the call ends, and with it every statement and transaction.
-    pub deadline: Instant,
+    /// What every statement and transaction takes from.
+    pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
 }
 
@@ -121,7 +120,7 @@ impl client::HostConnection for View<'_> {
         params: Vec<client::Value>,
     ) -> Guest<client::RowSet> {
         let database = self.database(&this)?;
-        answer(database.query(&sql, values(params), self.deadline).await)
+        answer(database.query(&sql, values(params), self.allowance).await)
     }
 
     async fn execute(
@@ -131,7 +130,7 @@ impl client::HostConnection for View<'_> {
         params: Vec<client::Value>,
     ) -> Guest<client::RunResult> {
         let database = self.database(&this)?;
-        answer(database.execute(&sql, values(params), self.deadline).await)
+        answer(database.execute(&sql, values(params), self.allowance).await)
     }
 
     async fn begin(
@@ -139,7 +138,7 @@ impl client::HostConnection for View<'_> {
         this: Resource<client::Connection>,
     ) -> Guest<Resource<client::Transaction>> {
         let database = self.database(&this)?;
-        match database.begin(self.deadline).await {
+        match database.begin(self.allowance).await {
             Ok(transaction) => {
                 let transaction = self.table.push(transaction)?;
                 Ok(Ok(Resource::new_own(transaction.rep())))

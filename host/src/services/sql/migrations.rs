@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Inner,
+    database::Inner,
     statement::{self, Part},
-    store::{Applied, Connection, Purpose},
+    store::{Applied, Connection, Control, Purpose},
 };
 use crate::db::now_ms;
 use crate::ids::Digest;
@@ -86,8 +86,13 @@ pub(super) async fn apply(
         .lock(until)
         .await
         .map_err(MigrateError::Unreachable)?;
-    let mut connection =
-        Connection::open(&database.file, Purpose::Migrating, &database.config).await?;
+    let mut connection = Connection::open(
+        &database.file,
+        Purpose::Migrating,
+        &database.config,
+        &database.share,
+    )
+    .await?;
     let result = apply_pending(database, &mut connection, migrations, until).await;
     // Closing rolls back what failed.
     connection.close().await?;
@@ -110,7 +115,7 @@ async fn apply_pending(
             ref name,
             ref sql,
         } = *migration;
-        connection.begin().await?;
+        connection.control(Control::Begin).await?;
         for part in parts {
             connection
                 .run_migration(part.sql, until)
@@ -141,7 +146,7 @@ async fn apply_pending(
             .lock(until)
             .await
             .map_err(MigrateError::Unreachable)?;
-        connection.commit().await?;
+        connection.control(Control::Commit).await?;
         database.readers.renew();
         database.writer.renew();
         drop(readers);

@@ -4,6 +4,7 @@
 //! Today every database is a SQLite file. The public types say nothing of that, so that Postgres can stand behind them.
 //! Work per process: none. Per deployment: migrations. Per call: a statement on a connection that is open already.
 
+mod database;
 mod functions;
 pub mod host;
 mod migrations;
@@ -11,30 +12,27 @@ mod pool;
 mod sandbox;
 mod statement;
 mod store;
+mod temp;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::HashMap,
     fmt, io,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{Mutex as AsyncMutex, OnceCell},
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::ids::{Label, PluginName};
-use crate::services::{Error, Kind};
+use crate::services::{Error, Kind, Quota};
+use database::Inner;
+pub use database::{Database, Transaction};
 pub use migrations::{MigrateError, Migration};
-use pool::{Lease, Pool};
-use statement::{Effect, Statement};
-use store::Purpose;
+use pool::Share;
 
 /// What plugins may take of their databases.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -44,6 +42,10 @@ pub struct Config {
     pub readers: u32,
     /// Databases that are open at the same time. Default: 64.
     pub databases_open_max: usize,
+    /// Of those, most of one plugin. Default: 8.
+    pub databases_per_plugin_max: usize,
+    /// Statements of one plugin that run at the same time; the others wait. Each keeps a thread busy. Default: 4.
+    pub statements_per_plugin_max: usize,
     /// A database that nobody used for this long is closed. Default: 300000.
     pub idle_ms_max: u64,
     /// How long a call waits for its turn. Default: 2000.
@@ -69,6 +71,11 @@ pub struct Config {
     /// Most memory that all databases together, the host's own included, take for pages, rows and values. A statement
     /// that would need more fails. At a quarter of it, pages that nobody reads now are given back. Default: 1 GiB.
     pub memory_bytes_max: u64,
+    /// Most bytes that statements of one plugin keep in temporary files: for sorting, and for what does not fit into
+    /// memory. Default: 256 MiB.
+    pub temp_bytes_per_plugin_max: usize,
+    /// The same for all plugins together. Default: 1 GiB.
+    pub temp_bytes_max: usize,
     /// Whether a transaction that was committed survives a power failure (`full`) or only a crash of the process
     /// (`normal`, several times faster). Default: `full`.
     pub synchronous: Synchronous,
@@ -87,6 +94,8 @@ impl Default for Config {
         Self {
             readers: 4,
             databases_open_max: 64,
+            databases_per_plugin_max: 8,
+            statements_per_plugin_max: 4,
             idle_ms_max: 300_000,
             wait_ms: 2000,
             statement_ms_max: 5000,
@@ -99,6 +108,8 @@ impl Default for Config {
             value_bytes_max: 4 << 20,
             database_bytes_max: 1 << 30,
             memory_bytes_max: 1 << 30,
+            temp_bytes_per_plugin_max: 256 << 20,
+            temp_bytes_max: 1 << 30,
             synchronous: Synchronous::Full,
         }
     }
@@ -113,6 +124,18 @@ pub enum Value {
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
+}
+
+impl Value {
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::Blob(bytes) => bytes.len(),
+                Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Real(_) => 0,
+            }
+    }
 }
 
 /// What a query found.
@@ -138,6 +161,7 @@ pub struct Sql(Arc<Databases>);
 struct Databases {
     folder: PathBuf,
     config: Arc<Config>,
+    temp: Quota,
     open: Mutex<HashMap<(PluginName, Label), Open>>,
 }
 
@@ -160,41 +184,43 @@ impl Sql {
         sandbox::limit_memory(config.memory_bytes_max);
         Self(Arc::new(Databases {
             folder,
+            temp: Quota::new(config.temp_bytes_max),
             config: Arc::new(config),
             open: Mutex::default(),
         }))
     }
 
     /// The database of a plugin. Touches no file; keep it as long as the caller works with it. `unavailable` if too
-    /// many databases are in use.
+    /// many databases are in use, of this plugin or of all.
     pub fn open(&self, plugin: &PluginName, label: &Label) -> Result<Database, Error> {
+        let config = &self.0.config;
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, used_at) = ((plugin.clone(), label.clone()), Instant::now());
         if let Some(open) = open.get_mut(&key) {
             open.used_at = used_at;
             return Ok(open.database.clone());
         }
-        if open.len() >= self.0.config.databases_open_max {
-            let unused = open.iter().filter(|(_, open)| !open.is_in_use());
-            let oldest = unused
-                .min_by_key(|(_, open)| open.used_at)
-                .map(|(key, _)| key.clone());
-            let oldest = oldest.ok_or_else(|| {
-                let message = "too many databases are in use; try again soon";
-                let error = Error::new(Kind::Unavailable, "sql.too_many_open", message);
-                Error {
-                    retry_after_ms: Some(1000),
-                    ..error
-                }
-            })?;
-            open.remove(&oldest);
+        let of_plugin = |key: &(PluginName, Label)| key.0 == *plugin;
+        // In this order: a plugin with many databases makes room among its own.
+        if open.keys().filter(|key| of_plugin(key)).count() >= config.databases_per_plugin_max {
+            forget_unused(&mut open, of_plugin)?;
         }
+        if open.len() >= config.databases_open_max {
+            forget_unused(&mut open, |_| true)?;
+        }
+        let share = open.iter().find(|(key, _)| of_plugin(key));
+        let share = share.map(|(_, open)| open.database.0.share.clone());
+        let share = share.unwrap_or_else(|| {
+            let temp = self.0.temp.part(config.temp_bytes_per_plugin_max);
+            let folder = self.0.folder.join(temp::FOLDER);
+            Arc::new(Share::new(config, folder, temp))
+        });
         let file = self
             .0
             .folder
             .join(plugin.as_str())
             .join(format!("{label}.db"));
-        let database = Database(Arc::new(Inner::new(file, self.0.config.clone())));
+        let database = Database(Arc::new(Inner::new(file, config.clone(), share)));
         open.insert(
             key,
             Open {
@@ -216,7 +242,29 @@ impl Sql {
         let database = self
             .open(plugin, label)
             .map_err(MigrateError::Unreachable)?;
-        migrations::apply(&database.0, migrations).await
+        let was_there = database.0.file.exists();
+        let result = migrations::apply(&database.0, migrations).await;
+        if result.is_err() && !was_there && database.0.has_no_tables().await {
+            self.remove_new(plugin, label, &database).await;
+        }
+        result
+    }
+
+    /// Removes a database that nobody could have used yet. What stays behind in case of a failure is empty.
+    async fn remove_new(&self, plugin: &PluginName, label: &Label, database: &Database) {
+        {
+            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.remove(&(plugin.clone(), label.clone()));
+        }
+        database.0.close().await;
+        let file = database.0.file.as_os_str();
+        for end in ["", "-wal", "-shm"] {
+            let mut file = file.to_owned();
+            file.push(end);
+            let _ = tokio::fs::remove_file(&file).await;
+        }
+        // Not if there are others.
+        let _ = tokio::fs::remove_dir(self.0.folder.join(plugin.as_str())).await;
     }
 
     /// Removes all databases of a plugin. Those still in use answer `unavailable` from now on.
@@ -256,235 +304,31 @@ impl Sql {
     }
 }
 
+/// Closes the database among these that nobody has used for longest.
+fn forget_unused(
+    open: &mut HashMap<(PluginName, Label), Open>,
+    among: impl Fn(&(PluginName, Label)) -> bool,
+) -> Result<(), Error> {
+    let unused = open
+        .iter()
+        .filter(|(key, open)| among(key) && !open.is_in_use());
+    let oldest = unused
+        .min_by_key(|(_, open)| open.used_at)
+        .map(|(key, _)| key.clone());
+    let oldest = oldest.ok_or_else(|| {
+        let message = "too many databases are in use; try again soon";
+        let error = Error::new(Kind::Unavailable, "sql.too_many_open", message);
+        Error {
+            retry_after_ms: Some(1000),
+            ..error
+        }
+    })?;
+    open.remove(&oldest);
+    Ok(())
+}
+
 impl Open {
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.database.0) > 1
     }
-}
-
-/// One database. Cheap to clone.
-#[derive(Clone)]
-pub struct Database(Arc<Inner>);
-
-struct Inner {
-    file: PathBuf,
-    config: Arc<Config>,
-    writer: Arc<Pool>,
-    readers: Arc<Pool>,
-    /// Set once the file is there: readers cannot make it.
-    created: OnceCell<()>,
-}
-
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database")
-            .field("file", &self.0.file)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Database {
-    /// Reads rows, beside writers. A statement that writes and returns rows (`INSERT … RETURNING`) runs as `execute`
-    /// does. `limit` if there are more rows or bytes than allowed.
-    pub async fn query(
-        &self,
-        sql: &str,
-        params: Vec<Value>,
-        deadline: Instant,
-    ) -> Result<RowSet, Error> {
-        let statement = self.0.check(sql, &params)?;
-        let deadline = self.0.statement_deadline(deadline);
-        self.0.ready(deadline).await?;
-        let pool = match statement.effect {
-            Effect::Reads => &self.0.readers,
-            Effect::Writes => &self.0.writer,
-        };
-        pool.acquire(deadline)
-            .await?
-            .query(sql, params, deadline)
-            .await
-    }
-
-    /// Writes, in a transaction of its own.
-    pub async fn execute(
-        &self,
-        sql: &str,
-        params: Vec<Value>,
-        deadline: Instant,
-    ) -> Result<RunResult, Error> {
-        let statement = self.0.check(sql, &params)?;
-        let deadline = self.0.statement_deadline(deadline);
-        self.0.ready(deadline).await?;
-        let mut lease = self.0.writer.acquire(deadline).await?;
-        lease.execute(sql, params, statement.effect, deadline).await
-    }
-
-    /// Begins a transaction that may write; waits until no other is open. It ends by itself at the deadline.
-    pub async fn begin(&self, deadline: Instant) -> Result<Transaction, Error> {
-        let longest = Duration::from_millis(self.0.config.transaction_ms_max);
-        self.0.ready(deadline).await?;
-        let mut lease = self.0.writer.acquire(deadline).await?;
-        let deadline = deadline.min(Instant::now() + longest);
-        lease.begin().await?;
-        let lease = Arc::new(AsyncMutex::new(Some(lease)));
-        // The guest may do something else for long, or nothing, while others wait for the writer.
-        let watched: Weak<_> = Arc::downgrade(&lease);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends at the deadline or with the transaction; the lease rolls back by itself"
-        )]
-        let watch = tokio::spawn(async move {
-            tokio::time::sleep_until(deadline).await;
-            if let Some(lease) = watched.upgrade() {
-                lease.lock().await.take();
-            }
-        });
-        let (database, watch) = (self.0.clone(), watch.abort_handle());
-        Ok(Transaction {
-            database,
-            lease,
-            deadline,
-            watch,
-        })
-    }
-}
-
-impl Inner {
-    fn new(file: PathBuf, config: Arc<Config>) -> Self {
-        let writer = Pool::new(file.clone(), Purpose::Writing, 1, config.clone());
-        let readers = config.readers.max(1);
-        let readers = Pool::new(file.clone(), Purpose::Reading, readers, config.clone());
-        Self {
-            file,
-            config,
-            writer,
-            readers,
-            created: OnceCell::new(),
-        }
-    }
-
-    /// Makes the file, the first time.
-    async fn ready(&self, deadline: Instant) -> Result<(), Error> {
-        let create = || async {
-            let folder = self.file.parent().unwrap_or(Path::new("."));
-            create_folder(folder).map_err(|error| Error::internal("sql.open_failed", &error))?;
-            self.writer.acquire(deadline).await.map(drop)
-        };
-        self.created.get_or_try_init(create).await.copied()
-    }
-
-    fn check(&self, sql: &str, params: &[Value]) -> Result<Statement, Error> {
-        let Config {
-            statement_bytes_max,
-            params_max,
-            ..
-        } = *self.config;
-        if sql.len() > statement_bytes_max {
-            let message = format!("a statement has at most {statement_bytes_max} bytes");
-            return Err(Error::limit("sql.statement_too_long", message));
-        }
-        if params.len() > params_max {
-            let message = format!("a statement has at most {params_max} parameters");
-            return Err(Error::limit("sql.too_many_params", message));
-        }
-        let statement = statement::check(sql)?;
-        let (needed, given) = (statement.parameters, params.len());
-        if needed != given {
-            let message = format!("the statement needs {needed} parameters, not {given}");
-            return Err(Error::invalid("sql.params_mismatch", message));
-        }
-        Ok(statement)
-    }
-
-    fn statement_deadline(&self, deadline: Instant) -> Instant {
-        deadline.min(Instant::now() + Duration::from_millis(self.config.statement_ms_max))
-    }
-
-    async fn close(&self) {
-        self.readers.close().await;
-        // Last, because the last connection to close works off the log.
-        self.writer.close().await;
-    }
-}
-
-/// A transaction that may write. Dropped without `commit`, it is rolled back; so it is at its deadline.
-pub struct Transaction {
-    database: Arc<Inner>,
-    /// Nothing once the deadline has passed.
-    lease: Arc<AsyncMutex<Option<Lease>>>,
-    deadline: Instant,
-    watch: AbortHandle,
-}
-
-impl fmt::Debug for Transaction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction")
-            .field("file", &self.database.file)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Transaction {
-    /// Reads rows, and sees what the transaction wrote.
-    pub async fn query(&mut self, sql: &str, params: Vec<Value>) -> Result<RowSet, Error> {
-        self.database.check(sql, &params)?;
-        let deadline = self.database.statement_deadline(self.deadline);
-        let mut lease = self.lease.lock().await;
-        open_lease(&mut lease)?.query(sql, params, deadline).await
-    }
-
-    /// Writes.
-    pub async fn execute(&mut self, sql: &str, params: Vec<Value>) -> Result<RunResult, Error> {
-        let statement = self.database.check(sql, &params)?;
-        let deadline = self.database.statement_deadline(self.deadline);
-        let mut lease = self.lease.lock().await;
-        open_lease(&mut lease)?
-            .execute(sql, params, statement.effect, deadline)
-            .await
-    }
-
-    /// Keeps what was written. After an error nothing was.
-    pub async fn commit(self) -> Result<(), Error> {
-        self.take().await?.commit().await
-    }
-
-    /// Forgets what was written.
-    pub async fn rollback(self) -> Result<(), Error> {
-        self.take().await?.roll_back().await
-    }
-
-    async fn take(&self) -> Result<Lease, Error> {
-        let mut lease = self.lease.lock().await;
-        open_lease(&mut lease)?;
-        lease.take().ok_or_else(expired)
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        self.watch.abort();
-    }
-}
-
-fn open_lease(lease: &mut Option<Lease>) -> Result<&mut Lease, Error> {
-    let lease = lease.as_mut().ok_or_else(expired)?;
-    if lease.is_in_transaction() {
-        Ok(lease)
-    } else {
-        let message = "an earlier error ended the transaction and rolled it back";
-        Err(Error::conflict("sql.transaction_ended", message))
-    }
-}
-
-fn expired() -> Error {
-    let message = "the transaction took longer than it may and was rolled back";
-    Error::new(Kind::Timeout, "sql.transaction_expired", message)
-}
-
-/// Only we may look into it.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
 };
 
@@ -16,18 +16,43 @@ use super::{
     Config, RowSet, RunResult, Value,
     sandbox::Rights,
     statement::Effect,
-    store::{Connection, Purpose, busy, explain, timeout},
+    store::{Connection, Control, Purpose, busy, explain, timeout},
 };
-use crate::services::{Error, Kind};
+use crate::services::{Allowance, Error, Kind, Quota};
 
 /// How much longer than its deadline a statement may take before we stop waiting for the database to notice.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What all databases of one plugin share.
+pub(super) struct Share {
+    /// Places for statements that run.
+    statements: Semaphore,
+    pub(super) temp_folder: PathBuf,
+    pub(super) temp: Quota,
+}
+
+impl Share {
+    pub(super) fn new(config: &Config, temp_folder: PathBuf, temp: Quota) -> Self {
+        Self {
+            statements: Semaphore::new(config.statements_per_plugin_max.max(1)),
+            temp_folder,
+            temp,
+        }
+    }
+
+    /// A place for a statement, as soon as one is free.
+    async fn place(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        let place = timeout_at(deadline, self.statements.acquire()).await;
+        place.map_err(|_| busy())?.map_err(|_| closed())
+    }
+}
 
 pub(super) struct Pool {
     file: PathBuf,
     purpose: Purpose,
     size: u32,
     config: Arc<Config>,
+    share: Arc<Share>,
     permits: Arc<Semaphore>,
     idle: Mutex<Idle>,
 }
@@ -46,6 +71,7 @@ impl Pool {
         purpose: Purpose,
         size: u32,
         config: Arc<Config>,
+        share: Arc<Share>,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(size as usize));
         Arc::new(Self {
@@ -53,6 +79,7 @@ impl Pool {
             purpose,
             size,
             config,
+            share,
             permits,
             idle: Mutex::default(),
         })
@@ -77,7 +104,7 @@ impl Pool {
         };
         let connection = match idle {
             Some(connection) => connection,
-            None => Connection::open(&self.file, self.purpose, &self.config)
+            None => Connection::open(&self.file, self.purpose, &self.config, &self.share)
                 .await
                 .map_err(|error| Error::internal("sql.open_failed", &error))?,
         };
@@ -152,12 +179,34 @@ impl Lease {
         sql: &str,
         params: Vec<Value>,
         deadline: Instant,
+        allowance: &Allowance,
     ) -> Result<RowSet, Error> {
-        let (before, config) = (self.state, self.pool.config.clone());
-        let connection = self.enter(deadline)?;
-        let result = timeout_at(deadline + GRACE, connection.query(sql, params, &config)).await;
+        let (before, pool) = (self.state, self.pool.clone());
+        let _place = pool.share.place(deadline).await?;
+        let connection = self.enter(deadline, allowance)?;
+        let work = connection.query(sql, params, &pool.config, allowance);
+        let result = timeout_at(deadline + GRACE, work).await;
         self.leave(before, result.unwrap_or_else(|_| Err(timeout())))
             .await
+    }
+
+    /// For a statement that writes and returns rows, inside a transaction: an error leaves nothing of it behind.
+    pub(super) async fn query_or_undo(
+        &mut self,
+        sql: &str,
+        params: Vec<Value>,
+        deadline: Instant,
+        allowance: &Allowance,
+    ) -> Result<RowSet, Error> {
+        self.control(Control::Mark).await?;
+        let rows = self.query(sql, params, deadline, allowance).await;
+        if rows.is_err() && self.is_in_transaction() {
+            self.control(Control::Undo).await?;
+        }
+        if self.is_in_transaction() {
+            self.control(Control::Unmark).await?;
+        }
+        rows
     }
 
     pub(super) async fn execute(
@@ -166,10 +215,13 @@ impl Lease {
         params: Vec<Value>,
         effect: Effect,
         deadline: Instant,
+        allowance: &Allowance,
     ) -> Result<RunResult, Error> {
-        let before = self.state;
-        let connection = self.enter(deadline)?;
-        let result = timeout_at(deadline + GRACE, connection.execute(sql, params)).await;
+        let (before, pool) = (self.state, self.pool.clone());
+        let _place = pool.share.place(deadline).await?;
+        let connection = self.enter(deadline, allowance)?;
+        let work = connection.execute(sql, params, allowance);
+        let result = timeout_at(deadline + GRACE, work).await;
         let result = self
             .leave(before, result.unwrap_or_else(|_| Err(timeout())))
             .await?;
@@ -184,35 +236,38 @@ impl Lease {
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
-        self.state = State::Unknown;
-        self.connection()?
-            .begin()
-            .await
-            .map_err(|error| explain(&error))?;
-        self.state = State::Transaction;
-        Ok(())
+        self.control(Control::Begin).await
     }
 
     /// Ends the transaction. If it cannot be committed, it is rolled back.
-    pub(super) async fn commit(mut self) -> Result<(), Error> {
+    pub(super) async fn commit(mut self, allowance: &Allowance) -> Result<(), Error> {
+        let _charge = self.connection()?.charge(allowance);
         // If the caller stops waiting, the commit happens or not, and dropping finds out which.
+        self.control(Control::Commit).await
+    }
+
+    pub(super) async fn roll_back(mut self, allowance: &Allowance) -> Result<(), Error> {
+        let _charge = self.connection()?.charge(allowance);
+        self.control(Control::RollBack).await
+    }
+
+    async fn control(&mut self, control: Control) -> Result<(), Error> {
         self.state = State::Unknown;
-        self.connection()?
-            .commit()
-            .await
-            .map_err(|error| explain(&error))?;
-        self.state = State::Clean;
+        let done = self.connection()?.control(control).await;
+        done.map_err(|error| explain(&error))?;
+        self.state = match control {
+            Control::Commit | Control::RollBack => State::Clean,
+            Control::Begin | Control::Mark | Control::Undo | Control::Unmark => State::Transaction,
+        };
         Ok(())
     }
 
-    pub(super) async fn roll_back(mut self) -> Result<(), Error> {
-        self.state = State::Unknown;
-        self.connection()?
-            .roll_back()
-            .await
-            .map_err(|error| explain(&error))?;
-        self.state = State::Clean;
-        Ok(())
+    /// Whether nobody has put anything into the database.
+    pub(super) async fn has_no_tables(&mut self) -> bool {
+        match self.connection() {
+            Ok(connection) => connection.has_no_tables().await.unwrap_or(false),
+            Err(_) => false,
+        }
     }
 
     /// Whether the transaction that was begun is still open. SQLite ends it by itself after some errors.
@@ -220,13 +275,20 @@ impl Lease {
         self.state == State::Transaction
     }
 
-    fn enter(&mut self, deadline: Instant) -> Result<&mut Connection, Error> {
-        if Instant::now() >= deadline {
+    fn enter(
+        &mut self,
+        deadline: Instant,
+        allowance: &Allowance,
+    ) -> Result<&mut Connection, Error> {
+        let cpu_left = allowance.cpu_left();
+        if Instant::now() >= deadline || cpu_left.is_zero() {
             return Err(timeout());
         }
         self.state = State::Unknown;
         let connection = self.connection()?;
-        connection.guard().restrict(Rights::Guest, deadline);
+        connection
+            .guard()
+            .restrict(Rights::Guest, deadline, Some(cpu_left));
         Ok(connection)
     }
 
@@ -267,7 +329,7 @@ impl Drop for Lease {
         let (pool, generation, permit) = (self.pool.clone(), self.generation, self.permit.take());
         runtime.spawn(async move {
             let is_clean = match connection.settle().await {
-                Ok(true) => connection.roll_back().await.is_ok(),
+                Ok(true) => connection.control(Control::RollBack).await.is_ok(),
                 Ok(false) => true,
                 Err(_) => false,
             };

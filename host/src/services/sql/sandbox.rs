@@ -10,15 +10,20 @@ use std::{
     ffi::{CStr, c_char, c_int, c_void},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 use tokio::time::Instant;
 
-use super::{Config, functions};
+use super::{
+    Config, functions, store,
+    temp::{self, Spill},
+};
+use crate::services::{Allowance, Error};
 
 /// After how many steps of SQLite's virtual machine the deadline is looked at: some ten microseconds.
 const STEPS_PER_CHECK: i32 = 2000;
@@ -77,34 +82,49 @@ pub(super) struct Guard {
     rights: AtomicU8,
     /// Milliseconds since `START`.
     deadline_ms: AtomicU64,
+    /// The clock that counts the processor time of the thread on which SQLite works for this connection. Zero until the
+    /// thread was met.
+    thread_clock: AtomicI32,
+    /// What that clock may show at most.
+    thread_ns_max: AtomicU64,
+    spill: Arc<Spill>,
 }
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Guard {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(spill: Spill) -> Arc<Self> {
         LazyLock::force(&START);
-        let (rights, deadline_ms) = (AtomicU8::new(Rights::Host as u8), AtomicU64::new(u64::MAX));
         Arc::new(Self {
-            rights,
-            deadline_ms,
+            rights: AtomicU8::new(Rights::Host as u8),
+            deadline_ms: AtomicU64::new(u64::MAX),
+            thread_clock: AtomicI32::new(0),
+            thread_ns_max: AtomicU64::new(u64::MAX),
+            spill: Arc::new(spill),
         })
     }
 
-    /// For a statement of the plugin.
-    pub(super) fn restrict(&self, rights: Rights, deadline: Instant) {
+    /// For a statement of the plugin. It stops at the deadline, or when it has used so much processor time.
+    pub(super) fn restrict(&self, rights: Rights, deadline: Instant, cpu_max: Option<Duration>) {
         let deadline_ms = deadline.saturating_duration_since(*START).as_millis();
         self.rights.store(rights as u8, Ordering::Relaxed);
         self.deadline_ms.store(
             deadline_ms.try_into().unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
+        let cpu_ns_max = cpu_max.map_or(u64::MAX, |cpu| {
+            u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX)
+        });
+        let thread_ns_max = self.thread_ns().saturating_add(cpu_ns_max);
+        self.thread_ns_max.store(thread_ns_max, Ordering::Relaxed);
+        self.spill.forget_refusal();
     }
 
     /// For a statement of ours.
     pub(super) fn release(&self) {
         self.rights.store(Rights::Host as u8, Ordering::Relaxed);
         self.deadline_ms.store(u64::MAX, Ordering::Relaxed);
+        self.thread_ns_max.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Stops the statement under way.
@@ -114,8 +134,95 @@ impl Guard {
 
     fn has_time(&self) -> bool {
         let deadline_ms = self.deadline_ms.load(Ordering::Relaxed);
-        deadline_ms == u64::MAX || START.elapsed().as_millis() < u128::from(deadline_ms)
+        let thread_ns_max = self.thread_ns_max.load(Ordering::Relaxed);
+        (deadline_ms == u64::MAX || START.elapsed().as_millis() < u128::from(deadline_ms))
+            && (thread_ns_max == u64::MAX || self.thread_ns() < thread_ns_max)
     }
+
+    /// What the guest is told of an error of the statement that ran under this guard.
+    pub(super) fn explain(&self, error: &sqlx::Error) -> Error {
+        if self.spill.was_refused() {
+            let message =
+                "the statement needs more room for sorting or for temporary rows than it may have";
+            return Error::limit("sql.temp_full", message);
+        }
+        store::explain(error)
+    }
+
+    /// Processor time of the connection's thread so far.
+    fn thread_ns(&self) -> u64 {
+        read_clock(self.thread_clock.load(Ordering::Relaxed))
+    }
+
+    /// To be called on the thread on which SQLite works.
+    fn meet_thread(&self) {
+        if self.thread_clock.load(Ordering::Relaxed) == 0 {
+            self.thread_clock.store(own_clock(), Ordering::Relaxed);
+            temp::attach(self.spill.clone());
+        }
+    }
+}
+
+/// Charges the processor time of a connection's thread to a call, from `begin` until it is dropped.
+pub(super) struct Charge {
+    guard: Arc<Guard>,
+    allowance: Allowance,
+    began_ns: u64,
+}
+
+impl Charge {
+    pub(super) fn begin(guard: Arc<Guard>, allowance: Allowance) -> Self {
+        let began_ns = guard.thread_ns();
+        Self {
+            guard,
+            allowance,
+            began_ns,
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let used_ns = self.guard.thread_ns().saturating_sub(self.began_ns);
+        self.allowance.charge(Duration::from_nanos(used_ns));
+    }
+}
+
+/// The clock of the processor time of the calling thread, which other threads can read.
+#[cfg(target_os = "linux")]
+fn own_clock() -> i32 {
+    let mut clock = 0;
+    // SAFETY: asks about the calling thread, which is there, and writes one number.
+    let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+    if failed == 0 {
+        clock
+    } else {
+        libc::CLOCK_MONOTONIC
+    }
+}
+
+/// Where a thread's clock cannot be read by others, time counts as processor time.
+#[cfg(not(target_os = "linux"))]
+fn own_clock() -> i32 {
+    libc::CLOCK_MONOTONIC as i32
+}
+
+/// Nanoseconds; zero for a clock that is not there (any more).
+fn read_clock(clock: i32) -> u64 {
+    if clock == 0 {
+        return 0;
+    }
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: takes any number for a clock, and writes one time.
+    let failed = unsafe { libc::clock_gettime(clock as libc::clockid_t, &raw mut time) };
+    if failed != 0 {
+        return 0;
+    }
+    let (s, ns) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    s.unwrap_or(0) * 1_000_000_000 + ns.unwrap_or(0)
 }
 
 /// Puts a connection under the rule of its guard. Once per connection.
@@ -188,6 +295,7 @@ unsafe extern "C" fn authorize(
 ) -> c_int {
     // SAFETY: `install` made this pointer from a guard that outlives the connection.
     let guard = unsafe { &*guard.cast::<Guard>() };
+    guard.meet_thread();
     // SAFETY: SQLite passes null or text that ends with NUL and lives during this call.
     let [first, second] = [first, second].map(|text| unsafe {
         if text.is_null() {

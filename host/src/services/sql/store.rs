@@ -15,9 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     Config, RowSet, RunResult, Synchronous, Value,
-    sandbox::{self, Guard, Rights},
+    pool::Share,
+    sandbox::{self, Charge, Guard, Rights},
+    temp::{self, Spill},
 };
-use crate::services::{Error, Kind};
+use crate::services::{Allowance, Error, Kind};
 
 /// Longer statements are compiled each time, so that the prepared ones stay small.
 const PREPARED_BYTES_MAX: usize = 8 << 10;
@@ -37,6 +39,34 @@ pub(super) enum Purpose {
     Migrating,
 }
 
+/// What begins, ends or divides a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// Takes the right to write at once, so that a transaction does not find out later that it cannot.
+    Begin,
+    Commit,
+    RollBack,
+    /// Remembers a moment within a transaction.
+    Mark,
+    /// Goes back to it.
+    Undo,
+    /// Forgets it.
+    Unmark,
+}
+
+impl Control {
+    fn as_sql(self) -> &'static str {
+        match self {
+            Self::Begin => "BEGIN IMMEDIATE",
+            Self::Commit => "COMMIT",
+            Self::RollBack => "ROLLBACK",
+            Self::Mark => "SAVEPOINT _gantry_mark",
+            Self::Undo => "ROLLBACK TO _gantry_mark",
+            Self::Unmark => "RELEASE _gantry_mark",
+        }
+    }
+}
+
 /// A migration that has run in this database.
 pub(super) struct Applied {
     pub(super) version: i64,
@@ -53,6 +83,7 @@ impl Connection {
         file: &Path,
         purpose: Purpose,
         config: &Config,
+        share: &Share,
     ) -> Result<Self, sqlx::Error> {
         let pages_max = (config.database_bytes_max / PAGE_BYTES).max(1);
         let synchronous = match config.synchronous {
@@ -61,6 +92,7 @@ impl Connection {
         };
         let mut options = SqliteConnectOptions::new()
             .filename(file)
+            .vfs(temp::files())
             .row_buffer_size(ROWS_AHEAD)
             .busy_timeout(std::time::Duration::from_millis(config.wait_ms))
             // A migration rebuilds tables; it is checked as a whole before it is committed.
@@ -80,9 +112,16 @@ impl Connection {
                 .pragma("max_page_count", pages_max.to_string());
         }
         let mut sqlite = options.connect().await?;
-        let guard = Guard::new();
+        let guard = Guard::new(Spill::new(share.temp_folder.clone(), share.temp.clone()));
         sandbox::install(&mut sqlite.lock_handle().await?, &guard, config);
+        // Lets the guard meet the thread on which SQLite works from now on.
+        sqlx::query("SELECT 1").execute(&mut sqlite).await?;
         Ok(Self { sqlite, guard })
+    }
+
+    /// Charges the processor time of this connection to a call, until the result is dropped.
+    pub(super) fn charge(&self, allowance: &Allowance) -> Charge {
+        Charge::begin(self.guard.clone(), allowance.clone())
     }
 
     pub(super) fn guard(&self) -> &Guard {
@@ -95,13 +134,19 @@ impl Connection {
         sql: &str,
         params: Vec<Value>,
         config: &Config,
+        allowance: &Allowance,
     ) -> Result<RowSet, Error> {
+        let _charge = self.charge(allowance);
+        // What the last answer took is the guest's by now.
+        allowance.answer(None);
+        let mut held = allowance.hold(0)?;
+        let guard = self.guard.clone();
         let mut columns = Vec::new();
         let mut rows: Vec<Vec<Value>> = Vec::new();
         let mut bytes = 0;
         let mut results = query(sql, params)?.fetch(&mut self.sqlite);
         while let Some(result) = results.next().await {
-            let row = result.map_err(|error| explain(&error))?;
+            let row = result.map_err(|error| guard.explain(&error))?;
             if rows.is_empty() {
                 columns = row
                     .columns()
@@ -114,6 +159,7 @@ impl Connection {
                 return Err(Error::limit("sql.too_many_rows", message));
             }
             let row = read(&row, &mut bytes, config.result_bytes_max)?;
+            held.grow(size_of_val(&row) + row.iter().map(Value::bytes).sum::<usize>())?;
             rows.push(row);
         }
         drop(results);
@@ -127,6 +173,7 @@ impl Connection {
                 .map(|column| column.name().to_owned())
                 .collect();
         }
+        allowance.answer(Some(held));
         Ok(RowSet { columns, rows })
     }
 
@@ -135,9 +182,11 @@ impl Connection {
         &mut self,
         sql: &str,
         params: Vec<Value>,
+        allowance: &Allowance,
     ) -> Result<RunResult, Error> {
+        let _charge = self.charge(allowance);
         let result = query(sql, params)?.execute(&mut self.sqlite).await;
-        let result = result.map_err(|error| explain(&error))?;
+        let result = result.map_err(|error| self.guard.explain(&error))?;
         let id = result.last_insert_rowid();
         let rows_affected = result.rows_affected();
         let last_insert_id = (rows_affected > 0 && id != 0).then_some(id);
@@ -147,22 +196,22 @@ impl Connection {
         })
     }
 
-    /// Takes the right to write at once, so that a transaction does not find out later that it cannot.
-    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        self.control("BEGIN IMMEDIATE").await
+    pub(super) async fn control(&mut self, control: Control) -> Result<(), sqlx::Error> {
+        self.run(control.as_sql()).await
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.control("COMMIT").await
-    }
-
-    pub(super) async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
-        self.control("ROLLBACK").await
-    }
-
-    async fn control(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         self.guard.release();
         sqlx::query(sql).execute(&mut self.sqlite).await.map(drop)
+    }
+
+    /// Whether there is no table yet, except for our own.
+    pub(super) async fn has_no_tables(&mut self) -> Result<bool, sqlx::Error> {
+        self.guard.release();
+        let sql =
+            "SELECT 1 FROM sqlite_schema WHERE name NOT LIKE '%\\_gantry\\_%' ESCAPE '\\' LIMIT 1";
+        let row = sqlx::query(sql).fetch_optional(&mut self.sqlite).await?;
+        Ok(row.is_none())
     }
 
     /// Stops what is still under way and says whether a transaction is open.
@@ -180,7 +229,7 @@ impl Connection {
 
     /// The migrations that have run in this database, in their order.
     pub(super) async fn applied_migrations(&mut self) -> Result<Vec<Applied>, sqlx::Error> {
-        self.control(
+        self.run(
             "CREATE TABLE IF NOT EXISTS _gantry_migrations (
                  version BIGINT NOT NULL PRIMARY KEY,
                  name TEXT NOT NULL,
@@ -223,14 +272,14 @@ impl Connection {
 
     /// Runs one statement of a migration.
     pub(super) async fn run_migration(&mut self, sql: &str, until: Instant) -> Result<(), Error> {
-        self.guard.restrict(Rights::Migration, until);
+        self.guard.restrict(Rights::Migration, until, None);
         // Not prepared for later: it runs once, and with rights that later statements do not have.
         let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         statement
             .execute(&mut self.sqlite)
             .await
             .map(drop)
-            .map_err(|error| explain(&error))
+            .map_err(|error| self.guard.explain(&error))
     }
 
     /// The first table whose rows refer to rows that are not there.

@@ -1,4 +1,5 @@
-use super::*;
+use super::{store::Purpose, *};
+use crate::services::Allowance;
 
 /// Databases in a folder of their own.
 struct Scene {
@@ -55,8 +56,13 @@ impl Scene {
     }
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+/// The allowance of a call that ends soon.
+fn soon() -> Allowance {
+    until(Duration::from_secs(10), Duration::from_secs(10))
+}
+
+fn until(wall: Duration, cpu: Duration) -> Allowance {
+    Allowance::new(Instant::now() + wall, cpu, Quota::new(64 << 20))
 }
 
 fn text(text: &str) -> Value {
@@ -65,12 +71,12 @@ fn text(text: &str) -> Value {
 
 async fn insert(database: &Database, name: &str) -> Result<RunResult, Error> {
     let sql = "INSERT INTO items (name) VALUES ($1)";
-    database.execute(sql, vec![text(name)], soon()).await
+    database.execute(sql, vec![text(name)], &soon()).await
 }
 
 async fn names(database: &Database) -> Vec<String> {
     let sql = "SELECT name FROM items ORDER BY name";
-    let rows = database.query(sql, vec![], soon()).await.unwrap().rows;
+    let rows = database.query(sql, vec![], &soon()).await.unwrap().rows;
     let name = |row: Vec<Value>| match &row[..] {
         [Value::Text(name)] => name.clone(),
         other => panic!("{other:?}"),
@@ -107,16 +113,16 @@ async fn values_come_back_as_they_were_written() {
     ];
     for row in &rows {
         let sql = "INSERT INTO v VALUES ($1, $2, $3, $4, $5, $6)";
-        database.execute(sql, row.clone(), soon()).await.unwrap();
+        database.execute(sql, row.clone(), &soon()).await.unwrap();
     }
     let found = database
-        .query("SELECT * FROM v ORDER BY rowid", vec![], soon())
+        .query("SELECT * FROM v ORDER BY rowid", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(found.rows, rows);
     assert_eq!(found.columns, ["i", "r", "t", "b", "yes", "n"]);
     let none = database
-        .query("SELECT i, r AS x FROM v WHERE 0", vec![], soon())
+        .query("SELECT i, r AS x FROM v WHERE 0", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(
@@ -124,7 +130,7 @@ async fn values_come_back_as_they_were_written() {
         (vec!["i".to_owned(), "x".to_owned()], vec![])
     );
     let two = database
-        .query("SELECT $2, $1", vec![text("a"), text("b")], soon())
+        .query("SELECT $2, $1", vec![text("a"), text("b")], &soon())
         .await
         .unwrap();
     assert_eq!(two.rows, [[text("b"), text("a")]]);
@@ -148,14 +154,14 @@ async fn a_write_tells_how_many_rows_and_which_id() {
     let sql = "UPDATE items SET count = 1";
     assert_eq!(
         database
-            .execute(sql, vec![], soon())
+            .execute(sql, vec![], &soon())
             .await
             .unwrap()
             .rows_affected,
         2
     );
     let read = database
-        .execute("SELECT * FROM items", vec![], soon())
+        .execute("SELECT * FROM items", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(
@@ -166,7 +172,7 @@ async fn a_write_tells_how_many_rows_and_which_id() {
         }
     );
     let sql = "INSERT INTO items (name) VALUES ('c') RETURNING id, name";
-    let returned = database.query(sql, vec![], soon()).await.unwrap();
+    let returned = database.query(sql, vec![], &soon()).await.unwrap();
     assert_eq!(returned.rows, [[Value::Integer(3), text("c")]]);
     assert_eq!(names(&database).await, ["a", "b", "c"]);
 }
@@ -191,7 +197,7 @@ async fn broken_constraints_are_conflicts_with_their_code() {
         ),
         ("INSERT INTO parts VALUES (9)", "sql.foreign_key_violation"),
     ] {
-        let error = database.execute(sql, vec![], soon()).await.unwrap_err();
+        let error = database.execute(sql, vec![], &soon()).await.unwrap_err();
         assert_eq!((error.kind, &*error.code), (Kind::Conflict, code), "{sql}");
     }
     assert_eq!(names(&database).await, ["a"]);
@@ -200,7 +206,7 @@ async fn broken_constraints_are_conflicts_with_their_code() {
 #[tokio::test]
 async fn a_transaction_is_seen_by_others_only_once_committed() {
     let (_scene, database) = Scene::items(Config::default()).await;
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("INSERT INTO items (name) VALUES ('a')", vec![])
         .await
@@ -213,13 +219,13 @@ async fn a_transaction_is_seen_by_others_only_once_committed() {
     assert_eq!(names(&database).await, Vec::<String>::new());
     transaction.commit().await.unwrap();
     assert_eq!(names(&database).await, ["a"]);
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("DELETE FROM items", vec![])
         .await
         .unwrap();
     transaction.rollback().await.unwrap();
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("DELETE FROM items", vec![])
         .await
@@ -232,7 +238,7 @@ async fn a_transaction_is_seen_by_others_only_once_committed() {
 #[tokio::test]
 async fn a_commit_that_breaks_a_deferred_constraint_is_a_conflict_and_keeps_nothing() {
     let (_scene, database) = Scene::items(Config::default()).await;
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("INSERT INTO parts VALUES (9)", vec![])
         .await
@@ -244,7 +250,7 @@ async fn a_commit_that_breaks_a_deferred_constraint_is_a_conflict_and_keeps_noth
     );
     insert(&database, "a").await.unwrap();
     let parts = database
-        .query("SELECT * FROM parts", vec![], soon())
+        .query("SELECT * FROM parts", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(parts.rows, Vec::<Vec<Value>>::new());
@@ -254,7 +260,7 @@ async fn a_commit_that_breaks_a_deferred_constraint_is_a_conflict_and_keeps_noth
 async fn an_error_in_a_transaction_ends_it_only_if_the_database_did() {
     let (_scene, database) = Scene::items(Config::default()).await;
     insert(&database, "a").await.unwrap();
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("INSERT INTO items (name) VALUES ('b')", vec![])
         .await
@@ -296,7 +302,7 @@ async fn the_next_writer_waits_for_its_turn_and_not_forever() {
         ..Config::default()
     };
     let (_scene, database) = Scene::items(config).await;
-    let transaction = database.begin(soon()).await.unwrap();
+    let transaction = database.begin(&soon()).await.unwrap();
     let error = insert(&database, "a").await.unwrap_err();
     assert_eq!((error.kind, &*error.code), (Kind::Unavailable, "sql.busy"));
     assert!(error.retry_after_ms.is_some());
@@ -322,7 +328,7 @@ async fn a_transaction_that_outlives_its_time_is_rolled_back_and_the_next_one_wr
         ..Config::default()
     };
     let (_scene, database) = Scene::items(config).await;
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("INSERT INTO items (name) VALUES ('a')", vec![])
         .await
@@ -351,23 +357,20 @@ async fn a_statement_without_end_is_stopped_at_the_deadline() {
         ..Config::default()
     };
     let (_scene, database) = Scene::items(config).await;
-    let deadline = || Instant::now() + Duration::from_millis(50);
+    let short = || until(Duration::from_millis(50), Duration::from_secs(10));
     let started = Instant::now();
-    let error = database
-        .query(FOREVER, vec![], deadline())
-        .await
-        .unwrap_err();
+    let error = database.query(FOREVER, vec![], &short()).await.unwrap_err();
     assert_eq!((error.kind, &*error.code), (Kind::Timeout, "sql.timeout"));
     let sql = format!("INSERT INTO items (count) {FOREVER}");
     assert_eq!(
         database
-            .execute(&sql, vec![], deadline())
+            .execute(&sql, vec![], &short())
             .await
             .unwrap_err()
             .code,
         "sql.timeout"
     );
-    let mut transaction = database.begin(soon()).await.unwrap();
+    let mut transaction = database.begin(&soon()).await.unwrap();
     transaction
         .execute("INSERT INTO items (name) VALUES ('a')", vec![])
         .await
@@ -389,13 +392,14 @@ async fn a_call_that_is_given_up_leaves_a_clean_connection_behind() {
     };
     let (_scene, database) = Scene::items(config).await;
     for _ in 0..3 {
-        let query = database.query(FOREVER, vec![], soon());
+        let call = soon();
+        let query = database.query(FOREVER, vec![], &call);
         tokio::time::timeout(Duration::from_millis(20), query)
             .await
             .unwrap_err();
         assert_eq!(names(&database).await, Vec::<String>::new());
         let sql = format!("INSERT INTO items (count) {FOREVER}");
-        let mut transaction = database.begin(soon()).await.unwrap();
+        let mut transaction = database.begin(&soon()).await.unwrap();
         let execute = transaction.execute(&sql, vec![]);
         tokio::time::timeout(Duration::from_millis(20), execute)
             .await
@@ -449,10 +453,10 @@ async fn results_and_values_stop_at_their_limits() {
         ),
         ("SELECT CAST(x'ff' AS TEXT)", vec![], "sql.text_invalid"),
     ] {
-        let result = database.query(sql, params.clone(), soon()).await;
+        let result = database.query(sql, params.clone(), &soon()).await;
         let found = result.map_or_else(|error| error.code.into_owned(), |_| "ok".to_owned());
         assert_eq!(found, code, "{sql}");
-        let mut transaction = database.begin(soon()).await.unwrap();
+        let mut transaction = database.begin(&soon()).await.unwrap();
         let result = transaction.query(sql, params).await;
         assert_eq!(result.is_ok(), code == "ok", "{sql}");
         let result = transaction
@@ -475,7 +479,7 @@ async fn a_database_cannot_grow_beyond_its_size() {
     let sql = "INSERT INTO items (name) VALUES (hex(randomblob(10000)))";
     let mut error = None;
     for _ in 0..30 {
-        if let Err(refused) = database.execute(sql, vec![], soon()).await {
+        if let Err(refused) = database.execute(sql, vec![], &soon()).await {
             error = Some(refused);
             break;
         }
@@ -486,7 +490,7 @@ async fn a_database_cannot_grow_beyond_its_size() {
         (Kind::Limit, "sql.database_full")
     );
     database
-        .execute("DELETE FROM items", vec![], soon())
+        .execute("DELETE FROM items", vec![], &soon())
         .await
         .unwrap();
     insert(&database, "a").await.unwrap();
@@ -523,9 +527,9 @@ async fn a_guest_does_not_reach_files_settings_or_our_tables() {
     let (scene, database) = Scene::items(Config::default()).await;
     let folder = scene.folder.path().to_str().unwrap();
     for sql in FORBIDDEN {
-        let by_query = database.query(sql, vec![], soon()).await.unwrap_err();
-        let by_execute = database.execute(sql, vec![], soon()).await.unwrap_err();
-        let mut transaction = database.begin(soon()).await.unwrap();
+        let by_query = database.query(sql, vec![], &soon()).await.unwrap_err();
+        let by_execute = database.execute(sql, vec![], &soon()).await.unwrap_err();
+        let mut transaction = database.begin(&soon()).await.unwrap();
         let in_transaction = transaction.execute(sql, vec![]).await.unwrap_err();
         for error in [by_query, by_execute, in_transaction] {
             assert_eq!(error.kind, Kind::Invalid, "{sql}: {error:?}");
@@ -539,7 +543,7 @@ async fn a_guest_does_not_reach_files_settings_or_our_tables() {
     ] {
         assert!(
             !database
-                .query(sql, vec![], soon())
+                .query(sql, vec![], &soon())
                 .await
                 .unwrap()
                 .rows
@@ -551,12 +555,13 @@ async fn a_guest_does_not_reach_files_settings_or_our_tables() {
 
 #[tokio::test]
 async fn the_authorizer_holds_even_where_the_look_at_the_text_errs() {
-    let (scene, _) = Scene::items(Config::default()).await;
+    let (scene, database) = Scene::items(Config::default()).await;
     let file = scene.folder.path().join("shop/main.db");
     let config = Config::default();
-    let mut connection = store::Connection::open(&file, Purpose::Writing, &config)
-        .await
-        .unwrap();
+    let mut connection =
+        store::Connection::open(&file, Purpose::Writing, &config, &database.0.share)
+            .await
+            .unwrap();
     let never = [
         "SAVEPOINT a",
         "BEGIN",
@@ -566,8 +571,10 @@ async fn the_authorizer_holds_even_where_the_look_at_the_text_errs() {
         "DETACH main",
     ];
     for sql in never.iter().chain(FORBIDDEN) {
-        connection.guard().restrict(sandbox::Rights::Guest, soon());
-        let result = connection.execute(sql, vec![]).await;
+        let call = soon();
+        let guard = connection.guard();
+        guard.restrict(sandbox::Rights::Guest, call.deadline(), None);
+        let result = connection.execute(sql, vec![], &call).await;
         assert!(result.is_err(), "{sql}");
     }
     for sql in [
@@ -577,7 +584,10 @@ async fn the_authorizer_holds_even_where_the_look_at_the_text_errs() {
         "BEGIN",
     ] {
         assert!(
-            connection.run_migration(sql, soon()).await.is_err(),
+            connection
+                .run_migration(sql, soon().deadline())
+                .await
+                .is_err(),
             "{sql}"
         );
     }
@@ -589,11 +599,11 @@ async fn query_alone_does_not_write() {
     // The look at the text takes this for reading; the connection refuses.
     let file = database.0.file.clone();
     let config = Config::default();
-    let mut reader = store::Connection::open(&file, Purpose::Reading, &config)
+    let mut reader = store::Connection::open(&file, Purpose::Reading, &config, &database.0.share)
         .await
         .unwrap();
     let error = reader
-        .execute("DELETE FROM items", vec![])
+        .execute("DELETE FROM items", vec![], &soon())
         .await
         .unwrap_err();
     assert_eq!((error.kind, &*error.code), (Kind::Invalid, "sql.read_only"));
@@ -607,7 +617,7 @@ async fn a_mistake_in_a_statement_is_explained() {
         ("SELECT * FROM nowhere", "no such table: nowhere"),
         ("SELECT FROM", "syntax error"),
     ] {
-        let error = database.query(sql, vec![], soon()).await.unwrap_err();
+        let error = database.query(sql, vec![], &soon()).await.unwrap_err();
         assert_eq!(
             (error.kind, &*error.code),
             (Kind::Invalid, "sql.statement_invalid")
@@ -629,7 +639,7 @@ async fn migrations_run_once_and_later_ones_follow() {
     // A prepared statement must not keep the columns of yesterday.
     let all = "SELECT * FROM a";
     assert_eq!(
-        database.query(all, vec![], soon()).await.unwrap().columns,
+        database.query(all, vec![], &soon()).await.unwrap().columns,
         ["x"]
     );
     assert_eq!(scene.migrate(&[first, second]).await.unwrap(), [2]);
@@ -637,18 +647,18 @@ async fn migrations_run_once_and_later_ones_follow() {
         scene.migrate(&[first, second]).await.unwrap(),
         Vec::<i64>::new()
     );
-    let found = database.query(all, vec![], soon()).await.unwrap();
+    let found = database.query(all, vec![], &soon()).await.unwrap();
     assert_eq!(found.rows, [[Value::Integer(1), text("new")]]);
     database
-        .execute("INSERT INTO a (x) VALUES (2)", vec![], soon())
+        .execute("INSERT INTO a (x) VALUES (2)", vec![], &soon())
         .await
         .unwrap();
     let sql = "INSERT INTO words VALUES ('red house')";
-    database.execute(sql, vec![], soon()).await.unwrap();
+    database.execute(sql, vec![], &soon()).await.unwrap();
     let sql = "SELECT body FROM words WHERE words MATCH 'house'";
     assert_eq!(
         database
-            .query(sql, vec![], soon())
+            .query(sql, vec![], &soon())
             .await
             .unwrap()
             .rows
@@ -674,7 +684,7 @@ async fn a_table_can_be_rebuilt_without_losing_the_rows_that_refer_to_it() {
     scene.migrate(&[first, second]).await.unwrap();
     let database = scene.open();
     let found = database
-        .query("SELECT a FROM b", vec![], soon())
+        .query("SELECT a FROM b", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(found.rows, [[Value::Integer(1)]]);
@@ -685,7 +695,7 @@ async fn a_table_can_be_rebuilt_without_losing_the_rows_that_refer_to_it() {
         "{error}"
     );
     let sql = "SELECT count(*) FROM a";
-    let found = database.query(sql, vec![], soon()).await.unwrap();
+    let found = database.query(sql, vec![], &soon()).await.unwrap();
     assert_eq!(found.rows, [[Value::Integer(1)]], "nothing of it was kept");
 }
 
@@ -789,7 +799,7 @@ async fn readers_under_way_while_the_schema_changes_get_rows_or_an_error_but_nev
         async move {
             for _ in 0..500 {
                 database
-                    .query("SELECT * FROM a", vec![], soon())
+                    .query("SELECT * FROM a", vec![], &soon())
                     .await
                     .unwrap();
             }
@@ -803,7 +813,7 @@ async fn readers_under_way_while_the_schema_changes_get_rows_or_an_error_but_nev
     scene.migrate(&all).await.unwrap();
     reading.await.unwrap();
     let found = database
-        .query("SELECT * FROM a", vec![], soon())
+        .query("SELECT * FROM a", vec![], &soon())
         .await
         .unwrap();
     assert_eq!(found.columns.len(), 6);
@@ -821,7 +831,7 @@ async fn only_some_databases_are_open_at_once() {
     let one = open("one").unwrap();
     open("two")
         .unwrap()
-        .query("SELECT 1", vec![], soon())
+        .query("SELECT 1", vec![], &soon())
         .await
         .unwrap();
     let three = open("three").unwrap();
@@ -833,7 +843,7 @@ async fn only_some_databases_are_open_at_once() {
     drop(three);
     scene.sql.close_idle();
     open("four").unwrap();
-    one.query("SELECT 1", vec![], soon()).await.unwrap();
+    one.query("SELECT 1", vec![], &soon()).await.unwrap();
 }
 
 #[tokio::test]
@@ -841,14 +851,14 @@ async fn deleting_a_plugin_removes_its_files_and_only_its() {
     let (scene, database) = Scene::items(Config::default()).await;
     let other: PluginName = "blog".parse().unwrap();
     let kept = scene.sql.open(&other, &scene.label).unwrap();
-    kept.query("SELECT 1", vec![], soon()).await.unwrap();
+    kept.query("SELECT 1", vec![], &soon()).await.unwrap();
     insert(&database, "a").await.unwrap();
     scene.sql.delete(&scene.plugin).await.unwrap();
     assert!(!scene.folder.path().join("shop").exists());
     assert!(scene.folder.path().join("blog/main.db").exists());
     assert_eq!(insert(&database, "a").await.unwrap_err().code, "sql.closed");
     let sql = "SELECT count(*) FROM sqlite_schema";
-    let fresh = scene.open().query(sql, vec![], soon()).await.unwrap();
+    let fresh = scene.open().query(sql, vec![], &soon()).await.unwrap();
     assert_eq!(fresh.rows, [[Value::Integer(0)]]);
     scene.sql.delete(&scene.plugin).await.unwrap();
     scene.sql.delete(&scene.plugin).await.unwrap();
@@ -861,7 +871,7 @@ async fn what_was_committed_is_there_after_closing() {
     scene.sql.close().await;
     assert_eq!(
         database
-            .query("SELECT 1", vec![], soon())
+            .query("SELECT 1", vec![], &soon())
             .await
             .unwrap_err()
             .code,
@@ -886,7 +896,7 @@ async fn calls_given_up_at_any_moment_leave_no_half_of_a_transaction() {
         let database = database.clone();
         tasks.spawn(async move {
             let write = async {
-                let mut transaction = database.begin(soon()).await?;
+                let mut transaction = database.begin(&soon()).await?;
                 for _ in 0..2 {
                     let sql = "INSERT INTO items (count) VALUES ($1)";
                     transaction
@@ -909,7 +919,7 @@ async fn calls_given_up_at_any_moment_leave_no_half_of_a_transaction() {
         .filter(|kept| *kept)
         .count();
     let sql = "SELECT count, count(*) FROM items GROUP BY count";
-    let groups = database.query(sql, vec![], soon()).await.unwrap().rows;
+    let groups = database.query(sql, vec![], &soon()).await.unwrap().rows;
     assert!(
         groups.len() >= kept,
         "what was reported as committed is there"
@@ -930,7 +940,7 @@ async fn functions_take_no_longer_than_their_statement_may() {
         "SELECT length(trim(hex(zeroblob(2000000)), replace(hex(zeroblob(1000000)), '0', '1') || '0'))",
     ] {
         let begin = std::time::Instant::now();
-        database.query(sql, vec![], soon()).await.unwrap();
+        database.query(sql, vec![], &soon()).await.unwrap();
         assert!(begin.elapsed() < Duration::from_secs(6), "{sql}");
     }
     for sql in [
@@ -938,7 +948,7 @@ async fn functions_take_no_longer_than_their_statement_may() {
         "SELECT unhex('ab', ' ')",
         "SELECT snippet(items, 0, '', '', '', 1) FROM items",
     ] {
-        let error = database.query(sql, vec![], soon()).await.unwrap_err();
+        let error = database.query(sql, vec![], &soon()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Invalid, "{sql}: {error:?}");
     }
 }
@@ -975,11 +985,11 @@ async fn our_functions_answer_as_those_of_sqlite() {
         ("typeof(replace(1, 2, 3))", text("text")),
     ] {
         let sql = format!("SELECT {expression}");
-        let set = database.query(&sql, vec![], soon()).await.unwrap();
+        let set = database.query(&sql, vec![], &soon()).await.unwrap();
         assert_eq!(set.rows, [[wanted]], "{expression}");
     }
     let sql = "SELECT replace(hex(zeroblob(1000)), '0', hex(zeroblob(1000000)))";
-    let error = database.query(sql, vec![], soon()).await.unwrap_err();
+    let error = database.query(sql, vec![], &soon()).await.unwrap_err();
     assert_eq!(error.code, "sql.value_too_large");
 }
 
@@ -990,11 +1000,14 @@ async fn one_row_cannot_take_all_memory() {
         let columns = vec!["randomblob(4000000)"; columns];
         format!("SELECT {}", columns.join(", "))
     };
-    let wide = database.query(&row(201), vec![], soon()).await.unwrap_err();
+    let wide = database
+        .query(&row(201), vec![], &soon())
+        .await
+        .unwrap_err();
     assert_eq!(wide.code, "sql.statement_invalid");
-    let large = database.query(&row(20), vec![], soon()).await.unwrap_err();
+    let large = database.query(&row(20), vec![], &soon()).await.unwrap_err();
     assert_eq!(large.code, "sql.result_too_large");
-    let set = database.query("SELECT 1", vec![], soon()).await.unwrap();
+    let set = database.query("SELECT 1", vec![], &soon()).await.unwrap();
     assert_eq!(set.rows.len(), 1);
 }
 
@@ -1007,15 +1020,262 @@ async fn the_inside_of_a_full_text_index_is_not_written_directly() {
         .unwrap();
     let database = scene.open();
     let sql = "INSERT INTO found (body) VALUES ('some words')";
-    database.execute(sql, vec![], soon()).await.unwrap();
+    database.execute(sql, vec![], &soon()).await.unwrap();
     for sql in [
         "UPDATE found_data SET block = x'00'",
         "DELETE FROM found_config",
     ] {
-        let error = database.execute(sql, vec![], soon()).await.unwrap_err();
+        let error = database.execute(sql, vec![], &soon()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Invalid, "{sql}: {error:?}");
     }
     let sql = "SELECT highlight(found, 0, '<', '>') FROM found WHERE found MATCH 'words'";
-    let set = database.query(sql, vec![], soon()).await.unwrap();
+    let set = database.query(sql, vec![], &soon()).await.unwrap();
     assert_eq!(set.rows, [[text("some <words>")]]);
+}
+
+#[tokio::test]
+async fn what_statements_compute_is_charged_to_their_call() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    let call = soon();
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000)
+               SELECT count(*) FROM n";
+    let began = std::time::Instant::now();
+    database.query(sql, vec![], &call).await.unwrap();
+    let (used, elapsed) = (call.cpu_used(), began.elapsed());
+    assert!(used > Duration::from_millis(2), "{used:?}");
+    assert!(used <= elapsed, "{used:?} in {elapsed:?}");
+    // Those too short to be looked at while they run.
+    let call = soon();
+    let mut transaction = database.begin(&call).await.unwrap();
+    let mut before = Duration::ZERO;
+    for _ in 0..100 {
+        let insert = "INSERT INTO items (count) VALUES (1)";
+        transaction.execute(insert, vec![]).await.unwrap();
+        assert!(call.cpu_used() > before);
+        before = call.cpu_used();
+    }
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_stops_when_the_processor_time_of_its_call_is_used_up() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    let began = std::time::Instant::now();
+    let call = until(Duration::from_secs(60), Duration::from_millis(50));
+    let error = database.query(FOREVER, vec![], &call).await.unwrap_err();
+    assert_eq!(error.code, "sql.timeout");
+    let error = database.query("SELECT 1", vec![], &call).await.unwrap_err();
+    assert_eq!(error.code, "sql.timeout", "there is nothing left");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    let used = call.cpu_used();
+    assert!(
+        used >= Duration::from_millis(50) && used < Duration::from_millis(500),
+        "{used:?}"
+    );
+    let next = database.query("SELECT 1", vec![], &soon()).await;
+    assert_eq!(next.unwrap().rows.len(), 1, "the next call has its own");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_result_is_counted_for_the_call() {
+    let (_scene, database) = Scene::items(Config::default()).await;
+    let small = || {
+        let memory = Quota::new(1 << 20).part(1 << 20).part(100_000);
+        Allowance::new(
+            Instant::now() + Duration::from_secs(10),
+            Duration::from_secs(10),
+            memory,
+        )
+    };
+    let call = small();
+    for _ in 0..3 {
+        let sql = "SELECT hex(zeroblob(40000))";
+        database
+            .query(sql, vec![], &call)
+            .await
+            .expect("one at a time fits");
+    }
+    let sql = "SELECT hex(zeroblob(60000))";
+    let error = database.query(sql, vec![], &call).await.unwrap_err();
+    assert_eq!(
+        (error.kind, &*error.code),
+        (Kind::Limit, "limit.call_memory_exceeded")
+    );
+    let large = vec![text(&"x".repeat(100_000))];
+    let error = database
+        .query("SELECT length($1)", large, &call)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, "limit.call_memory_exceeded");
+    database.query("SELECT 1", vec![], &call).await.unwrap();
+}
+
+/// Statements that need room beside memory: to sort, to find duplicates, to keep a table.
+const SPILLING: [&str; 3] = [
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000)
+     SELECT hex(randomblob(60)) AS h FROM n ORDER BY h LIMIT 1 OFFSET 99999",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000)
+     SELECT count(DISTINCT hex(randomblob(60))) FROM n",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000),
+     t AS MATERIALIZED (SELECT i, hex(randomblob(60)) AS h FROM n)
+     SELECT count(*) FROM t AS a, t AS b WHERE a.i = 1 AND b.i = 2",
+];
+
+#[tokio::test]
+async fn temporary_files_are_bounded_and_leave_nothing_behind() {
+    let config = Config {
+        temp_bytes_per_plugin_max: 1 << 20,
+        ..Config::default()
+    };
+    let (scene, database) = Scene::items(config).await;
+    let temp = scene.folder.path().join(temp::FOLDER);
+    for sql in SPILLING {
+        for _ in 0..2 {
+            let error = database.query(sql, vec![], &soon()).await.unwrap_err();
+            assert_eq!(
+                (error.kind, &*error.code),
+                (Kind::Limit, "sql.temp_full"),
+                "{sql}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(&temp).unwrap().count(), 0);
+        insert(&database, sql)
+            .await
+            .expect("the database itself is not full");
+    }
+    let small = "SELECT name FROM items ORDER BY random()";
+    assert_eq!(
+        database
+            .query(small, vec![], &soon())
+            .await
+            .unwrap()
+            .rows
+            .len(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn room_for_temporary_files_is_given_back() {
+    let config = Config {
+        temp_bytes_per_plugin_max: 64 << 20,
+        temp_bytes_max: 64 << 20,
+        ..Config::default()
+    };
+    let (_scene, database) = Scene::items(config).await;
+    for _ in 0..3 {
+        for sql in SPILLING {
+            let set = database.query(sql, vec![], &soon()).await.unwrap();
+            assert_eq!(set.rows.len(), 1, "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_rows_are_too_many_is_undone() {
+    let config = Config {
+        rows_max: 2,
+        ..Config::default()
+    };
+    let (_scene, database) = Scene::items(config).await;
+    let three = "INSERT INTO items (name) VALUES ('a'), ('b'), ('c') RETURNING id";
+    let error = database.query(three, vec![], &soon()).await.unwrap_err();
+    assert_eq!(error.code, "sql.too_many_rows");
+    assert_eq!(names(&database).await, Vec::<String>::new());
+    let two = "INSERT INTO items (name) VALUES ('a'), ('b') RETURNING id";
+    assert_eq!(
+        database
+            .query(two, vec![], &soon())
+            .await
+            .unwrap()
+            .rows
+            .len(),
+        2
+    );
+
+    let mut transaction = database.begin(&soon()).await.unwrap();
+    let three = "UPDATE items SET name = name || '!' WHERE true RETURNING name";
+    transaction.query(three, vec![]).await.expect("two rows");
+    let insert = "INSERT INTO items (name) VALUES ('c')";
+    transaction.execute(insert, vec![]).await.unwrap();
+    let error = transaction
+        .query("DELETE FROM items RETURNING id", vec![])
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, "sql.too_many_rows");
+    let one = "DELETE FROM items WHERE name = 'c' RETURNING id";
+    assert_eq!(transaction.query(one, vec![]).await.unwrap().rows.len(), 1);
+    transaction.commit().await.unwrap();
+    assert_eq!(names(&database).await, ["a!", "b!"]);
+}
+
+#[tokio::test]
+async fn one_plugin_cannot_keep_all_databases_open() {
+    let config = Config {
+        databases_open_max: 3,
+        databases_per_plugin_max: 2,
+        ..Config::default()
+    };
+    let scene = Scene::with(config);
+    let open = |plugin: &str, label: &str| {
+        scene
+            .sql
+            .open(&plugin.parse().unwrap(), &label.parse().unwrap())
+    };
+    let _mine = (open("ann", "one").unwrap(), open("ann", "two").unwrap());
+    assert_eq!(open("ann", "three").unwrap_err().code, "sql.too_many_open");
+    let _theirs = open("bob", "one").unwrap();
+    // One that is not in use makes room for the next of the same plugin.
+    drop(_mine);
+    open("ann", "three").unwrap();
+    open("ann", "four").unwrap();
+}
+
+#[tokio::test]
+async fn a_first_migration_that_fails_leaves_no_file_behind() {
+    let scene = Scene::start();
+    scene
+        .migrate(&["CREATE TABLE a (x); CREATE TABLE a (x)"])
+        .await
+        .unwrap_err();
+    let folder = scene.folder.path().join("shop");
+    assert!(!folder.exists(), "{folder:?}");
+    scene
+        .migrate(&["CREATE TABLE a (x)"])
+        .await
+        .expect("the next one begins anew");
+    // What somebody may have used stays.
+    scene
+        .migrate(&["CREATE TABLE a (x)", "CREATE TABLE a (x)"])
+        .await
+        .unwrap_err();
+    scene
+        .open()
+        .query("SELECT * FROM a", vec![], &soon())
+        .await
+        .unwrap();
+    assert!(folder.join("main.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_of_one_plugin_keep_only_some_threads_busy() {
+    let config = Config {
+        statements_per_plugin_max: 1,
+        ..Config::default()
+    };
+    let (_scene, database) = Scene::items(config).await;
+    let long = async || {
+        let call = until(Duration::from_millis(300), Duration::from_secs(10));
+        database
+            .query(FOREVER, vec![], &call)
+            .await
+            .unwrap_err()
+            .code
+    };
+    let codes = tokio::join!(long(), long(), long());
+    let busy = [codes.0, codes.1, codes.2]
+        .iter()
+        .filter(|code| *code == "sql.busy")
+        .count();
+    assert_eq!(busy, 2, "the others never ran");
 }

@@ -1,0 +1,246 @@
+//! What one call may still take of the host: time, processor time, and memory beside the guest's own. Services that work
+//! or keep something for a call take it from here; the runtime makes one for each call.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::services::{Error, Kind};
+
+/// The allowance of one call. Cheap to clone; all clones are the same allowance.
+#[derive(Debug, Clone)]
+pub struct Allowance(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    deadline: Instant,
+    cpu_ns_max: u64,
+    cpu_ns: AtomicU64,
+    memory: Quota,
+    /// What the last answer takes until the guest has it, which is when it asks for the next.
+    answer: Mutex<Option<Held>>,
+}
+
+impl Allowance {
+    /// For a call that ends at the deadline. `memory` is the call's own part.
+    pub fn new(deadline: Instant, cpu_max: Duration, memory: Quota) -> Self {
+        Self(Arc::new(Inner {
+            deadline,
+            cpu_ns_max: nanoseconds(cpu_max),
+            cpu_ns: AtomicU64::new(0),
+            memory,
+            answer: Mutex::default(),
+        }))
+    }
+
+    /// When the call ends, and with it everything that is done for it.
+    pub fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// Processor time used so far, on whatever thread.
+    pub fn cpu_used(&self) -> Duration {
+        Duration::from_nanos(self.0.cpu_ns.load(Relaxed))
+    }
+
+    /// Processor time that is left. Zero means that the call is about to be stopped.
+    pub fn cpu_left(&self) -> Duration {
+        let used = self.0.cpu_ns.load(Relaxed);
+        Duration::from_nanos(self.0.cpu_ns_max.saturating_sub(used))
+    }
+
+    /// Counts processor time that was used for this call.
+    pub fn charge(&self, cpu: Duration) {
+        self.0.cpu_ns.fetch_add(nanoseconds(cpu), Relaxed);
+    }
+
+    /// Counts bytes that the host keeps for this call, until the result is dropped. `limit` if the call has too many,
+    /// `unavailable` if its plugin or the whole host has.
+    pub fn hold(&self, bytes: usize) -> Result<Held, Error> {
+        self.0.memory.hold(bytes)
+    }
+
+    /// Keeps the count for an answer until the next one: while the guest takes it over, it is in the host too.
+    pub fn answer(&self, held: Option<Held>) {
+        let mut answer = self.0.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        *answer = held;
+    }
+}
+
+/// Bytes that are counted until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    quota: Quota,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts more bytes. After an error it holds what it held.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        self.quota.take(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.quota.give_back(self.bytes);
+    }
+}
+
+/// A bound on a sum of bytes that others hold: for the whole host, of which each plugin has a part, of which each call
+/// may have a part. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Quota(Arc<Part>);
+
+#[derive(Debug)]
+struct Part {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+    whole: Option<Quota>,
+}
+
+impl Quota {
+    /// For the whole host.
+    pub fn new(bytes_max: usize) -> Self {
+        Self::with(bytes_max, None)
+    }
+
+    /// A part of it with a bound of its own.
+    #[must_use]
+    pub fn part(&self, bytes_max: usize) -> Self {
+        Self::with(bytes_max, Some(self.clone()))
+    }
+
+    /// Counts bytes until the result is dropped.
+    pub fn hold(&self, bytes: usize) -> Result<Held, Error> {
+        self.take(bytes)?;
+        let quota = self.clone();
+        Ok(Held { quota, bytes })
+    }
+
+    fn with(bytes_max: usize, whole: Option<Self>) -> Self {
+        Self(Arc::new(Part {
+            bytes_max,
+            bytes: AtomicUsize::new(0),
+            whole,
+        }))
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), Error> {
+        let part = &*self.0;
+        let add = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= part.bytes_max);
+        if part.bytes.fetch_update(Relaxed, Relaxed, add).is_err() {
+            return Err(self.exceeded());
+        }
+        let of_whole = part
+            .whole
+            .as_ref()
+            .map_or(Ok(()), |whole| whole.take(bytes));
+        of_whole.inspect_err(|_| {
+            part.bytes.fetch_sub(bytes, Relaxed);
+        })
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut part = Some(self);
+        while let Some(quota) = part {
+            quota.0.bytes.fetch_sub(bytes, Relaxed);
+            part = quota.0.whole.as_ref();
+        }
+    }
+
+    fn exceeded(&self) -> Error {
+        let bytes_max = self.0.bytes_max;
+        let is_call = self.0.whole.as_ref().is_some_and(|of| of.0.whole.is_some());
+        if is_call {
+            let message = format!(
+                "the host keeps at most {bytes_max} bytes for one call; ask for less at once, or drop \
+                 requests and answers that are done with"
+            );
+            return Error::limit("limit.call_memory_exceeded", message);
+        }
+        let message = "the host keeps as much for calls as it may; try again soon";
+        let error = Error::new(Kind::Unavailable, "host.memory_short", message);
+        Error {
+            retry_after_ms: Some(1000),
+            ..error
+        }
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowance(memory: Quota) -> Allowance {
+        Allowance::new(Instant::now(), Duration::from_millis(10), memory)
+    }
+
+    #[test]
+    fn what_is_held_counts_for_the_call_its_plugin_and_the_host_until_it_is_dropped() {
+        let host = Quota::new(1000);
+        let (ann, bob) = (host.part(600), host.part(600));
+        let (first, second) = (allowance(ann.part(400)), allowance(ann.part(400)));
+        let other = allowance(bob.part(400));
+        let code = |result: Result<Held, Error>| result.map_err(|error| error.code.into_owned());
+
+        let held = first.hold(400).unwrap();
+        assert_eq!(
+            code(first.hold(1)).unwrap_err(),
+            "limit.call_memory_exceeded"
+        );
+        assert_eq!(code(second.hold(201)).unwrap_err(), "host.memory_short");
+        let more = second.hold(200).unwrap();
+        let theirs = other.hold(400).unwrap();
+        assert_eq!(
+            code(allowance(bob.part(400)).hold(1)).unwrap_err(),
+            "host.memory_short"
+        );
+        drop((held, more, theirs));
+        first.hold(400).unwrap();
+        // Nothing was counted for what was refused.
+        let _all = (
+            first.hold(400).unwrap(),
+            second.hold(200).unwrap(),
+            other.hold(400).unwrap(),
+        );
+    }
+
+    #[test]
+    fn an_answer_is_held_until_the_next_one() {
+        let call = allowance(Quota::new(100).part(100).part(100));
+        call.answer(Some(call.hold(100).unwrap()));
+        assert!(call.hold(1).is_err());
+        call.answer(None);
+        call.hold(100).unwrap();
+    }
+
+    #[test]
+    fn a_sum_that_overflows_is_refused() {
+        let call = allowance(Quota::new(usize::MAX).part(usize::MAX).part(usize::MAX));
+        let _held = call.hold(10).unwrap();
+        assert!(call.hold(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn processor_time_is_counted_down_to_nothing() {
+        let call = allowance(Quota::new(0));
+        call.charge(Duration::from_millis(4));
+        assert_eq!(call.cpu_left(), Duration::from_millis(6));
+        call.charge(Duration::from_millis(40));
+        assert_eq!(call.cpu_left(), Duration::ZERO);
+        assert_eq!(call.cpu_used(), Duration::from_millis(44));
+    }
+}
