@@ -166,9 +166,10 @@ impl Request {
 
     /// Sends it and waits for the whole response. Every status is `Ok`; see [`Response::error_for_status`].
     ///
-    /// `denied` with `outbound.denied` if the address is not granted, `timeout` with `outbound.timeout`,
-    /// `unavailable` with `outbound.unreachable`, `limit` with `outbound.body_too_large`, `invalid` with
-    /// `outbound.invalid_request`, `internal` with `outbound.failed`.
+    /// `denied` with `outbound.host_not_granted`, `outbound.method_not_granted` or `outbound.address_forbidden`,
+    /// `timeout` with `outbound.timeout`, `unavailable` with `outbound.unreachable` or, if the other side may have
+    /// acted already, `outbound.broken`; `limit` with `outbound.body_too_large` if the answer is larger than this
+    /// request allows. The guide lists them all.
     pub fn send(self) -> Result<Response> {
         match self.mistake {
             Some(mistake) => Err(invalid(mistake)),

@@ -326,7 +326,7 @@ async fn a_statement_that_computes_ends_with_the_processor_time_of_its_call() {
         assert!(elapsed < Duration::from_secs(4), "{path}: {elapsed:?}");
         neighbour_is_healthy(&host).await;
     }
-    let usage = host.get("/metrics").await.text();
+    let usage = host.admin().get("/metrics").await.text();
     let of_plugin = usage.lines().filter(|line| {
         line.starts_with("gantry_invocation_cpu_seconds_total") && line.contains("sql-abuse")
     });

@@ -137,21 +137,39 @@ async fn injections(
     Ok(injections)
 }
 
-/// The nearest word that `wasi:http` has. It has few, so the reason goes to the plugin's log.
+/// What the guest is told. That depends on its manifest and its request alone, and not on what this host finds in its
+/// network: a name that leads inside looks like one that leads nowhere. The plugin's log has the whole reason; its code
+/// cannot read that.
+///
+/// `wasi:http` has words for much of it. The rest travels as text which the SDK understands: `KIND CODE: MESSAGE`.
 fn refuse(error: &services::Error, log: &CallLog) -> Error {
     log.write(
         Level::Warn,
         "outbound",
         &format!("{}: {}", error.code, error.message),
     );
-    match (error.kind, error.code.as_ref()) {
-        (_, "outbound.address_forbidden") => Error::DestinationIpProhibited,
-        (_, "outbound.too_many_in_flight") => Error::ConnectionLimitReached,
-        (Kind::Denied, _) => Error::HttpRequestDenied,
-        (Kind::Limit, _) => Error::HttpResponseBodySize(None),
-        (Kind::Timeout, _) => Error::HttpResponseTimeout,
-        (Kind::Unavailable, _) => Error::DestinationUnavailable,
-        (Kind::Invalid, _) => Error::HttpRequestUriInvalid,
-        _ => Error::InternalError(Some(error.message.clone())),
+    let kind = match error.kind {
+        Kind::Denied => "denied",
+        Kind::Invalid => "invalid",
+        Kind::Limit => "limit",
+        Kind::Timeout => "timeout",
+        Kind::Unavailable | Kind::NotFound | Kind::Conflict => "unavailable",
+        Kind::Internal => return Error::InternalError(None),
+    };
+    match error.code.as_ref() {
+        "outbound.host_not_granted" => Error::HttpRequestDenied,
+        "outbound.method_not_granted" | "outbound.method_forbidden" => {
+            Error::HttpRequestMethodInvalid
+        }
+        "outbound.address_forbidden" => Error::DestinationIpProhibited,
+        "outbound.connect_failed" | "outbound.name_forbidden" => Error::DestinationUnavailable,
+        "outbound.broken" => Error::ConnectionTerminated,
+        "outbound.timeout" => Error::HttpResponseTimeout,
+        "outbound.too_many_in_flight" => Error::ConnectionLimitReached,
+        "outbound.too_many_redirects" => Error::LoopDetected,
+        "outbound.request_too_large" => Error::HttpRequestBodySize(None),
+        "outbound.response_too_large" => Error::HttpResponseBodySize(None),
+        "outbound.url_invalid" => Error::HttpRequestUriInvalid,
+        code => Error::InternalError(Some(format!("{kind} {code}: {}", error.message))),
     }
 }

@@ -4,7 +4,7 @@ use super::{Request, Response, invalid};
 use crate::bindings::module::wasi::http::outgoing_handler;
 use crate::bindings::module::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
-    RequestOptions, Scheme,
+    RequestOptions, Scheme, http_error_code,
 };
 use crate::bindings::module::wasi::io::streams::{InputStream, StreamError};
 use crate::{Error, ErrorKind, Result};
@@ -149,7 +149,10 @@ fn read(response: &IncomingResponse, body_bytes_max: usize) -> Result<Vec<u8>> {
             Ok(chunk) => body.extend_from_slice(&chunk),
             Err(StreamError::Closed) => return Ok(body),
             Err(StreamError::LastOperationFailed(error)) => {
-                return Err(failed(error.to_debug_string()));
+                return Err(match http_error_code(&error) {
+                    Some(code) => of_code(&code),
+                    None => failed(error.to_debug_string()),
+                });
             }
         }
         if body.len() > body_bytes_max {
@@ -163,35 +166,104 @@ fn read(response: &IncomingResponse, body_bytes_max: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// The host's own code and words, where it could say them.
 fn of_code(code: &ErrorCode) -> Error {
-    let (kind, name) = match code {
-        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => {
-            (ErrorKind::Denied, "outbound.denied")
-        }
+    use ErrorKind::{Denied, Invalid, Limit, Timeout, Unavailable};
+    let (kind, name, message) = match code {
+        ErrorCode::HttpRequestDenied => (
+            Denied,
+            "outbound.host_not_granted",
+            "this host and port are not granted to the plugin",
+        ),
+        ErrorCode::HttpRequestMethodInvalid => (
+            Denied,
+            "outbound.method_not_granted",
+            "this method is not granted to the plugin for this host",
+        ),
+        ErrorCode::DestinationIpProhibited => (
+            Denied,
+            "outbound.address_forbidden",
+            "the address in the URL is none of the public internet",
+        ),
         ErrorCode::DnsTimeout
         | ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
-        | ErrorCode::HttpResponseTimeout => (ErrorKind::Timeout, "outbound.timeout"),
+        | ErrorCode::HttpResponseTimeout => (
+            Timeout,
+            "outbound.timeout",
+            "the other side took longer than it may",
+        ),
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpProtocolError => (
+            Unavailable,
+            "outbound.broken",
+            "the other side broke off or did not answer as HTTP demands",
+        ),
         ErrorCode::DnsError(_)
         | ErrorCode::DestinationNotFound
         | ErrorCode::DestinationUnavailable
         | ErrorCode::DestinationIpUnroutable
         | ErrorCode::ConnectionRefused
-        | ErrorCode::ConnectionTerminated
         | ErrorCode::TlsProtocolError
         | ErrorCode::TlsCertificateError
-        | ErrorCode::TlsAlertReceived(_) => (ErrorKind::Unavailable, "outbound.unreachable"),
-        ErrorCode::ConnectionLimitReached => (ErrorKind::Limit, "outbound.too_many_connections"),
-        ErrorCode::HttpRequestBodySize(_) | ErrorCode::HttpResponseBodySize(_) => {
-            (ErrorKind::Limit, "outbound.body_too_large")
+        | ErrorCode::TlsAlertReceived(_) => (
+            Unavailable,
+            "outbound.unreachable",
+            "the other side cannot be reached",
+        ),
+        ErrorCode::ConnectionLimitReached => (
+            Limit,
+            "outbound.too_many_in_flight",
+            "as many requests of this plugin are under way as may be",
+        ),
+        ErrorCode::LoopDetected => (
+            Limit,
+            "outbound.too_many_redirects",
+            "the other side redirects too often",
+        ),
+        ErrorCode::HttpRequestBodySize(_) => (
+            Limit,
+            "outbound.request_too_large",
+            "the request is larger than it may be",
+        ),
+        ErrorCode::HttpRequestHeaderSectionSize(_)
+        | ErrorCode::HttpResponseHeaderSectionSize(_) => (
+            Limit,
+            "outbound.headers_too_large",
+            "the headers are larger than they may be",
+        ),
+        ErrorCode::HttpResponseBodySize(_) => (
+            Limit,
+            "outbound.response_too_large",
+            "the answer is larger than it may be",
+        ),
+        ErrorCode::HttpRequestUriInvalid | ErrorCode::HttpRequestUriTooLong => (
+            Invalid,
+            "outbound.url_invalid",
+            "the host does not send to such a URL",
+        ),
+        ErrorCode::InternalError(Some(text)) => {
+            return of_text(text).unwrap_or_else(|| failed(code.to_string()));
         }
-        ErrorCode::HttpRequestMethodInvalid
-        | ErrorCode::HttpRequestUriInvalid
-        | ErrorCode::HttpRequestUriTooLong => (ErrorKind::Invalid, "outbound.invalid_request"),
-        _ => (ErrorKind::Internal, "outbound.failed"),
+        _ => return failed(code.to_string()),
     };
-    Error::of_kind(kind, name, code.to_string())
+    Error::of_kind(kind, name, message)
+}
+
+/// `KIND CODE: MESSAGE`, in which the host tells what `wasi:http` has no word for.
+fn of_text(text: &str) -> Option<Error> {
+    let (kind, rest) = text.split_once(' ')?;
+    let (code, message) = rest.split_once(": ")?;
+    let kind = match kind {
+        "denied" => ErrorKind::Denied,
+        "invalid" => ErrorKind::Invalid,
+        "limit" => ErrorKind::Limit,
+        "timeout" => ErrorKind::Timeout,
+        "unavailable" => ErrorKind::Unavailable,
+        _ => return None,
+    };
+    code.contains('.')
+        .then(|| Error::of_kind(kind, code, message.to_owned()))
 }
 
 fn failed(message: impl Into<String>) -> Error {

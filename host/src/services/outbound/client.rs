@@ -14,7 +14,7 @@ use reqwest::{
 use url::{Host, Url};
 
 use super::{Config, address::Reach};
-use crate::services::Error;
+use crate::services::{Error, Kind};
 
 const STREAM_BYTES_AHEAD: u32 = 128 << 10;
 /// Addresses of one name that are tried.
@@ -83,16 +83,23 @@ impl Clients {
             Some(Host::Domain(_)) | None => None,
         };
         if address.is_some_and(|address| !dialer.reach.contains(address)) {
-            return Err(forbidden());
+            return Err(address_forbidden());
         }
         Ok(&dialer.client)
     }
 }
 
-/// What a plugin is told of an address that it may not reach. Which address that is, is none of its business.
-pub(super) fn forbidden() -> Error {
-    let message = "the host has no address that may be reached from here";
+/// For an address that the plugin itself has written.
+fn address_forbidden() -> Error {
+    let message =
+        "the address in the URL is none of the public internet, nor listed by the operator";
     Error::denied("outbound.address_forbidden", message)
+}
+
+/// For a name. To the plugin it is a name that leads nowhere, so that it cannot ask which names there are inside.
+pub(super) fn name_forbidden() -> Error {
+    let message = "the name has no address that may be reached from here";
+    Error::new(Kind::Unavailable, "outbound.name_forbidden", message)
 }
 
 fn build(config: &Config, reach: Reach) -> Result<Client, reqwest::Error> {

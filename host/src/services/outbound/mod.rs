@@ -371,7 +371,7 @@ fn explain(error: &reqwest::Error) -> Error {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(inner) = cause {
         if inner.is::<Forbidden>() {
-            return client::forbidden();
+            return client::name_forbidden();
         }
         cause = inner.source();
     }
