@@ -1,6 +1,6 @@
 //! The examples, deployed out of their folders as an author would and asked as a consumer would.
 
-use gantry_harness::TestHost;
+use gantry_harness::{TestHost, guests};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -135,4 +135,55 @@ async fn wasi_http_runs_a_component_that_knows_nothing_of_gantry() {
     host.delete("/plain/x")
         .await
         .assert_problem(405, "route.method_not_allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extism_count_vowels_is_a_transformation_with_a_setting() {
+    if !guests::has_extism_examples() {
+        return;
+    }
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/extism-count-vowels", "/vowels")
+        .await;
+    let count = async |text: &'static str| {
+        let request = host.request(Method::POST, "/vowels/count").body(text);
+        host.send(request).await.assert_status(200)
+    };
+    let answer = count("hello world").await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let told: Value = answer.json();
+    assert_eq!(told, json!({ "count": 3, "vowels": "aeiouAEIOU" }));
+    let settings = json!({ "vowels": "o" });
+    host.admin()
+        .set_config("extism-count-vowels", &settings)
+        .await
+        .assert_status(200);
+    assert_eq!(count("hello world").await.json::<Value>()["count"], 2);
+    host.get("/vowels/count")
+        .await
+        .assert_problem(405, "route.method_not_allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extism_quote_answers_requests_as_json() {
+    if !guests::has_extism_examples() {
+        return;
+    }
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/extism-quote", "/").await;
+    let answer = host.get("/quotes/dijkstra").await.assert_status(200);
+    assert_eq!(answer.text(), "Simplicity is prerequisite for reliability.");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let request = host.request(Method::GET, "/quotes/dijkstra");
+    let answer = host.send(request.header("accept-language", "de")).await;
+    assert_eq!(
+        answer.text(),
+        "Einfachheit ist Voraussetzung für Zuverlässigkeit."
+    );
+    host.get("/quotes/nobody")
+        .await
+        .assert_problem(404, "plugin.refused");
 }

@@ -11,6 +11,7 @@ mod auth;
 mod cli;
 mod components;
 mod examples;
+mod extism;
 mod gateway;
 mod isolation;
 mod manifests;

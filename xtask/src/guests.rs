@@ -11,6 +11,14 @@ use crate::command;
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// Folders of examples that begin like this are core modules of Extism.
+const EXTISM: &str = "extism-";
+/// What Extism's examples are built for.
+const MODULE_TARGET: &str = "wasm32-unknown-unknown";
+/// What the module of the tests is built for, because it looks for what a system has.
+const MODULE_TEST_TARGET: &str = "wasm32-wasip1";
+const MODULE_TESTS: &str = "gantry-extism-guests";
+
 /// Hosts of guests in folders of their own; each folder is a package of its name.
 const FOLDERS: &[&str] = &["examples", "plugins"];
 
@@ -19,6 +27,8 @@ const TESTS: &str = "gantry-guests";
 
 /// What a plugin may weigh. A larger one compiles longer at each deployment: about 0.4 ms for a KiB.
 const SIZES_KIB_MAX: &[(&str, u64)] = &[
+    ("extism_count_vowels", 200),
+    ("extism_quote", 250),
     ("hello", 80),
     ("kv_counter", 200),
     ("techplus", 700),
@@ -39,42 +49,67 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
 
 /// Holds what was built to its sizes and prints them.
 fn check_all(shows_interfaces: bool) -> anyhow::Result<()> {
-    let folder = target_folder().join("wasm32-wasip2/guest");
+    let folder = target_folder().join(TARGET).join("guest");
     let mut files = wasm_files(&folder)?;
     files.extend(wasm_files(&folder.join("examples"))?);
+    for target in [MODULE_TARGET, MODULE_TEST_TARGET] {
+        let folder = target_folder().join(target).join("guest");
+        if folder.is_dir() {
+            files.extend(wasm_files(&folder)?);
+        }
+    }
     for file in &files {
         check(file, shows_interfaces).with_context(|| file.display().to_string())?;
     }
     Ok(())
 }
 
-/// Builds all guests with one call of cargo.
+/// Builds all guests: the components with one call of cargo, the modules with one for each of their targets.
 pub(crate) fn build() -> anyhow::Result<()> {
     add_target()?;
-    let mut cargo = command::cargo(&[
-        "build",
-        "--target",
-        TARGET,
-        "--profile",
-        "guest",
-        "--lib",
-        "--examples",
-    ]);
-    cargo.args(["--package", TESTS]);
+    let mut components = vec![TESTS.to_owned()];
+    let mut modules = Vec::new();
     for folder in FOLDERS {
         for package in packages(&crate::root().join(folder))? {
-            cargo.args(["--package", &package]);
+            match package.starts_with(EXTISM) {
+                true => modules.push(package),
+                false => components.push(package),
+            }
         }
+    }
+    build_for(TARGET, &["--lib", "--examples"], &components)?;
+    build_modules(MODULE_TARGET, &modules)?;
+    build_modules(MODULE_TEST_TARGET, &[MODULE_TESTS.to_owned()])
+}
+
+fn build_for(target: &str, kinds: &[&str], packages: &[String]) -> anyhow::Result<()> {
+    let mut cargo = command::cargo(&["build", "--target", target, "--profile", "guest"]);
+    cargo.args(kinds);
+    for package in packages {
+        cargo.args(["--package", package]);
     }
     command::run(&mut cargo).context("the guests do not build")
 }
 
-/// Adds the target that guests are built for to the toolchain, unless it is there.
+/// Modules of Extism need targets of their own. Without a connection they are left out, and their tests say so.
+fn build_modules(target: &str, packages: &[String]) -> anyhow::Result<()> {
+    if let Err(error) = add(target) {
+        eprintln!("{} left out: {error:#}", packages.join(", "));
+        return Ok(());
+    }
+    build_for(target, &["--lib"], packages)
+}
+
+/// Adds the target that components are built for to the toolchain, unless it is there.
 pub(crate) fn add_target() -> anyhow::Result<()> {
+    add(TARGET)
+}
+
+fn add(target: &str) -> anyhow::Result<()> {
     let mut rustc = Command::new("rustc");
     rustc
         .current_dir(crate::root())
-        .args(["--print", "target-libdir", "--target", TARGET]);
+        .args(["--print", "target-libdir", "--target", target]);
     // Asked of the compiler rather than of rustup: the target may have come with a package.
     if Path::new(command::output(&mut rustc)?.trim()).is_dir() {
         return Ok(());
@@ -83,12 +118,12 @@ pub(crate) fn add_target() -> anyhow::Result<()> {
     command::run(
         rustup
             .current_dir(crate::root())
-            .args(["target", "add", TARGET]),
+            .args(["target", "add", target]),
     )
     .with_context(|| {
         format!(
-            "guests need the standard library for {TARGET} and rustup could not fetch it; \
-             once you are connected, run `rustup target add {TARGET}`"
+            "guests need the standard library for {target} and rustup could not fetch it; \
+             once you are connected, run `rustup target add {target}`"
         )
     })
 }
@@ -142,14 +177,14 @@ fn wasm_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn check(file: &Path, shows_interfaces: bool) -> anyhow::Result<()> {
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let bytes = fs::read(file)?;
-    // The library of the package of the tests is empty; it is no component.
-    let DecodedWasm::Component(resolve, world) = decode(&bytes)? else {
+    // The library of the package of the tests is empty.
+    if name == TESTS.replace('-', "_") {
         return Ok(());
-    };
-    let world = &resolve.worlds[world];
+    }
     let size_kib = bytes.len().div_ceil(1024);
     println!("{size_kib:>5} KiB  {name}");
-    if shows_interfaces {
+    if shows_interfaces && let Ok(DecodedWasm::Component(resolve, world)) = decode(&bytes) {
+        let world = &resolve.worlds[world];
         for (word, interfaces) in [("imports", &world.imports), ("exports", &world.exports)] {
             for key in interfaces.keys() {
                 println!("           {word} {}", resolve.name_world_key(key));

@@ -111,6 +111,7 @@ async fn call(
         uri: head.uri,
         mount_length,
         body: body.bytes.clone(),
+        target: route.target.clone(),
     };
     let invocation = Invocation {
         context,

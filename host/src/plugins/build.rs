@@ -1,18 +1,20 @@
 //! From a row to what the runtime and the gateway need: manifest and grants, checked already when they were stored, become
 //! limits, capabilities and routes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
 use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
-use crate::plugins::manifest::{self, HostPattern, Manifest, RateKey, RateLimit, SecretUse};
+use crate::plugins::manifest::{
+    self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
+};
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{Route, RouteTable};
 use crate::plugins::store::LiveRow;
 use crate::plugins::{Config, LoadFailure};
-use crate::runtime::{Granted, InjectedSecret, Limits, PluginSpec};
+use crate::runtime::{ExtismConvention, ExtismTarget, Granted, InjectedSecret, Limits, PluginSpec};
 use crate::services::config;
 use crate::services::outbound::{EgressPolicy, EgressRule};
 use crate::services::secrets::host::Granted as GrantedSecret;
@@ -130,6 +132,21 @@ fn scope(plugin: &PluginName, route: &manifest::Route, limit: &RateLimit) -> Str
     format!("{plugin} {} {}", methods.join(","), route.path)
 }
 
+/// Which export of an Extism module answers on this route.
+fn target(manifest: &Manifest, route: &manifest::Route) -> Option<Arc<ExtismTarget>> {
+    let export = route.export.as_ref().or(manifest.extism.as_ref())?;
+    let convention = match &export.kind {
+        ExportKind::Handler => ExtismConvention::Handler,
+        ExportKind::Transform { output_type } => ExtismConvention::Transform {
+            output_type: output_type.clone(),
+        },
+    };
+    Some(Arc::new(ExtismTarget {
+        export: export.name.clone(),
+        convention,
+    }))
+}
+
 /// The routes, ready to be looked up.
 pub(super) fn routes(
     row: &LiveRow,
@@ -166,6 +183,7 @@ pub(super) fn routes(
             route.auth,
             route.permissions.clone(),
             policies,
+            target(manifest, route),
             route.timeout,
             usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
             metrics.of_route(&row.plugin, &route.path),

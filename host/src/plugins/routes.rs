@@ -11,6 +11,7 @@ use crate::limits::Policy;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::registry::LivePlugin;
+use crate::runtime::ExtismTarget;
 
 /// One route of a live plugin, with all that a request needs to know about it.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Route {
     pub permissions: Vec<Permission>,
     /// All of them must agree.
     pub policies: Vec<Policy>,
+    /// Of an Extism module: which export answers.
+    pub target: Option<Arc<ExtismTarget>>,
     pub timeout: Option<Duration>,
     pub body_bytes_max: usize,
     pub metrics: RouteMetrics,
@@ -39,6 +42,7 @@ impl Route {
         auth: Auth,
         permissions: Vec<Permission>,
         policies: Vec<Policy>,
+        target: Option<Arc<ExtismTarget>>,
         timeout: Option<Duration>,
         body_bytes_max: usize,
         metrics: RouteMetrics,
@@ -51,6 +55,7 @@ impl Route {
             auth,
             permissions,
             policies,
+            target,
             timeout,
             body_bytes_max,
             metrics,

@@ -59,10 +59,11 @@ pub(super) fn config(row: &AnyRow) -> Result<Map<String, Value>, StoreError> {
     })
 }
 
-const ENTRIES: [(EntryKind, &str); 3] = [
+const ENTRIES: [(EntryKind, &str); 4] = [
     (EntryKind::Handler, "handler"),
     (EntryKind::WasiHttp02, "wasi-http-0.2"),
     (EntryKind::Transform, "transform"),
+    (EntryKind::Extism, "extism"),
 ];
 
 pub(super) fn entry_word(entry: EntryKind) -> &'static str {
@@ -70,6 +71,7 @@ pub(super) fn entry_word(entry: EntryKind) -> &'static str {
         EntryKind::Handler => ENTRIES[0].1,
         EntryKind::WasiHttp02 => ENTRIES[1].1,
         EntryKind::Transform => ENTRIES[2].1,
+        EntryKind::Extism => ENTRIES[3].1,
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     process::Command,
     sync::{AcquireError, Semaphore},
 };
-use wasmtime::{Engine, component::Component};
+use wasmtime::{Engine, Module, Precompiled, component::Component};
 
 use crate::ids::Digest;
 use crate::runtime::config::CompileConfig;
@@ -40,7 +40,14 @@ pub enum CompileError {
     Host(#[source] anyhow::Error),
 }
 
-/// Compiles components and keeps the results.
+/// What was compiled.
+pub(super) enum Code {
+    Component(Component),
+    /// Not a component: a plugin of Extism.
+    Module(Module),
+}
+
+/// Compiles components and core modules and keeps the results.
 pub(super) struct Compiler {
     engine: Engine,
     config: CompileConfig,
@@ -68,18 +75,18 @@ impl Compiler {
         }
     }
 
-    /// The component, out of the cache or newly compiled, in turn with those of other callers. Once per deployment and
+    /// The code of an artifact, out of the cache or newly compiled, in turn with those of other callers. Once per deployment and
     /// process.
     pub(super) async fn load(
         &self,
         digest: Digest,
         wasm: Bytes,
         caller: &str,
-    ) -> Result<Component, CompileError> {
+    ) -> Result<Code, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         if let Some(code) = self.cache.get(digest).await.map_err(host)? {
             match self.deserialize(code).await {
-                Ok(component) => return Ok(component),
+                Ok(code) => return Ok(code),
                 Err(error) => tracing::warn!(
                     artifact.digest = %digest, error.cause = %error,
                     "Cached machine code does not load and is made anew"
@@ -88,7 +95,12 @@ impl Compiler {
         }
         let code = self.compile(wasm, caller).await?;
         self.cache.put(digest, &code).await.map_err(host)?;
-        self.deserialize(code).await
+        // Code that was made this very moment is refused only if it wants more than the pool of instances has.
+        let loaded = self.deserialize(code).await;
+        loaded.map_err(|error| match error {
+            CompileError::Host(cause) => CompileError::Invalid(format!("{cause:#}")),
+            other => other,
+        })
     }
 
     /// Removes all files of the cache except the code that this engine made of these artifacts, and files younger than
@@ -204,18 +216,23 @@ impl Compiler {
         }
     }
 
-    async fn deserialize(&self, code: Vec<u8>) -> Result<Component, CompileError> {
+    async fn deserialize(&self, code: Vec<u8>) -> Result<Code, CompileError> {
         let engine = self.engine.clone();
         let load = move || {
             #[expect(
                 unsafe_code,
                 reason = "the code comes from our own child, directly or out of a cache that is authenticated"
             )]
-            // SAFETY: `Component::deserialize` asks that the bytes come from `precompile_component` and were not changed
-            // since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very bytes
-            // given here with a key that only this installation has.
+            // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
+            // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
+            // bytes given here with a key that only this installation has. Which of the two it was is written in them.
             unsafe {
-                Component::deserialize(&engine, &code)
+                match Engine::detect_precompiled(&code) {
+                    Some(Precompiled::Module) => {
+                        Module::deserialize(&engine, &code).map(Code::Module)
+                    }
+                    _ => Component::deserialize(&engine, &code).map(Code::Component),
+                }
             }
         };
         tokio::task::spawn_blocking(load)

@@ -1,4 +1,4 @@
-//! The compile child: takes a component on standard input, gives machine code on standard output, and can do nothing
+//! The compile child: takes a component or a core module on standard input, gives machine code on standard output, and can do nothing
 //! else. It is the same executable as the server, started as `gantry compile`.
 
 use std::{
@@ -43,7 +43,13 @@ fn run(bounds: Bounds) -> anyhow::Result<ExitCode> {
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm)?;
     forbid_system_calls()?;
-    let code = match super::engine::for_compiling()?.precompile_component(&wasm) {
+    let engine = super::engine::for_compiling()?;
+    let compiled = if wasmparser::Parser::is_core_wasm(&wasm) {
+        engine.precompile_module(&wasm)
+    } else {
+        engine.precompile_component(&wasm)
+    };
+    let code = match compiled {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{error:#}");

@@ -1,4 +1,5 @@
-//! `wasi:http/outgoing-handler` on our own client: every request of a guest passes the egress guard.
+//! Requests of a guest on our own client, behind the egress guard: those of `wasi:http/outgoing-handler`, and a way for
+//! others.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use crate::runtime::PluginSpec;
 use crate::runtime::state::Services;
 use crate::services::log::{CallLog, Level};
-use crate::services::outbound::{Budget, Injection};
+use crate::services::outbound::{self, Budget, Injection};
 use crate::services::{self, Allowance, Held, Kind};
 
 /// Most bytes that a guest writes to a body at once. Each open body may have some of it waiting in the host.
@@ -41,6 +42,54 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// What one request needs, apart from the instance that sends it.
+    pub(super) fn way(&mut self) -> Way {
+        let outbound = &self.services.outbound;
+        let budget = self
+            .budget
+            .get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(outbound.budget())));
+        Way {
+            plugin: Arc::clone(&self.plugin),
+            services: Arc::clone(&self.services),
+            allowance: self.allowance.clone(),
+            budget: Arc::clone(budget),
+        }
+    }
+}
+
+/// The way of one request: out through the guard, with the secrets that the host adds.
+pub(super) struct Way {
+    plugin: Arc<PluginSpec>,
+    services: Arc<Services>,
+    pub(super) allowance: Allowance,
+    budget: Arc<tokio::sync::Mutex<Budget>>,
+}
+
+impl Way {
+    /// Sends a request and returns when the headers of the answer are there.
+    pub(super) async fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<outbound::Body>, services::Error> {
+        let (plugin, services) = (&*self.plugin, &*self.services);
+        let injections = injections(plugin, services, request.uri()).await?;
+        let policy = &plugin.granted.outbound;
+        let mut budget = self.budget.lock().await;
+        services
+            .outbound
+            .send(
+                &plugin.name,
+                policy,
+                request,
+                &injections,
+                &mut budget,
+                &self.allowance,
+            )
+            .await
+    }
+}
+
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Egress {
@@ -50,34 +99,14 @@ impl WasiHttpHooks for Egress {
         _options: Option<RequestOptions>,
         _written: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
-        let (plugin, services) = (Arc::clone(&self.plugin), Arc::clone(&self.services));
-        let (allowance, log) = (self.allowance.clone(), self.log.clone());
-        let outbound = &self.services.outbound;
-        let budget = self
-            .budget
-            .get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(outbound.budget())));
-        let budget = Arc::clone(budget);
+        let (way, log) = (self.way(), self.log.clone());
         Box::new(async move {
             let (head, body) = request.into_parts();
-            let bytes_max = services.outbound.request_bytes_max();
+            let bytes_max = way.services.outbound.request_bytes_max();
             // Kept until the answer has begun: a redirect may want the body again.
-            let (body, _held) = collect(body, bytes_max, &allowance, &log).await?;
-            let injections = injections(&plugin, &services, &head.uri)
-                .await
-                .map_err(|error| refuse(&error, &log))?;
-            let request = http::Request::from_parts(head, body);
-            let policy = &plugin.granted.outbound;
-            let mut budget = budget.lock().await;
-            let response = services
-                .outbound
-                .send(
-                    &plugin.name,
-                    policy,
-                    request,
-                    &injections,
-                    &mut budget,
-                    &allowance,
-                )
+            let (body, _held) = collect(body, bytes_max, &way.allowance, &log).await?;
+            let response = way
+                .send(http::Request::from_parts(head, body))
                 .await
                 .map_err(|error| refuse(&error, &log))?;
             let response = response.map(|body| {

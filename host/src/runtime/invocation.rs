@@ -11,6 +11,7 @@ use http::HeaderMap;
 
 use crate::auth::Principal;
 use crate::ids::RequestId;
+use crate::runtime::ExtismTarget;
 use crate::services;
 
 /// Everything a call needs. Nothing is fetched from a global on the way.
@@ -63,6 +64,8 @@ pub struct HttpCall {
     /// Where the path below the mount begins inside the path of `uri`.
     pub mount_length: usize,
     pub body: Bytes,
+    /// Of a module of Extism: which export answers.
+    pub target: Option<Arc<ExtismTarget>>,
 }
 
 impl HttpCall {

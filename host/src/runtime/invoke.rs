@@ -18,7 +18,7 @@ use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::{
     CallContext, Fault, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime,
-    Trigger, Usage, response, wasi_http,
+    Trigger, Usage, extism, response, wasi_http,
 };
 use crate::services::Allowance;
 
@@ -159,6 +159,7 @@ async fn run(
             response::of_document(output, config).map_err(Failure::InvalidResponse)
         }
         Entry::WasiHttp02 { pre } => wasi_http::run(pre, store, call, config).await,
+        Entry::Extism { pre } => extism::run(pre, store, call, config).await,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::services::Allowance;
 /// Bounds the sum of all linear memories and tables of one instance. Synchronous: it runs inside `memory.grow`.
 pub(super) struct MemoryLimiter {
     bytes: usize,
+    bytes_peak: usize,
     bytes_max: usize,
     /// Whether growth was ever refused: a guest that then stops did so for want of memory.
     has_refused: bool,
@@ -32,29 +33,42 @@ impl MemoryLimiter {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes: 0,
+            bytes_peak: 0,
             bytes_max,
             has_refused: false,
         }
     }
 
-    /// Most bytes held at once. Memories never shrink, so it is what is held now.
+    /// Most bytes held at once.
     pub(super) fn peak_bytes(&self) -> usize {
-        self.bytes
+        self.bytes_peak
     }
 
     pub(super) fn has_refused(&self) -> bool {
         self.has_refused
     }
 
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+    /// Counts bytes that the host holds for the instance, if they still fit.
+    #[must_use]
+    pub(super) fn take(&mut self, more: usize) -> bool {
+        let bytes = self.bytes.saturating_add(more);
         let is_allowed = bytes <= self.bytes_max;
         if is_allowed {
             self.bytes = bytes;
+            self.bytes_peak = self.bytes_peak.max(bytes);
         } else {
             self.has_refused = true;
         }
         is_allowed
+    }
+
+    /// Gives back what `take` has counted. Linear memories never shrink; what the host holds beside them may.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        self.take(desired.saturating_sub(current))
     }
 }
 
@@ -254,6 +268,16 @@ mod tests {
             896 << 10,
             "a refused growth is not counted"
         );
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_the_peak_stays() {
+        let mut limiter = MemoryLimiter::new(100);
+        assert!(limiter.take(80));
+        assert!(!limiter.take(30));
+        limiter.give_back(80);
+        assert!(limiter.take(30));
+        assert_eq!(limiter.peak_bytes(), 80);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod confine;
 mod context;
 mod egress;
 mod engine;
+mod extism;
 mod invocation;
 mod invoke;
 mod lanes;
@@ -21,7 +22,10 @@ mod wasi_http;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use wasmtime::{Engine, component::Linker};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::ids::Digest;
@@ -30,12 +34,13 @@ use crate::services::Quota;
 pub use compile::CompileError;
 pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
+pub use extism::{Convention as ExtismConvention, Target as ExtismTarget};
 pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
 pub use invoke::Outcome;
 pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec};
 pub use state::Services;
 
-use compile::Compiler;
+use compile::{Code, Compiler};
 use limit::{Place, Places};
 use plugin::Entry;
 use state::PluginState;
@@ -53,6 +58,7 @@ pub enum LoadError {
 pub struct Runtime {
     engine: Engine,
     linker: Linker<PluginState>,
+    extism_linker: wasmtime::Linker<PluginState>,
     compiler: Compiler,
     services: Arc<Services>,
     places: Places,
@@ -72,12 +78,14 @@ impl Runtime {
     ) -> anyhow::Result<Self> {
         let engine = engine::for_running(&config)?;
         let linker = linker::link(&engine)?;
+        let extism_linker = extism::linker(&engine)?;
         let compiler = Compiler::new(engine.clone(), config.compile.clone(), cache_dir, cache_key);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
         Ok(Self {
             engine,
             linker,
+            extism_linker,
             compiler,
             services: Arc::new(services),
             places,
@@ -94,26 +102,14 @@ impl Runtime {
         wasm: Bytes,
         caller: &str,
     ) -> Result<LoadedPlugin, LoadError> {
-        let component = self.compiler.load(spec.digest, wasm, caller).await?;
-        let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
-        let pre = self.linker.instantiate_pre(&component).map_err(link)?;
-        let export = |interface: &str, function: &str| {
-            let instance = component.get_export_index(None, interface);
-            let function =
-                instance.and_then(|instance| component.get_export_index(Some(&instance), function));
-            function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
-        };
-        let entry = match spec.entry {
-            EntryKind::Handler => Entry::Handler {
-                pre,
-                handle: export("gantry:http/handler@0.1.0", "handle")?,
-            },
-            EntryKind::Transform => Entry::Transform {
-                pre,
-                transform: export("gantry:transform/transform@0.1.0", "transform")?,
-            },
-            EntryKind::WasiHttp02 => Entry::WasiHttp02 {
-                pre: ProxyPre::new(pre).map_err(link)?,
+        let code = self.compiler.load(spec.digest, wasm, caller).await?;
+        let entry = match code {
+            Code::Component(component) => self.link_component(&component, spec.entry)?,
+            Code::Module(module) => Entry::Extism {
+                pre: self
+                    .extism_linker
+                    .instantiate_pre(&module)
+                    .map_err(|error| cannot_link(&error))?,
             },
         };
         let wait = Duration::from_millis(self.config.queue_wait_ms);
@@ -123,6 +119,36 @@ impl Runtime {
             entry,
             places,
             memory: self.memory.part(self.config.held_bytes_per_plugin_max),
+        })
+    }
+
+    fn link_component(&self, component: &Component, kind: EntryKind) -> Result<Entry, LoadError> {
+        let pre = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| cannot_link(&error))?;
+        let export = |interface: &str, function: &str| {
+            let instance = component.get_export_index(None, interface);
+            let function =
+                instance.and_then(|instance| component.get_export_index(Some(&instance), function));
+            function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
+        };
+        Ok(match kind {
+            EntryKind::Handler => Entry::Handler {
+                pre,
+                handle: export("gantry:http/handler@0.1.0", "handle")?,
+            },
+            EntryKind::Transform => Entry::Transform {
+                pre,
+                transform: export("gantry:transform/transform@0.1.0", "transform")?,
+            },
+            EntryKind::WasiHttp02 => Entry::WasiHttp02 {
+                pre: ProxyPre::new(pre).map_err(|error| cannot_link(&error))?,
+            },
+            EntryKind::Extism => {
+                let reason = "it is a component and no module of Extism".to_owned();
+                return Err(LoadError::Link(reason));
+            }
         })
     }
 
@@ -147,4 +173,8 @@ impl Runtime {
         let shared = self.places.take().await?;
         Ok((own, shared))
     }
+}
+
+fn cannot_link(error: &wasmtime::Error) -> LoadError {
+    LoadError::Link(format!("{error:#}"))
 }

@@ -71,15 +71,18 @@ pub enum EntryKind {
     WasiHttp02,
     /// `gantry:transform/transform`
     Transform,
+    /// A core module of Extism; each route names its export.
+    Extism,
 }
 
 impl EntryKind {
-    /// The word for it: `handler`, `wasi-http-0.2` or `transform`.
+    /// The word for it: `handler`, `wasi-http-0.2`, `transform` or `extism`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handler => "handler",
             Self::WasiHttp02 => "wasi-http-0.2",
             Self::Transform => "transform",
+            Self::Extism => "extism",
         }
     }
 }
@@ -124,5 +127,8 @@ pub(super) enum Entry {
     },
     WasiHttp02 {
         pre: ProxyPre<PluginState>,
+    },
+    Extism {
+        pre: wasmtime::InstancePre<PluginState>,
     },
 }

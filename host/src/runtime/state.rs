@@ -8,6 +8,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::auth::GuestTokens;
 use crate::runtime::egress::Egress;
+use crate::runtime::extism;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::stdio::LogStream;
 use crate::runtime::{CallContext, Config, PluginSpec};
@@ -41,7 +42,9 @@ pub(super) struct PluginState {
     /// Made when the guest first asks for it: most never do.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
-    egress: Egress,
+    pub(super) egress: Egress,
+    /// Only modules of Extism have one.
+    pub(super) extism: Option<Box<extism::State>>,
 }
 
 impl PluginState {
@@ -75,6 +78,7 @@ impl PluginState {
                 log.clone(),
             ),
             allowance,
+            extism: None,
             plugin: Arc::clone(plugin),
             services: Arc::clone(services),
             call,
@@ -83,19 +87,21 @@ impl PluginState {
     }
 }
 
+/// What the standard gives every guest: no files, no environment, no arguments. Sockets are denied, name look-ups too.
+pub(super) fn wasi(log: &CallLog) -> WasiCtxBuilder {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(LogStream::new(log.clone(), Level::Info, "stdout"))
+        .stderr(LogStream::new(log.clone(), Level::Warn, "stderr"))
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
+    wasi
+}
+
 impl WasiView for PluginState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let log = &self.log;
-        let ctx = self.wasi.get_or_insert_with(|| {
-            // No files, no environment, no arguments. Sockets are denied, name look-ups too.
-            WasiCtxBuilder::new()
-                .stdout(LogStream::new(log.clone(), Level::Info, "stdout"))
-                .stderr(LogStream::new(log.clone(), Level::Warn, "stderr"))
-                .allow_tcp(false)
-                .allow_udp(false)
-                .allow_ip_name_lookup(false)
-                .build()
-        });
+        let ctx = self.wasi.get_or_insert_with(|| wasi(log).build());
         WasiCtxView {
             ctx,
             table: &mut self.table,

@@ -87,6 +87,7 @@ fn invocation(target: &str) -> anyhow::Result<Invocation> {
         uri,
         mount_length: "/bench".len(),
         body: Bytes::from_static(br#"{"name":"gantry"}"#),
+        target: None,
     };
     Ok(Invocation {
         context,

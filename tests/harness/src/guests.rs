@@ -51,8 +51,37 @@ pub fn component(name: &str) -> Bytes {
     read(&format!("{}.wasm", name.replace('-', "_")))
 }
 
+/// The module of `tests/extism-guests`; nothing on a machine whose toolchain cannot build it, which is said.
+pub fn extism_probe() -> Option<Bytes> {
+    has_target("wasm32-wasip1").then(|| read_file("wasm32-wasip1/guest/extism_probe.wasm"))
+}
+
+/// Whether the examples of Extism can be built on this machine. If not, this is said.
+pub fn has_extism_examples() -> bool {
+    has_target("wasm32-unknown-unknown")
+}
+
+/// Asked of the compiler, so that a module that should be there and is not is still a failure.
+fn has_target(target: &str) -> bool {
+    let output = std::process::Command::new("rustc")
+        .current_dir(root())
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .expect("the compiler is there");
+    let folder = String::from_utf8(output.stdout).expect("a path in UTF-8");
+    let is_there = Path::new(folder.trim()).is_dir();
+    if !is_there {
+        eprintln!("left out: the standard library for {target} is not installed");
+    }
+    is_there
+}
+
 fn read(file: &str) -> Bytes {
-    let path = target().join("wasm32-wasip2/guest").join(file);
+    read_file(&format!("wasm32-wasip2/guest/{file}"))
+}
+
+fn read_file(file: &str) -> Bytes {
+    let path = target().join(file);
     match std::fs::read(&path) {
         Ok(bytes) => bytes.into(),
         Err(error) => panic!("{}: {error}; run `cargo xtask guests`", path.display()),

@@ -4,7 +4,7 @@ mod config;
 mod kv;
 mod log;
 mod outbound;
-mod remote;
+pub(crate) mod remote;
 mod secrets;
 mod sql;
 mod tokens;

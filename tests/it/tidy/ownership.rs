@@ -94,6 +94,8 @@ fn only_the_host_depends_on_the_wasm_runtime() {
     let others: Vec<String> = files("", "Cargo.toml")
         .iter()
         .filter(|file| !["Cargo.toml", "host/Cargo.toml"].contains(&file.path.as_str()))
+        // Extism's own host, a workspace of its own.
+        .filter(|file| !file.path.starts_with("tests/extism-reference/"))
         .filter(|file| file.text.lines().any(|line| line.starts_with("wasmtime")))
         .map(|file| file.path.clone())
         .collect();

@@ -4,6 +4,7 @@
 mod about;
 mod capabilities;
 mod config;
+mod extism;
 mod host;
 mod limits;
 mod nesting;
@@ -24,6 +25,7 @@ use crate::plugins::{Location, Mistake};
 pub use about::{About, Build, Component, DeclaredPermission};
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
+pub use extism::{Export, ExportKind};
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
 pub use route::{Auth, RateKey, RateLimit, Route};
@@ -68,6 +70,8 @@ pub struct Manifest {
     pub component: Component,
     /// How the author builds it. Read only by the command line.
     pub build: Option<Build>,
+    /// Of an Extism module: the export that answers where a route names none of its own.
+    pub extism: Option<Export>,
     /// In the order of the file.
     pub routes: Vec<Route>,
     /// What the plugin wants from the host.
@@ -143,7 +147,7 @@ impl Manifest {
     }
 
     /// Where something stands in the text: `route:0`, `kv:carts`, `sql:main`, `secret:stripe`,
-    /// `http:api.example.com`, `limits.memory`, `capabilities`.
+    /// `http:api.example.com`, `limits.memory`, `capabilities`, `extism`.
     pub fn place(&self, key: &str) -> Option<Location> {
         self.places.get(key).copied()
     }
@@ -163,6 +167,13 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
     let build = fields
         .table(reader, "build", "`[build]`")
         .map(|table| Build::read(reader, table));
+    let extism = match fields.table(reader, "extism", "`[extism]`") {
+        Some(table) => {
+            reader.remember("extism".to_owned(), table.span());
+            Export::read(reader, table)
+        }
+        None => None,
+    };
     let permissions = DeclaredPermission::read_all(reader, &mut fields);
     let routes = Route::read_all(reader, &mut fields, &permissions);
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
@@ -181,6 +192,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         plugin: plugin?,
         component: component?,
         build: build.flatten(),
+        extism,
         routes,
         capabilities,
         limits,

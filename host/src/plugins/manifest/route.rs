@@ -6,7 +6,7 @@ use http::Method;
 use toml::{Spanned, de::DeValue};
 
 use super::reader::{Fields, Reader, clip, nearest, parsed, refuse_duplicates, string};
-use super::{DeclaredPermission, ENTRIES_MAX, ROUTES_MAX, path};
+use super::{DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, path};
 use crate::ids::Permission;
 
 /// Who may call a route.
@@ -84,6 +84,8 @@ pub struct Route {
     pub permissions: Vec<Permission>,
     /// All of them must agree.
     pub limits: Vec<RateLimit>,
+    /// Of an Extism module: the export that answers; nothing means that of `[extism]`.
+    pub export: Option<Export>,
     /// How long the answer may take; nothing means the plugin's limit.
     pub timeout: Option<Duration>,
     /// Most bytes of a request's body; nothing means the operator's default.
@@ -155,6 +157,7 @@ impl Route {
         let auth = read_auth(reader, &mut fields);
         let permissions = read_permissions(reader, &mut fields, auth, declared);
         let limits = read_limits(reader, &mut fields, auth, shared);
+        let export = Export::read_keys(reader, &mut fields);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
         let summary = fields.string(reader, "summary", 200);
@@ -176,6 +179,7 @@ impl Route {
             auth: auth?,
             permissions,
             limits,
+            export,
             timeout: timeout.map(Spanned::into_inner),
             body_bytes_max: body_bytes_max.map(Spanned::into_inner),
             summary: summary.map(|text| (*text.get_ref()).to_owned()),

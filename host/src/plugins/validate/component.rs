@@ -6,11 +6,14 @@ use wasmparser::{
     types::TypesRef,
 };
 
+use super::module;
 use crate::plugins::Mistake;
 
-/// The top level of a component.
+/// The top level of a component or of a core module.
 #[derive(Debug, Default)]
 pub struct Interfaces {
+    /// Whether it is a core module, and its imports and exports are functions.
+    pub is_module: bool,
     pub imports: Vec<Interface>,
     pub exports: Vec<Interface>,
 }
@@ -33,18 +36,21 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::MEMORY64)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// What a component imports and exports. On failure, why this host cannot run it.
+/// What a component or a core module imports and exports. On failure, why this host cannot run it.
 pub fn read(wasm: &[u8]) -> Result<Interfaces, Vec<Mistake>> {
     if Parser::is_core_wasm(wasm) {
-        return Err(vec![
-            Mistake::new(
-                "this is a core module; core modules (Extism and others) are not supported yet",
-            )
-            .with_help("build a component: `cargo build --target wasm32-wasip2`"),
-        ]);
+        let features = FEATURES.difference(WasmFeatures::COMPONENT_MODEL);
+        return module::read(wasm, features).map_err(|error| {
+            let message = format!(
+                "the module is not valid at byte {}: {}",
+                error.offset(),
+                error.message()
+            );
+            vec![Mistake::new(message).with_help("build it again; the file may be cut off")]
+        });
     }
     if !Parser::is_component(wasm) {
-        let mistake = Mistake::new("plugin.wasm is not a WebAssembly component");
+        let mistake = Mistake::new("plugin.wasm is not WebAssembly");
         return Err(vec![
             mistake.with_help("build it with `cargo build --target wasm32-wasip2`"),
         ]);

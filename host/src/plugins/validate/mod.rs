@@ -7,6 +7,7 @@ mod grants;
 mod imports;
 mod limits;
 mod migrations;
+mod module;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ pub struct ValidPlugin {
     pub manifest_text: String,
     /// Which export answers.
     pub entry: EntryKind,
-    /// A component, checked to its end.
+    /// A component or a core module, checked to its end.
     pub component: Bytes,
     /// Of the component: its address in the artifact store.
     pub digest: Digest,
@@ -51,9 +52,17 @@ pub fn validate(
     let manifest = keep(Manifest::parse(&bundle.manifest), &mut mistakes);
     let interfaces = keep(component::read(&bundle.component), &mut mistakes);
     let mut entry = None;
-    if let Some(interfaces) = &interfaces {
-        entry = keep(entry::find(interfaces), &mut mistakes);
-        mistakes.extend(imports::check(interfaces, manifest.as_ref()));
+    match &interfaces {
+        Some(module) if module.is_module => {
+            entry = Some(EntryKind::Extism);
+            mistakes.extend(module::check(module, manifest.as_ref()));
+        }
+        Some(interfaces) => {
+            entry = keep(entry::find(interfaces), &mut mistakes);
+            mistakes.extend(imports::check(interfaces, manifest.as_ref()));
+            mistakes.extend(manifest.iter().flat_map(module::refuse_keys));
+        }
+        None => {}
     }
     if let Some(manifest) = &manifest {
         mistakes.extend(grants::check(manifest, grants));

@@ -9,7 +9,10 @@ use crate::plugins::manifest::Manifest;
 pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     if manifest.routes.is_empty()
-        && matches!(entry, Some(EntryKind::Handler | EntryKind::WasiHttp02))
+        && matches!(
+            entry,
+            Some(EntryKind::Handler | EntryKind::WasiHttp02 | EntryKind::Extism)
+        )
     {
         let mistake = Mistake::new("the plugin answers requests, but has no route");
         mistakes

@@ -124,7 +124,6 @@ fn exports_that_the_host_cannot_call_are_told() {
 
 #[test]
 fn what_is_no_component_is_told_plainly() {
-    let core: Bytes = wat::parse_str("(module)").unwrap().into();
     let whole = component(&[], &[HANDLER]);
     let cut_off = whole.slice(..whole.len() - 3);
     let broken: Bytes = wat::parse_str("(component (core module (func (result i32))))")
@@ -134,15 +133,8 @@ fn what_is_no_component_is_told_plainly() {
         .unwrap()
         .into();
     for (wasm, expected) in [
-        (
-            core,
-            "this is a core module; core modules (Extism and others) are not supported yet",
-        ),
-        (
-            Bytes::from_static(b"PK"),
-            "plugin.wasm is not a WebAssembly component",
-        ),
-        (Bytes::new(), "plugin.wasm is not a WebAssembly component"),
+        (Bytes::from_static(b"PK"), "plugin.wasm is not WebAssembly"),
+        (Bytes::new(), "plugin.wasm is not WebAssembly"),
         (cut_off, "the component is not valid at byte"),
         (broken, "the component is not valid at byte"),
         (asynchronous, "WASI 0.3 is not supported yet"),
@@ -150,6 +142,97 @@ fn what_is_no_component_is_told_plainly() {
         let told = told(bundle(wasm, ""));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains(expected), "{told:?}");
+    }
+}
+
+/// A core module with these parts.
+fn module(parts: &str) -> Bytes {
+    wat::parse_str(format!("(module {parts})")).unwrap().into()
+}
+
+#[test]
+fn a_module_of_extism_is_found_by_looking_at_it() {
+    let parts = "(import \"extism:host/env\" \"input_length\" (func (result i64)))
+        (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32)))
+        (func (export \"handle\") (result i32) (i32.const 0))
+        (func (export \"silent\"))";
+    for rest in [
+        "handler = \"handle\"",
+        "transform = \"silent\"",
+        "[extism]\nhandler = \"handle\"",
+    ] {
+        let bundle = bundle(module(parts), rest);
+        let valid = validate(bundle, &Grants::default(), &Ceilings::default()).unwrap();
+        assert_eq!(valid.entry, EntryKind::Extism, "{rest}");
+    }
+}
+
+#[test]
+fn modules_that_the_host_cannot_serve_are_told_all_at_once() {
+    let parts = "(import \"extism:host/env\" \"alloc\" (func (param i64) (result i64)))
+        (import \"extism:host/env\" \"memory_bytes\" (func (result i64)))
+        (import \"extism:host/user\" \"mine\" (func))
+        (import \"env\" \"memory\" (memory 1))
+        (func (export \"_initialize\"))
+        (func (export \"takes\") (param i32))
+        (func (export \"gives\") (result i64) (i64.const 0))
+        (func (export \"fits\"))
+        (global (export \"global\") i32 (i32.const 0))";
+    for (rest, expected) in [
+        (
+            "",
+            "plugin.toml:7:1: the route `/` names no export of the module (add `handler = \"fits\"`",
+        ),
+        (
+            "handler = \"takes\"",
+            "the module exports no function `takes` that could be called (it exports `fits`)",
+        ),
+        ("transform = \"gives\"", "exports no function `gives`"),
+        ("handler = \"global\"", "exports no function `global`"),
+        (
+            "handler = \"_initialize\"",
+            "exports no function `_initialize`",
+        ),
+        (
+            "[extism]\nhandler = \"fit\"",
+            "plugin.toml:10:1: the module exports no function `fit`",
+        ),
+    ] {
+        let told = told(bundle(module(parts), rest));
+        assert!(told.iter().any(|line| line.contains(expected)), "{told:?}");
+        for import in [
+            "`memory_bytes` of `extism:host/env`",
+            "`mine` of `extism:host/user`",
+            "`memory` of `env`",
+        ] {
+            assert!(told.iter().any(|line| line.contains(import)), "{told:?}");
+        }
+        assert_eq!(told.len(), 4, "{told:?}");
+    }
+    let told = told(bundle(module("(func (result i32))"), "handler = \"f\""));
+    assert!(
+        told[0].contains("the module is not valid at byte"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn the_number_of_mistakes_about_imports_is_bounded() {
+    let imports = "(import \"a\" \"b\" (func))".repeat(10_000);
+    let told = told(bundle(module(&imports), "handler = \"f\""));
+    assert!(told.len() < 30, "{}", told.len());
+}
+
+#[test]
+fn a_component_has_no_use_for_keys_of_extism() {
+    for rest in [
+        "handler = \"handle\"",
+        "transform = \"f\"",
+        "[extism]\nhandler = \"handle\"",
+    ] {
+        let told = told(bundle(component(&[], &[HANDLER]), rest));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("for core modules"), "{told:?}");
     }
 }
 
