@@ -20,8 +20,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::gateway::access_log::AccessLog;
-use crate::gateway::{self, BodyBudget, Gateway, health};
+use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
+use crate::http::shares::Shares;
 use crate::limits::{Limiter, Policy};
 use crate::plugins::{
     Kept, Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store,
@@ -71,11 +72,12 @@ impl App {
     pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
         // First, so that a start which cannot succeed leaves nothing behind. Who connects now waits until all is ready.
         let settings = Arc::new(serde_json::to_value(&config)?);
-        let listener = listen(config.listen).await?;
-        let admin_listener = match config.admin.listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
+        let listen = |address| {
+            serve::bind(address, &config.http)
+                .with_context(|| format!("cannot listen on {address}; is another program there?"))
         };
+        let listener = listen(config.listen)?;
+        let admin_listener = config.admin.listen.map(listen).transpose()?;
         let data = DataDir::open(&config.data_dir)?;
         let clock = Clock::system();
         let keys = Keys::open(&data.0)?;
@@ -147,7 +149,14 @@ impl App {
             limiter: Arc::new(Limiter::new(&config.limits)),
             clock,
             access_log: access_log.clone(),
-            bodies: BodyBudget::new(config.gateway.bodies_bytes_max),
+            bodies: Shares::new(
+                config.gateway.bodies_bytes_max,
+                config.gateway.bodies_bytes_per_client_max,
+            ),
+            answers: Shares::new(
+                config.gateway.answers_bytes_max,
+                config.gateway.answers_bytes_per_client_max,
+            ),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
             login_policy: Arc::new(login_policy),
             config: Arc::new(config.gateway.clone()),
@@ -246,12 +255,6 @@ impl App {
     }
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; is another program there?"))
-}
-
 /// Serves one listener until `stop` is cancelled.
 fn take_requests(
     listener: TcpListener,
@@ -259,13 +262,13 @@ fn take_requests(
     stop: CancellationToken,
     gateway: Gateway,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let http = config.http.clone();
+    let (http, proxies) = (config.http.clone(), config.gateway.trusted_proxies.clone());
     async move {
         let handle = move |peer, request| {
             let gateway = gateway.clone();
             async move { gateway.handle(peer, request).await }
         };
-        serve::serve(listener, &http, stop, handle).await;
+        serve::serve(listener, &http, &proxies, stop, handle).await;
     }
 }
 

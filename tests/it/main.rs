@@ -10,6 +10,7 @@ mod app;
 mod auth;
 mod cli;
 mod components;
+mod connections;
 mod examples;
 mod extism;
 mod gateway;

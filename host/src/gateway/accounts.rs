@@ -1,11 +1,7 @@
 //! Login and what belongs to it, under the operator's mount: `POST /login`, `GET /me`; and the keys that verify access
 //! tokens, at `/.well-known/jwks.json`.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -19,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, response};
-use crate::http::Problem;
+use crate::http::{Problem, address};
 use crate::limits::{Caller, Check};
 
 /// Most bytes of a login.
@@ -100,7 +96,7 @@ async fn check_password(
     request: Request,
 ) -> Result<Response, Problem> {
     let login: LogInRequest = read_json(request).await?;
-    let client = client_of(arrival.client);
+    let client = address::network(arrival.client).to_string();
     let login = state
         .auth
         .login(&login.email, &login.password, &client)
@@ -123,14 +119,6 @@ async fn check_password(
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
-}
-
-/// How a client is told from others: by its address, of which one with version 6 can change the second half at will.
-fn client_of(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
-    }
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {

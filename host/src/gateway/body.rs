@@ -1,58 +1,32 @@
-//! Reading bodies: each within the bound of its route, all together within the bound of the host.
+//! Bodies in memory: each within the bound of its route, all together within the bounds of the host and of the client,
+//! on their way in and on their way out.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use crate::gateway::{Config, State};
 use crate::http::Problem;
-
-/// Memory for the bodies of all requests in progress, counted in KiB.
-#[derive(Debug, Clone)]
-pub struct BodyBudget(Arc<Semaphore>);
-
-impl BodyBudget {
-    /// A budget of this many bytes.
-    pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes_max >> 10).max(1))))
-    }
-
-    /// Makes the share of one body as large as the body is now. It is counted over the whole body: small pieces must
-    /// not take more than one large one.
-    fn grow(&self, share: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Option<()> {
-        let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = bytes.div_ceil(1 << 10).saturating_sub(held);
-        if more == 0 {
-            return Some(());
-        }
-        let more = u32::try_from(more).ok()?;
-        let more = Arc::clone(&self.0).try_acquire_many_owned(more).ok()?;
-        match share {
-            Some(share) => share.merge(more),
-            None => *share = Some(more),
-        }
-        Some(())
-    }
-}
+use crate::http::shares::{Share, Shares};
 
 /// A body in memory. Its share of the budget comes back when this is dropped.
 pub(super) struct ReadBody {
     pub(super) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
 }
 
-/// The whole body, if it is within bounds and comes in time.
+/// The whole body, if it is within bounds and comes fast enough.
 pub(super) async fn read(
+    state: &State,
+    client: IpAddr,
     body: Incoming,
     headers: &HeaderMap,
     bytes_max: usize,
-    budget: &BodyBudget,
-    deadline: Instant,
 ) -> Result<ReadBody, Problem> {
     use hyper::body::Body as _;
     if body.is_end_stream() {
@@ -68,32 +42,12 @@ pub(super) async fn read(
     if declared.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    match tokio::time::timeout_at(deadline, collect(body, bytes_max, budget)).await {
-        Ok(result) => result,
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request.body_timeout",
-            "the body did not arrive in time",
-        )),
-    }
-}
-
-async fn collect(
-    mut body: Incoming,
-    bytes_max: usize,
-    budget: &BodyBudget,
-) -> Result<ReadBody, Problem> {
-    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut pace = Pace::new(&state.config);
+    let mut body = body;
+    let mut share = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "request.body_incomplete",
-                "the body ended before its end",
-            ));
-        };
+    while let Some(frame) = pace.next(&mut body).await? {
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -101,13 +55,10 @@ async fn collect(
         if bytes > bytes_max {
             return Err(too_large(bytes_max));
         }
-        budget.grow(&mut share, bytes).ok_or_else(|| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "host.saturated",
-                "the host holds as many bodies as it can; try again",
+        grow(&state.bodies, client, &mut share, bytes).ok_or_else(|| {
+            saturated(
+                "the host holds as many bodies as it can, in all or of this client; try again",
             )
-            .with_retry_after_s(1)
         })?;
         // Most bodies come in one piece, which then needs no copy.
         if first.is_empty() && all.is_empty() {
@@ -126,6 +77,80 @@ async fn collect(
     })
 }
 
+/// Makes the share of one body as large as the body is now, in steps of 1 KiB. It is counted over the whole body: small
+/// pieces must not take more than one large one.
+fn grow(
+    shares: &Arc<Shares>,
+    client: IpAddr,
+    share: &mut Option<Share>,
+    bytes: usize,
+) -> Option<()> {
+    let bytes = bytes.next_multiple_of(1 << 10);
+    match share {
+        Some(share) => share.grow_to(bytes).then_some(()),
+        None => {
+            *share = Some(shares.take(client, bytes)?);
+            Some(())
+        }
+    }
+}
+
+/// How fast a body comes. It is measured over one window after the other, so that nobody can send much at once and then
+/// wait for as long as that would have allowed.
+struct Pace {
+    window: Duration,
+    bytes_min: usize,
+    ends_at: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new(config: &Config) -> Self {
+        let window = Duration::from_millis(config.body_window_ms.max(1));
+        let bytes = config.body_bytes_per_s_min as u128 * window.as_millis() / 1000;
+        Self {
+            window,
+            bytes_min: usize::try_from(bytes).unwrap_or(usize::MAX).max(1),
+            ends_at: Instant::now() + window,
+            bytes: 0,
+        }
+    }
+
+    /// The next piece; nothing at the end of the body.
+    async fn next(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Result<Option<http_body::Frame<Bytes>>, Problem> {
+        loop {
+            match timeout_at(self.ends_at, body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => {
+                    self.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    return Ok(Some(frame));
+                }
+                Ok(Some(Err(_))) => {
+                    return Err(Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        "request.body_incomplete",
+                        "the body ended before its end",
+                    ));
+                }
+                Err(_) if self.bytes < self.bytes_min => {
+                    return Err(Problem::new(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "request.body_timeout",
+                        "the body did not arrive in time",
+                    ));
+                }
+                Err(_) => {
+                    self.ends_at = Instant::now() + self.window;
+                    self.bytes = 0;
+                }
+            }
+        }
+    }
+}
+
 fn too_large(bytes_max: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -134,7 +159,65 @@ fn too_large(bytes_max: usize) -> Problem {
     )
 }
 
-/// The body of an answer, as the listener takes it.
-pub(super) fn answer(response: http::Response<Bytes>) -> http::Response<Body> {
-    response.map(Body::from)
+fn saturated(detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "host.saturated", detail).with_retry_after_s(1)
+}
+
+/// Answers up to this are not counted over HTTP/1.1, where a connection has one at a time.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// An answer that is counted until the client has taken it.
+struct Held {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// An answer as the listener takes it, if its client and the host have room for it while it waits to be sent.
+pub(super) fn hold(
+    shares: &Arc<Shares>,
+    client: IpAddr,
+    version: Version,
+    answer: Response<Bytes>,
+) -> Result<Response<Body>, Problem> {
+    let length = answer.body().len();
+    let is_small = length <= SMALL_BYTES && version != Version::HTTP_2;
+    if is_small || length == 0 {
+        return Ok(answer.map(Body::from));
+    }
+    let share = shares.take(client, length).ok_or_else(|| {
+        saturated(
+            "too many answers wait to be read, in all or by this client; what was asked for is \
+             done, but its answer is lost",
+        )
+    })?;
+    Ok(answer.map(|bytes| {
+        Body::from(Bytes::from_owner(Held {
+            bytes,
+            _share: share,
+        }))
+    }))
+}
+
+/// The same for an answer of our own, unless it is a stream, which has bounds of its own.
+pub(super) async fn hold_whole(
+    shares: &Arc<Shares>,
+    client: IpAddr,
+    version: Version,
+    answer: Response<Body>,
+) -> Result<Response<Body>, Problem> {
+    use hyper::body::Body as _;
+    if answer.body().size_hint().exact().is_none() {
+        return Ok(answer);
+    }
+    let (head, body) = answer.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .map_err(|error| Problem::internal(&error))?;
+    hold(shares, client, version, Response::from_parts(head, bytes))
 }

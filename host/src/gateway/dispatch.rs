@@ -1,6 +1,10 @@
 //! One request to one plugin: find, authenticate, authorize, limit, read, call.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -81,19 +85,14 @@ async fn call(
     authorize(plugin, route, principal.as_deref())?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     refuse_encoding(plugin, &head.headers)?;
+    let bytes_max = route.body_bytes_max;
+    let body = body::read(state, arrival.client, incoming, &head.headers, bytes_max).await?;
+    // From here on the plugin has the time; a slow client has used up none of it.
     let timeout = state
         .config
         .request_timeout()
         .min(route.timeout.unwrap_or(Duration::MAX));
-    let deadline = arrival.began + timeout;
-    let read = body::read(
-        incoming,
-        &head.headers,
-        route.body_bytes_max,
-        &state.bodies,
-        deadline.into(),
-    );
-    let body = read.await?;
+    let deadline = Instant::now() + timeout;
     let context = CallContext {
         request_id: arrival.id,
         route: Some(Arc::clone(&route.pattern)),
@@ -104,6 +103,7 @@ async fn call(
         deadline,
     };
     let is_head = head.method == Method::HEAD && !route.methods.contains(&Method::HEAD);
+    let version = head.version;
     let method = if is_head { Method::GET } else { head.method };
     let mount_length = plugin.mount.path.len();
     let call = HttpCall {
@@ -122,7 +122,7 @@ async fn call(
     record.usage(outcome.usage);
     let mut answer = match outcome.result {
         Ok(answer) => {
-            let mut answer = body::answer(answer);
+            let mut answer = body::hold(&state.answers, arrival.client, version, answer)?;
             if state.pages_are_sandboxed && plugin.mount.host.is_none() {
                 headers::sandbox(answer.headers_mut());
             }

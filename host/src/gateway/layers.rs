@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::gateway::access_log::AccessRecord;
-use crate::gateway::{State, dispatch, headers, response};
+use crate::gateway::{State, body, dispatch, headers, response};
 use crate::http::Problem;
 use crate::ids::RequestId;
 
@@ -116,6 +116,7 @@ impl Gateway {
     }
 
     async fn answer_itself(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
+        let version = request.version();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(arrival);
         let answer = self.own.clone().oneshot(request);
@@ -132,6 +133,8 @@ impl Gateway {
                 "the host did not answer in time",
             )),
         };
-        response::complete(answer, arrival.id).await
+        let answer = response::complete(answer, arrival.id).await;
+        let held = body::hold_whole(&self.state.answers, arrival.client, version, answer).await;
+        held.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)))
     }
 }

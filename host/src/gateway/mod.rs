@@ -19,12 +19,12 @@ use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::gateway::access_log::AccessLog;
 use crate::http::address::TrustedProxies;
+use crate::http::shares::Shares;
 use crate::limits::{Limiter, Policy, PolicyConfig};
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
 
 pub use accounts::router as accounts;
-pub use body::BodyBudget;
 pub use headers::isolate;
 pub use layers::Gateway;
 
@@ -32,12 +32,24 @@ pub use layers::Gateway;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Longest time for one request, from its head to its answer. Default: 30000.
+    /// Longest time for one request, from when its body is there to its answer. Default: 30000.
     pub request_timeout_ms: u64,
     /// Most bytes of a body, where a route does not set its own bound. Default: 10 MiB.
     pub body_bytes_max: usize,
     /// Most bytes of all bodies held at once. Default: 256 MiB.
     pub bodies_bytes_max: usize,
+    /// The same for one client; who has no other body there may have one of any size. Default: 64 MiB.
+    pub bodies_bytes_per_client_max: usize,
+    /// Slowest body, in bytes per second, measured over each `body_window_ms`. A body that is slower and not done is
+    /// refused. Default: 8 KiB.
+    pub body_bytes_per_s_min: usize,
+    /// Over how long the speed of a body is measured, and so how long a small one may take. Default: 10000.
+    pub body_window_ms: u64,
+    /// Most bytes of answers that wait for clients to take them. Short ones over HTTP/1.1 (16 KiB) do not count: a
+    /// connection has only one. Default: 256 MiB.
+    pub answers_bytes_max: usize,
+    /// The same for one client; who has no other answer there may have one of any size. Default: 64 MiB.
+    pub answers_bytes_per_client_max: usize,
     /// Most bytes of a request's path and query. Default: 8 KiB.
     pub uri_bytes_max: usize,
     /// Most bytes of a request's header names and values. Default: 32 KiB.
@@ -62,6 +74,11 @@ impl Default for Config {
             request_timeout_ms: 30_000,
             body_bytes_max: 10 << 20,
             bodies_bytes_max: 256 << 20,
+            bodies_bytes_per_client_max: 64 << 20,
+            body_bytes_per_s_min: 8 << 10,
+            body_window_ms: 10_000,
+            answers_bytes_max: 256 << 20,
+            answers_bytes_per_client_max: 64 << 20,
             uri_bytes_max: 8 << 10,
             header_bytes_max: 32 << 10,
             headers_max: 100,
@@ -95,7 +112,10 @@ pub struct State {
     pub limiter: Arc<Limiter>,
     pub clock: Clock,
     pub access_log: AccessLog,
-    pub bodies: BodyBudget,
+    /// Bytes of bodies that are held, in all and for each client.
+    pub bodies: Arc<Shares>,
+    /// Bytes of answers that wait for their clients.
+    pub answers: Arc<Shares>,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
     /// Limits for login; made of `Config::login_limit`.

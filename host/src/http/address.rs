@@ -1,6 +1,6 @@
 //! Who is at the other end: the address of the client, through proxies that the operator trusts and no others.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,14 @@ impl TrustedProxies {
     /// Whether this address belongs to a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+/// What counts as one client: an address, of which one with version 6 can change the second half at will.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

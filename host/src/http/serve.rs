@@ -1,12 +1,7 @@
 //! The listener: accepts connections, counts them, and drains them when the host stops.
 
 use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
 use hyper::body::Incoming;
@@ -16,11 +11,15 @@ use hyper_util::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::http::address::TrustedProxies;
+use crate::http::connection::{Activity, Bounds, Outgoing, Overdue, Socket};
+use crate::http::shares::Shares;
 
 /// How connections are kept within bounds.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -28,13 +27,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Config {
     /// Most open connections; further ones wait in the system's queue. Default: 4096.
     pub connections_max: usize,
+    /// Most open connections of one client; further ones are closed at once. Trusted proxies may have as many as there
+    /// are. Default: 1024.
+    pub connections_per_client_max: usize,
     /// Time for a client to send the head of a request, counted from the connection for the first one. Default: 10000.
     pub header_timeout_ms: u64,
     /// How long an HTTP/2 connection without requests stays open. With HTTP/1.1, `header_timeout_ms` is that time.
     /// Default: 60000.
     pub idle_timeout_ms: u64,
-    /// Most bytes of the head of a request. Beyond it the connection ends without a proper answer, so it is wider than
-    /// the gateway's own bound. Default: 128 KiB.
+    /// How long a client may take nothing of what there is for it; then the connection is closed. It is looked at as
+    /// often, so it can be twice as long. Default: 60000.
+    pub write_timeout_ms: u64,
+    /// Most bytes of answers that wait in the system's buffer of one connection; it may allow less. More is faster over
+    /// long distances; less shows sooner that a client does not read. Default: 256 KiB.
+    pub send_buffer_bytes: u32,
+    /// Most bytes of the head of a request. Beyond it the connection ends with the answer, so it is wider than the
+    /// gateway's own bound. Default: 128 KiB.
     pub header_bytes_max: usize,
     /// Most headers of a request (HTTP/1.1), wider than the gateway's own bound for the same reason. Default: 500.
     pub headers_max: usize,
@@ -48,8 +56,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            connections_per_client_max: 1024,
             header_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
+            send_buffer_bytes: 256 << 10,
             header_bytes_max: 128 << 10,
             headers_max: 500,
             http2_streams_max: 100,
@@ -58,16 +69,43 @@ impl Default for Config {
     }
 }
 
+/// Takes an address, for [`serve`].
+pub fn bind(address: SocketAddr, config: &Config) -> std::io::Result<TcpListener> {
+    /// Connections that the system keeps until they are accepted.
+    const QUEUE: u32 = 1024;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    // Its connections inherit it. Otherwise the system keeps megabytes for a client that reads nothing.
+    socket.set_send_buffer_size(config.send_buffer_bytes)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
+
 /// Serves requests until `stop` is cancelled, then lets those in progress finish.
 ///
 /// `handle` runs once per request, with the address of the peer.
-pub async fn serve<H, F>(listener: TcpListener, config: &Config, stop: CancellationToken, handle: H)
-where
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    config: &Config,
+    proxies: &TrustedProxies,
+    stop: CancellationToken,
+    handle: H,
+) where
     H: Fn(SocketAddr, http::Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = http::Response<axum::body::Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(config.connections_max));
+    let clients = Shares::new(usize::MAX, config.connections_per_client_max);
     let builder = Arc::new(builder(config));
+    let ms = |ms: u64| Duration::from_millis(ms.max(1));
+    let bounds = Bounds {
+        first: ms(config.header_timeout_ms),
+        idle: ms(config.idle_timeout_ms),
+        write: ms(config.write_timeout_ms),
+    };
     let connections = TaskTracker::new();
     loop {
         let place = tokio::select! {
@@ -88,18 +126,28 @@ where
                 continue;
             }
         };
+        let address = peer.ip().to_canonical();
+        let share = if proxies.trusts(address) {
+            None
+        } else {
+            let share = clients.take(address, 1);
+            if share.is_none() {
+                tracing::debug!(client = %address, "A client has as many connections as it may");
+                continue;
+            }
+            share
+        };
         // Without this, a small answer waits for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             builder: Arc::clone(&builder),
             stop: stop.clone(),
-            first: Duration::from_millis(config.header_timeout_ms),
-            idle: Duration::from_millis(config.idle_timeout_ms),
+            bounds,
         };
         let served = connection.serve(stream, peer, handle.clone());
         connections.spawn(async move {
             served.await;
-            drop(place);
+            drop((place, share));
         });
     }
     drop(listener);
@@ -114,10 +162,7 @@ where
 struct Connection {
     builder: Arc<auto::Builder<TokioExecutor>>,
     stop: CancellationToken,
-    /// For the first request to come. The HTTP library counts only from the first bytes on, and not at all for HTTP/2.
-    first: Duration,
-    /// Without a request.
-    idle: Duration,
+    bounds: Bounds,
 }
 
 impl Connection {
@@ -129,19 +174,22 @@ impl Connection {
         let activity = Activity::new();
         let requests = activity.clone();
         let service = hyper::service::service_fn(move |request| {
-            let guard = requests.enter();
+            let in_progress = requests.enter();
             let response = handle(peer, request);
             async move {
                 let response = response.await;
-                drop(guard);
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, in_progress)))
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let socket = TokioIo::new(Socket::new(stream, activity.clone()));
+        let connection = self.builder.serve_connection(socket, service);
         let mut connection = pin!(connection);
         let mut is_ending = false;
         loop {
-            let wake_at = activity.idle_at(self.first, self.idle);
+            // What a connection does changes meanwhile, so it is looked at now and then.
+            let next = Instant::now() + self.bounds.write;
+            let due = activity.due(&self.bounds, is_ending);
+            let wake_at = due.map_or(next, |(due_at, _)| due_at.min(next));
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
@@ -153,87 +201,24 @@ impl Connection {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = sleep_until(wake_at), if !is_ending => {
-                    if activity.idle_at(self.first, self.idle) > Instant::now() {
-                        continue;
-                    }
-                    if !activity.has_begun() {
+                () = sleep_until(wake_at) => match activity.due(&self.bounds, is_ending) {
+                    Some((due_at, overdue)) if due_at <= Instant::now() => match overdue {
+                        // Answers that are still being sent go on to their end.
+                        Overdue::FurtherRequest => {
+                            is_ending = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                         // Whatever it is saying, it is not a request: there is nothing to finish.
-                        return;
-                    }
-                    // Answers that are still being sent go on to their end.
-                    is_ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                        Overdue::Request => return,
+                        Overdue::Reading => {
+                            tracing::debug!(client = %peer, "A client does not read its answers");
+                            return;
+                        }
+                    },
+                    _ => {}
+                },
             }
         }
-    }
-}
-
-/// What a connection is doing.
-#[derive(Clone)]
-struct Activity(Arc<Mutex<Requests>>);
-
-struct Requests {
-    in_progress: usize,
-    has_begun: bool,
-    /// When the connection was made or the last request ended.
-    since: Instant,
-}
-
-/// A request in progress, for as long as it lives.
-struct InProgress(Activity);
-
-impl Activity {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Requests {
-            in_progress: 0,
-            has_begun: false,
-            since: Instant::now(),
-        })))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Requests) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn enter(&self) -> InProgress {
-        self.with(|requests| {
-            requests.in_progress += 1;
-            requests.has_begun = true;
-        });
-        InProgress(self.clone())
-    }
-
-    fn has_begun(&self) -> bool {
-        self.with(|requests| requests.has_begun)
-    }
-
-    /// When the connection will have been idle for too long, if no request comes until then.
-    fn idle_at(&self, first: Duration, idle: Duration) -> Instant {
-        self.with(|requests| match requests {
-            Requests {
-                has_begun: false,
-                since,
-                ..
-            } => *since + first,
-            Requests {
-                in_progress: 0,
-                since,
-                ..
-            } => *since + idle,
-            // Requests have bounds of their own; look again later.
-            Requests { .. } => Instant::now() + idle.max(Duration::from_secs(1)),
-        })
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.0.with(|requests| {
-            requests.in_progress -= 1;
-            requests.since = Instant::now();
-        });
     }
 }
 
@@ -244,8 +229,8 @@ fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
         .max_buf_size(config.header_bytes_max.max(8192))
-        .max_headers(config.headers_max)
-        .pipeline_flush(true);
+        // Not `pipeline_flush`: it keeps the whole of all answers to requests that are sent at once in memory.
+        .max_headers(config.headers_max);
     builder
         .http2()
         .timer(TokioTimer::new())
