@@ -35,3 +35,33 @@ fn hostile() -> (Bytes, Vec<&'static str>) {
     });
     (wat::parse_str(TEXT).unwrap().into(), names.collect())
 }
+
+#[test]
+fn an_author_sees_what_a_module_exports_and_which_export_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (module, exports) = hostile();
+    std::fs::write(dir.path().join("plugin.wasm"), module).unwrap();
+    let inspect = |what: &str| {
+        let output = std::process::Command::new(gantry_harness::guests::gantry())
+            .args(["plugin", "inspect", what])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).unwrap()
+    };
+    let alone = inspect("plugin.wasm");
+    for expected in [
+        "echo_in_place",
+        "extism:host/env#alloc",
+        "write a plugin.toml",
+    ] {
+        assert!(alone.contains(expected), "{alone}");
+    }
+    let manifest = manifest("hostile", &exports, "");
+    std::fs::write(dir.path().join("plugin.toml"), manifest).unwrap();
+    let whole = inspect(".");
+    for expected in ["extism", "POST /echo  public  transform echo"] {
+        assert!(whole.contains(expected), "{whole}");
+    }
+}

@@ -75,6 +75,8 @@ struct FileBody {
     plugin: Option<PackedBody>,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// Whether it is a core module, which nobody can deploy without a manifest.
+    is_module: bool,
 }
 
 #[derive(Serialize)]
@@ -123,6 +125,9 @@ fn inspect_file(path: &Path, is_json: bool) -> anyhow::Result<()> {
     output::print(&sections(&lines));
     match &body.plugin {
         Some(_) => output::next(&format!("gantry plugin deploy {}", path.display())),
+        None if body.is_module => {
+            output::next("write a plugin.toml whose routes name an export: docs/guide/extism.md");
+        }
         None => output::next(&format!(
             "gantry plugin deploy {} --name NAME",
             path.display()
@@ -136,12 +141,16 @@ fn of_bundle(packed: &Packed) -> anyhow::Result<FileBody> {
     let manifest = &plugin.manifest;
     let routes = manifest.routes.iter().map(|route| {
         let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
-        route_line(
+        let line = route_line(
             &methods.join(","),
             &route.path,
             &route.auth.to_string(),
             route.permissions.iter(),
-        )
+        );
+        match route.export.as_ref().or(manifest.extism.as_ref()) {
+            Some(export) => format!("{line}  {export}"),
+            None => line,
+        }
     });
     let migrations = plugin.migrations.iter();
     let body = PackedBody {
@@ -206,6 +215,7 @@ fn file_body(bytes: usize, plugin: Option<PackedBody>, interfaces: &Interfaces) 
         plugin,
         imports: names(&interfaces.imports),
         exports: names(&interfaces.exports),
+        is_module: interfaces.is_module,
     }
 }
 

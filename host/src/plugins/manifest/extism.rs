@@ -23,6 +23,17 @@ pub enum ExportKind {
     },
 }
 
+/// `handler quote`, for people.
+impl std::fmt::Display for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            ExportKind::Handler => "handler",
+            ExportKind::Transform { .. } => "transform",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}
+
 impl Export {
     /// `[extism]`, which speaks for all routes that name no export of their own.
     pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_, '_>) -> Option<Self> {

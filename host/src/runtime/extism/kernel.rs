@@ -16,6 +16,9 @@ const FIRST: u64 = 1 << 12;
 /// Between two blocks, so that reading past the end of one leads nowhere.
 const GAP: u64 = 16;
 
+/// Most bytes of an error that are passed on.
+const ERROR_BYTES_MAX: usize = 8 << 10;
+
 /// Why a module cannot go on. It stops with a trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KernelError {
@@ -198,9 +201,10 @@ impl Kernel {
         self.error
     }
 
-    /// What the module says went wrong.
+    /// What the module says went wrong; of a long text the beginning.
     pub(super) fn error(&self) -> Option<String> {
         let error = self.blocks.get(&self.error)?;
+        let error = &error[..error.len().min(ERROR_BYTES_MAX)];
         Some(String::from_utf8_lossy(error).into_owned())
     }
 
@@ -318,5 +322,8 @@ mod tests {
         assert_eq!(kernel.error().as_deref(), Some("no such order"));
         kernel.free(block, &mut memory);
         assert_eq!(kernel.error(), None);
+        let long = kernel.alloc(9000, &mut memory).unwrap();
+        kernel.set_error(long);
+        assert_eq!(kernel.error().unwrap().len(), ERROR_BYTES_MAX);
     }
 }
