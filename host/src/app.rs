@@ -26,6 +26,7 @@ use crate::http::shares::Shares;
 use crate::limits::{Limiter, Policy};
 use crate::plugins::{
     Kept, Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store,
+    trust::Trust,
 };
 use crate::runtime::{Runtime, Services};
 use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql};
@@ -109,9 +110,17 @@ impl App {
         register_process_metrics(&metrics, &runtime)?;
         let artifacts = Artifacts::open(data.file("artifacts"))?;
         let store = Store::new(db.clone(), config.plugins.history.clone());
+        let trust = Trust::new(
+            db.clone(),
+            clock.clone(),
+            config.plugins.signatures,
+            config.plugins.trust.clone(),
+        );
+        let trust = Arc::new(trust.context("`plugins.trust.keys` cannot be used")?);
         let registry = Arc::new(Registry::new(
             store.clone(),
             artifacts.clone(),
+            Arc::clone(&trust),
             Arc::clone(&runtime),
             plugin_metrics,
             config.plugins.clone(),
@@ -119,6 +128,7 @@ impl App {
         let plugins = Arc::new(Plugins::new(
             store,
             artifacts,
+            trust,
             Arc::clone(&runtime),
             Arc::clone(&registry),
             Kept {

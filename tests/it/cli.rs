@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 /// The executable with this host as its server and an empty folder as its home.
-fn gantry(host: &TestHost, folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn gantry(host: &TestHost, folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(guests::gantry());
     command
         .args(args)
@@ -23,12 +23,12 @@ fn gantry(host: &TestHost, folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-async fn run(host: &TestHost, folder: &Path, args: &[&str]) -> Output {
+pub(crate) async fn run(host: &TestHost, folder: &Path, args: &[&str]) -> Output {
     gantry(host, folder, args).output().await.unwrap()
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     assert!(
         output.status.success(),
         "{}",
@@ -38,7 +38,7 @@ fn succeeded(output: &Output) -> String {
 }
 
 /// A plugin whose build only copies the guest that `src/which` names.
-fn write_project(folder: &Path, which: &str) {
+pub(crate) fn write_project(folder: &Path, which: &str) {
     std::fs::create_dir_all(folder.join("src")).unwrap();
     for guest in ["hello_v1", "hello_v2"] {
         std::fs::write(folder.join(format!("{guest}.wasm")), guests::guest(guest)).unwrap();

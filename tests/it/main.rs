@@ -18,6 +18,8 @@ mod isolation;
 mod manifests;
 mod operators;
 mod plugins;
+mod registry;
 mod services;
 mod techplus;
 mod tidy;
+mod trust;

@@ -9,6 +9,7 @@ mod contract;
 mod demo;
 mod extism_reference;
 mod guests;
+mod registry;
 mod test;
 
 use std::path::Path;

@@ -13,9 +13,10 @@ use crate::admin::{ApiError, Shared};
 use crate::auth::PlatformPermission;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::store::Deployment;
+use crate::plugins::trust::{self, Provenance};
 use crate::plugins::{Deployed, GrantMode, Mount, Upload};
 
-/// Most characters of a note.
+/// Most characters of a note, and of a source.
 const NOTE_CHARS_MAX: usize = 500;
 
 /// One version of a plugin as it was put on the host.
@@ -33,6 +34,15 @@ pub struct DeploymentBody {
     #[schema(format = DateTime)]
     pub created_at: String,
     pub is_live: bool,
+    /// The id of the key that signed it, if it was trusted then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    /// Where the upload came from, as the uploader said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Of the upload as it came; for one from a registry, of its layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_digest: Option<String>,
 }
 
 /// A deployment that just became live.
@@ -45,6 +55,9 @@ pub struct DeployedBody {
     pub mount: MountBody,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
+    /// What would have kept it off, were signatures required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// From the upload to the moment from which requests reach it.
     pub took_ms: u64,
 }
@@ -71,6 +84,11 @@ pub struct DeployQuery {
     pub grant: Grant,
     /// Why, for the history.
     pub note: Option<String>,
+    /// Where the upload comes from, for the history: `oci://registry.example.com/shop@sha256:…`.
+    pub source: Option<String>,
+    /// Take it even if it is older than what is live. Needs `platform.trust`.
+    #[serde(default)]
+    pub allow_downgrade: bool,
 }
 
 /// What a plugin is granted along with a deployment.
@@ -91,9 +109,16 @@ pub struct RollBackRequest {
     pub deployment: Option<DeploymentId>,
 }
 
-impl From<Deployment> for DeploymentBody {
-    fn from(deployment: Deployment) -> Self {
+impl DeploymentBody {
+    fn new(deployment: Deployment, provenance: Option<Provenance>) -> Self {
+        let (signed_by, source, upload) = match provenance {
+            Some(from) => (from.signed_by, from.source, Some(from.upload)),
+            None => (None, None, None),
+        };
         Self {
+            signed_by: signed_by.map(|key| key.to_string()),
+            source,
+            upload_digest: upload.map(|digest| digest.to_string()),
             id: deployment.id.to_string(),
             plugin: deployment.plugin.to_string(),
             version: deployment.version.to_string(),
@@ -106,15 +131,23 @@ impl From<Deployment> for DeploymentBody {
     }
 }
 
-impl From<Deployed> for DeployedBody {
-    fn from(deployed: Deployed) -> Self {
-        Self {
-            deployment: deployed.deployment.into(),
+/// A deployment with where it came from.
+async fn body(shared: &Shared, deployment: Deployment) -> Result<DeploymentBody, ApiError> {
+    let provenance = shared.plugins.trust().provenance(deployment.id).await;
+    let provenance = provenance.map_err(trust::Error::from)?;
+    Ok(DeploymentBody::new(deployment, provenance))
+}
+
+impl DeployedBody {
+    async fn new(shared: &Shared, deployed: Deployed) -> Result<Self, ApiError> {
+        Ok(Self {
+            deployment: body(shared, deployed.deployment).await?,
             replaced: deployed.replaced.map(|id| id.to_string()),
             mount: MountBody::from(&deployed.mount),
             migrated: deployed.migrated,
+            warnings: deployed.warnings,
             took_ms: u64::try_from(deployed.took.as_millis()).unwrap_or(u64::MAX),
-        }
+        })
     }
 }
 
@@ -132,9 +165,13 @@ pub(super) async fn deploy(
     if query.grant == Grant::All {
         caller.require(PlatformPermission::Grant)?;
     }
+    if query.allow_downgrade {
+        caller.require(PlatformPermission::Trust)?;
+    }
     let upload = read(&shared, caller.id(), query, body).await?;
     let deployed = shared.plugins.deploy(upload).await?;
-    Ok((StatusCode::CREATED, axum::Json(deployed.into())))
+    let body = DeployedBody::new(&shared, deployed).await?;
+    Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
 /// List deployments of a plugin
@@ -161,10 +198,11 @@ pub(super) async fn list_deployments(
         .last()
         .filter(|_| has_more)
         .map(|last| last.id.to_string());
-    Ok(axum::Json(PageBody {
-        items: found.into_iter().map(Into::into).collect(),
-        next_cursor,
-    }))
+    let mut items = Vec::with_capacity(found.len());
+    for deployment in found {
+        items.push(body(&shared, deployment).await?);
+    }
+    Ok(axum::Json(PageBody { items, next_cursor }))
 }
 
 /// Make an earlier deployment live again
@@ -179,7 +217,7 @@ pub(super) async fn roll_back(
         .plugins
         .roll_back(&name, request.deployment, caller.id())
         .await?;
-    Ok(axum::Json(deployed.into()))
+    Ok(axum::Json(DeployedBody::new(&shared, deployed).await?))
 }
 
 /// Reads the upload into a buffer of bounded size; few at a time, because each takes as much memory as it is large.
@@ -199,11 +237,10 @@ async fn read(
         }
     };
     let note = query.note.filter(|note| !note.is_empty());
-    if note
-        .as_ref()
-        .is_some_and(|note| note.chars().count() > NOTE_CHARS_MAX)
-    {
-        let detail = format!("a note has at most {NOTE_CHARS_MAX} characters");
+    let source = query.source.filter(|source| !source.is_empty());
+    let is_too_long = |text: &String| text.chars().count() > NOTE_CHARS_MAX;
+    if [&note, &source].into_iter().flatten().any(is_too_long) {
+        let detail = format!("a note and a source have at most {NOTE_CHARS_MAX} characters each");
         return Err(ApiError::invalid("deploy.note_too_long", detail));
     }
     let place = shared.uploads.acquire().await;
@@ -238,6 +275,8 @@ async fn read(
         is_nested_accepted: query.nested,
         grant,
         config: None,
+        source,
+        allows_downgrade: query.allow_downgrade,
         by: by.to_owned(),
         note,
     })

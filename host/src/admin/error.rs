@@ -9,6 +9,7 @@ use crate::http::Problem;
 use crate::http::problem::ProblemItem;
 use crate::plugins::bundle::BundleError;
 use crate::plugins::store::StoreError;
+use crate::plugins::trust;
 use crate::plugins::{DeployError, Mistake};
 use crate::runtime::{CompileError, LoadError};
 use crate::services::{self, Kind};
@@ -153,6 +154,7 @@ impl From<DeployError> for ApiError {
         let detail = error.to_string();
         match error {
             DeployError::Mistakes(mistakes) => Self::mistaken(detail, mistakes),
+            DeployError::Trust(refusal) => unprocessable(refusal.code(), detail),
             DeployError::Bundle(error) => error.into(),
             DeployError::NameMissing => Self::invalid("deploy.name_missing", detail),
             DeployError::Mount(_) => unprocessable("deploy.mount_invalid", detail),
@@ -205,6 +207,23 @@ impl From<BundleError> for ApiError {
                 detail,
             ),
         }
+    }
+}
+
+impl From<trust::Error> for ApiError {
+    fn from(error: trust::Error) -> Self {
+        use trust::Error as E;
+        let (status, code) = match &error {
+            E::Key(_) | E::Patterns | E::Owner | E::Expired => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "trust.key_invalid")
+            }
+            E::NotFound(_) => (StatusCode::NOT_FOUND, "trust.key_not_found"),
+            E::Exists(_) => (StatusCode::CONFLICT, "trust.key_exists"),
+            E::TooMany { .. } => (StatusCode::CONFLICT, "trust.too_many_keys"),
+            E::InSettings(_) | E::SettingsOnly => (StatusCode::CONFLICT, "trust.in_settings"),
+            E::Rows(_) => return Self::internal(&chain(&error)),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) mod may {
             }
         )*};
     }
-    permissions!(Read Deploy Grant Secrets Users);
+    permissions!(Read Deploy Grant Secrets Users Trust);
 }
 
 impl<P> Caller<P> {

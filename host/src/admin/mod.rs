@@ -18,6 +18,7 @@ pub mod settings;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 pub mod users;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -143,6 +144,10 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(config::get_config, config::set_config))
         .routes(routes!(logs::list_logs))
         .routes(routes!(logs::follow_logs))
+        .routes(routes!(trust::show_trust))
+        .routes(routes!(trust::list_keys, trust::add_key))
+        .routes(routes!(trust::set_key, trust::delete_key))
+        .routes(routes!(trust::revoke_key))
         .routes(routes!(users::list_users, users::create_user))
         .routes(routes!(users::get_user, users::delete_user))
         .routes(routes!(users::set_roles))

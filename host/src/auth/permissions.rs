@@ -30,17 +30,21 @@ pub enum PlatformPermission {
     Secrets,
     /// Manage users, roles and API keys. Nobody can give what they do not have themselves.
     Users,
+    /// Decide whose plugins are taken: the keys that sign them, and older versions. Whoever may do that and deploy can run
+    /// what they like.
+    Trust,
 }
 
 impl PlatformPermission {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Admin,
         Self::Read,
         Self::Deploy,
         Self::Grant,
         Self::Secrets,
         Self::Users,
+        Self::Trust,
     ];
 
     /// As it stands in a role.
@@ -52,6 +56,7 @@ impl PlatformPermission {
             Self::Grant => "platform.grant",
             Self::Secrets => "platform.secrets",
             Self::Users => "platform.users",
+            Self::Trust => "platform.trust",
         }
     }
 
@@ -66,6 +71,7 @@ impl PlatformPermission {
             Self::Users => {
                 "Manage users, roles and API keys; who may do that can give themselves everything"
             }
+            Self::Trust => "Decide whose plugins are taken: keys that sign them, older versions",
         }
     }
 

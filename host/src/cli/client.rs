@@ -424,7 +424,8 @@ impl Events {
     }
 }
 
-fn is_loopback(server: &Url) -> bool {
+/// Whether an address is on this machine.
+pub(super) fn is_loopback(server: &Url) -> bool {
     match server.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -107,7 +107,7 @@ fn row(key: ApiKeyBody) -> Vec<String> {
 }
 
 /// `90d`, `12h`, `30m`.
-fn duration(text: &str) -> Result<SignedDuration, String> {
+pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
     let unit_seconds = match text.chars().last() {
         Some('d') => 86_400,
         Some('h') => 3600,

@@ -7,12 +7,14 @@ mod config;
 mod doctor;
 mod failure;
 mod key;
+mod oci;
 mod output;
 mod plugin;
 mod role;
 mod secret;
 mod serve;
 mod status;
+mod trust;
 mod user;
 
 use std::process::ExitCode;
@@ -59,6 +61,9 @@ enum Command {
     /// Manage the secrets of plugins.
     #[command(subcommand)]
     Secret(secret::Command),
+    /// Decide whose plugins the server takes: the keys that sign them.
+    #[command(subcommand)]
+    Trust(trust::Command),
     /// Show what the server is doing.
     Status(status::Args),
     /// Look at the server's settings.
@@ -112,6 +117,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Role(command) => role::run(command, server).await,
         Command::Key(command) => key::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,
+        Command::Trust(command) => trust::run(command, server).await,
         Command::Status(args) => status::run(args, server).await,
         Command::Config(command) => config::run(command, server).await,
         Command::Doctor(args) => doctor::run(args, server).await,

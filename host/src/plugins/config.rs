@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plugins::validate::Ceilings;
-use crate::plugins::{bundle, store};
+use crate::plugins::{bundle, store, trust};
 
 /// Uploads, and what plugins get.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// What happens to plugins that no trusted key has signed: `off` (nobody asks), `warn` or `required`. Default: off.
+    pub signatures: trust::Policy,
+    /// Keys that may sign plugins.
+    pub trust: trust::Config,
     /// How large an upload may be.
     pub bundle: bundle::Config,
     /// The most that any plugin may ask for.

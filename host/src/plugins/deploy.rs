@@ -10,14 +10,15 @@ use std::{
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::ids::{DeploymentId, Label, PluginName};
+use crate::ids::{DeploymentId, Digest, Label, PluginName};
 use crate::plugins::artifact::{self, Artifacts};
 use crate::plugins::bundle::{self, Bundle, BundleError};
 use crate::plugins::change::{Change, Changed, Record};
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::mistake;
-use crate::plugins::registry::{ChangeError, Registry};
+use crate::plugins::registry::{ChangeError, LiveTable, Registry};
 use crate::plugins::store::{Deployment, LiveRow, PluginRow, Store, StoreError};
+use crate::plugins::trust::{self, Admitted, Presented, Trust};
 use crate::plugins::validate::{Grant, Grants, ValidPlugin, validate};
 use crate::plugins::{Config, InvalidMount, LoadFailure, Mistake, Mount, build};
 use crate::runtime::{LoadError, Runtime};
@@ -40,6 +41,10 @@ pub struct Upload {
     pub grant: GrantMode,
     /// Config values from now on; nothing leaves them as they are.
     pub config: Option<Map<String, Value>>,
+    /// Where the bytes are from, as whoever uploads them says.
+    pub source: Option<String>,
+    /// Whether it may be older than what is live.
+    pub allows_downgrade: bool,
     /// Who it is, for the history.
     pub by: String,
     /// Why, for the history.
@@ -65,6 +70,8 @@ pub struct Deployed {
     pub mount: Mount,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
+    /// What would have kept it off, were signatures required.
+    pub warnings: Vec<String>,
     /// From the upload to the moment from which requests reach it.
     pub took: Duration,
 }
@@ -74,6 +81,8 @@ pub struct Deployed {
 pub enum DeployError {
     #[error("the plugin has {}", mistake::count(.0))]
     Mistakes(Vec<Mistake>),
+    #[error(transparent)]
+    Trust(#[from] trust::Refusal),
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error("a component alone needs a name; give one with --name")]
@@ -115,6 +124,7 @@ impl From<LoadFailure> for DeployError {
             LoadFailure::Manifest(mistakes) => Self::Mistakes(mistakes),
             LoadFailure::Config(mistakes) => Self::Config(mistakes),
             LoadFailure::Route(mistake) => Self::Mistakes(vec![Mistake::new(mistake)]),
+            LoadFailure::Trust(refusal) => Self::Trust(refusal),
             LoadFailure::Artifact(error) => Self::Artifact(error),
             LoadFailure::Load(error) => Self::Load(error),
         }
@@ -134,6 +144,7 @@ pub struct Kept {
 pub struct Plugins {
     store: Store,
     artifacts: Artifacts,
+    trust: Arc<Trust>,
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
     kept: Kept,
@@ -145,6 +156,7 @@ impl Plugins {
     pub fn new(
         store: Store,
         artifacts: Artifacts,
+        trust: Arc<Trust>,
         runtime: Arc<Runtime>,
         registry: Arc<Registry>,
         kept: Kept,
@@ -153,6 +165,7 @@ impl Plugins {
         Self {
             store,
             artifacts,
+            trust,
             runtime,
             registry,
             kept,
@@ -163,7 +176,7 @@ impl Plugins {
     /// Makes an upload live. If the plugin is changed by somebody else meanwhile, [`StoreError::Changed`].
     pub async fn deploy(&self, upload: Upload) -> Result<Deployed, DeployError> {
         let began = Instant::now();
-        let (wanted, plugin, began_from) = self.check(&upload).await?;
+        let (wanted, plugin, admitted, began_from) = self.check(&upload).await?;
         let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
         self.artifacts.put(plugin.component.clone()).await?;
         // Linking happens here too, so a missing import fails the deployment and not the first request.
@@ -184,6 +197,9 @@ impl Plugins {
             .registry
             .with_routes(wanted.clone(), plugin.manifest, loaded)?;
         let (name, mount) = (wanted.plugin.clone(), wanted.mount.clone());
+        // Before it goes live, because then its signature is asked for.
+        let kept = self.trust.keep(wanted.deployment, &admitted).await;
+        kept.map_err(StoreError::from)?;
         let record = Record {
             wanted,
             began_from,
@@ -200,7 +216,11 @@ impl Plugins {
                 upload.by,
             )
             .await?;
-        deployed(changed, mount, migrated, began)
+        let deployed = deployed(changed, mount, migrated, began)?;
+        Ok(Deployed {
+            warnings: admitted.warnings,
+            ..deployed
+        })
     }
 
     /// Makes an earlier deployment live again: the one before the live one, if none is named.
@@ -232,8 +252,9 @@ impl Plugins {
     async fn check(
         &self,
         upload: &Upload,
-    ) -> Result<(LiveRow, ValidPlugin, Option<i64>), DeployError> {
+    ) -> Result<(LiveRow, ValidPlugin, Admitted, Option<i64>), DeployError> {
         let bundle = self.unpack(upload).await?;
+        let (files, signature) = (bundle.files.clone(), bundle.signature.clone());
         // A manifest that cannot be read is told below, together with what is wrong with the component.
         let name = name_of(&bundle);
         let (row, granted) = match &name {
@@ -260,6 +281,19 @@ impl Plugins {
         };
         let (plugin, grants) = blocking(check).await?.map_err(DeployError::Mistakes)?;
         let name = plugin.manifest.plugin.name.clone();
+        let presented = Presented {
+            plugin: name.clone(),
+            version: plugin.manifest.plugin.version.clone(),
+            files,
+            signature,
+            source: upload.source.clone(),
+            upload: Digest::of(&upload.bytes),
+            // Should another one be live when this is recorded, the revision has changed.
+            live: self.store.live_version(&name).await?,
+            allows_downgrade: upload.allows_downgrade,
+        };
+        let admitted = self.trust.admit(presented).await;
+        let admitted = admitted.map_err(StoreError::from)??;
         let mount = match (&upload.mount, &row) {
             (Some(mount), _) => mount.clone(),
             (None, Some(row)) => row.mount.clone(),
@@ -286,7 +320,7 @@ impl Plugins {
             config,
             grants,
         };
-        Ok((wanted, plugin, began_from))
+        Ok((wanted, plugin, admitted, began_from))
     }
 
     async fn unpack(&self, upload: &Upload) -> Result<Bundle, DeployError> {
@@ -352,6 +386,16 @@ impl Plugins {
     /// The rows of plugins, for lists and histories. Changes go through this type.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Who may sign plugins. What changes there counts for what is live from the next [`Plugins::refresh`] on.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Makes what is live agree with the rows, after the trust list was changed.
+    pub async fn refresh(&self) -> Result<Arc<LiveTable>, StoreError> {
+        self.registry.refresh().await
     }
 
     /// Hangs a plugin elsewhere.
@@ -458,6 +502,8 @@ impl Plugins {
             .await
             .map_err(|error| DeployError::Host(error.into()))?;
         self.artifacts.remove_unreferenced(keep, age_min).await?;
+        let forgotten = self.trust.clean_up(age_min).await;
+        forgotten.map_err(StoreError::from)?;
         Ok(())
     }
 }
@@ -477,6 +523,7 @@ fn deployed(
             replaced,
             mount,
             migrated,
+            warnings: Vec::new(),
             took: began.elapsed(),
         }),
         Changed::Settings => Err(DeployError::Host(anyhow::anyhow!(

@@ -15,6 +15,7 @@ pub mod registry;
 pub mod routes;
 mod row;
 pub mod store;
+pub mod trust;
 pub mod validate;
 
 pub use config::{Config, Defaults};
@@ -31,6 +32,8 @@ pub enum LoadFailure {
     Config(Vec<String>),
     #[error("its routes cannot be used: {0}")]
     Route(String),
+    #[error(transparent)]
+    Trust(#[from] trust::Refusal),
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]

@@ -13,6 +13,7 @@ use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{MountTable, RouteTable};
 use crate::plugins::store::{LiveRow, Store, StoreError};
+use crate::plugins::trust::{Policy, Refusal, Trust, TrustList};
 use crate::plugins::validate::Grants;
 use crate::plugins::{Config, LoadFailure, Mount};
 use crate::runtime::{LoadedPlugin, Runtime};
@@ -59,12 +60,15 @@ pub struct LiveTable {
     unloaded: BTreeMap<PluginName, String>,
     /// Those, and the ones whose mount another plugin has.
     failures: BTreeMap<PluginName, String>,
+    /// The keys that everything in it was last held against.
+    trusted: Arc<TrustList>,
 }
 
 impl LiveTable {
     fn new(
         plugins: BTreeMap<PluginName, Arc<LivePlugin>>,
         unloaded: BTreeMap<PluginName, String>,
+        trusted: Arc<TrustList>,
     ) -> Self {
         let (mounts, refused) = MountTable::new(plugins.values());
         let mut failures = unloaded.clone();
@@ -76,6 +80,7 @@ impl LiveTable {
             plugins,
             unloaded,
             failures,
+            trusted,
         }
     }
 
@@ -127,6 +132,7 @@ pub struct Registry {
     live: ArcSwap<LiveTable>,
     store: Store,
     artifacts: Artifacts,
+    trust: Arc<Trust>,
     runtime: Arc<Runtime>,
     metrics: Metrics,
     config: Config,
@@ -139,6 +145,7 @@ impl Registry {
     pub fn new(
         store: Store,
         artifacts: Artifacts,
+        trust: Arc<Trust>,
         runtime: Arc<Runtime>,
         metrics: Metrics,
         config: Config,
@@ -147,6 +154,7 @@ impl Registry {
             live: ArcSwap::default(),
             store,
             artifacts,
+            trust,
             runtime,
             metrics,
             config,
@@ -164,16 +172,29 @@ impl Registry {
     pub async fn refresh(&self) -> Result<Arc<LiveTable>, StoreError> {
         let _turn = self.turn.lock().await;
         let before = self.live();
+        let trusted = Arc::new(self.trust.list().await?);
+        let is_same_list = trusted == before.trusted;
         let mut plugins = BTreeMap::new();
         let mut unloaded = BTreeMap::new();
         for row in self.store.live().await? {
             let name = row.plugin.clone();
-            let old = before.plugins.get(&name);
+            let mut old = before.plugins.get(&name);
+            // Whose signature counts no more goes, even if nothing better is there.
+            if let Some(one) = old
+                && !is_same_list
+                && self.trust.check(&trusted, &one.row).await?.is_err()
+            {
+                old = None;
+            }
             if let Some(old) = old.filter(|old| old.row == row) {
                 plugins.insert(name, Arc::clone(old));
                 continue;
             }
-            match self.load(row).await {
+            let loaded = match self.trust.check(&trusted, &row).await? {
+                Ok(()) => self.load(row).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            match loaded {
                 Ok(plugin) => {
                     plugins.insert(name, Arc::new(plugin));
                 }
@@ -186,7 +207,7 @@ impl Registry {
                 }
             }
         }
-        Ok(self.swap(&before, LiveTable::new(plugins, unloaded)))
+        Ok(self.swap(&before, LiveTable::new(plugins, unloaded, trusted)))
     }
 
     /// Makes one change of one plugin in rows and memory. `ready` is what it leads to, if that is loaded already. What the
@@ -229,9 +250,19 @@ impl Registry {
             let mut plugins = before.plugins.clone();
             let mut unloaded = before.unloaded.clone();
             unloaded.remove(plugin);
-            match self.store.live_of(&mut tx, plugin).await? {
-                None => drop(plugins.remove(plugin)),
-                Some(row) => {
+            let row = self.store.live_of(&mut tx, plugin).await?;
+            let refusal = match &row {
+                Some(row) => self.refusal(row).await?,
+                None => None,
+            };
+            match (row, refusal) {
+                (None, _) => drop(plugins.remove(plugin)),
+                // The key may have been revoked since somebody asked.
+                (Some(_), Some(refusal)) => {
+                    plugins.remove(plugin);
+                    unloaded.insert(plugin.clone(), refusal.to_string());
+                }
+                (Some(row), None) => {
                     let is_row = |candidate: &&Arc<LivePlugin>| candidate.row == row;
                     let old = before.plugins.get(plugin);
                     if let Some(found) = old.filter(is_row).or(ready.as_ref().filter(is_row)) {
@@ -249,7 +280,7 @@ impl Registry {
                     }
                 }
             }
-            let table = LiveTable::new(plugins, unloaded);
+            let table = LiveTable::new(plugins, unloaded, Arc::clone(&before.trusted));
             if let Some(reason) = table.failures.get(plugin)
                 && (change.makes_live() || !before.failures.contains_key(plugin))
             {
@@ -262,6 +293,15 @@ impl Registry {
         }
         let plugin = plugin.clone();
         Err(StoreError::Changed { plugin }.into())
+    }
+
+    /// Why the keys that count now do not stand for a deployment, if they do not.
+    async fn refusal(&self, row: &LiveRow) -> Result<Option<Refusal>, StoreError> {
+        if self.trust.policy() == Policy::Off {
+            return Ok(None);
+        }
+        let list = self.trust.list().await?;
+        Ok(self.trust.check(&list, row).await?.err())
     }
 
     /// The step that makes it so. Only for who holds the turn.

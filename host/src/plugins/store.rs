@@ -182,6 +182,23 @@ impl Store {
             .transpose()
     }
 
+    /// The version that is live; nothing if none is.
+    pub async fn live_version(
+        &self,
+        name: &PluginName,
+    ) -> Result<Option<semver::Version>, StoreError> {
+        let query = sqlx::query(
+            "SELECT d.version FROM plugins p JOIN deployments d ON d.id = p.live_deployment \
+             WHERE p.name = $1",
+        );
+        let row = query
+            .bind(name.as_str())
+            .fetch_optional(self.db.reader())
+            .await?;
+        row.map(|row| parsed(&row, "deployments", "version"))
+            .transpose()
+    }
+
     /// Deployments of a plugin, newest first, older than `before`, at most `limit`.
     pub async fn deployments(
         &self,

@@ -164,6 +164,8 @@ pub(crate) async fn start(dir: &TempDir) -> anyhow::Result<App> {
         is_nested_accepted: false,
         grant: GrantMode::AllAsked,
         config: None,
+        source: None,
+        allows_downgrade: false,
         by: "bench".to_owned(),
         note: None,
     };
@@ -210,6 +212,8 @@ pub(crate) async fn deploy(
         is_nested_accepted: false,
         grant: GrantMode::AllAsked,
         config: None,
+        source: None,
+        allows_downgrade: false,
         by: "bench".to_owned(),
         note: None,
     };

@@ -83,10 +83,16 @@ impl TestHost {
     }
 
     /// Stops the host and starts another one on the same rows and files.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_with(|| ()).await
+    }
+
+    /// Like [`TestHost::restart`], and does something to the files in between.
+    pub async fn restart_with(mut self, meanwhile: impl FnOnce()) -> Self {
         if let Some(app) = self.app.take() {
             app.stop().await;
         }
+        meanwhile();
         Self::open(self.config.clone(), Arc::clone(&self.dir)).await
     }
 
@@ -197,6 +203,8 @@ impl TestHost {
             is_nested_accepted: true,
             grant,
             config: None,
+            source: None,
+            allows_downgrade: false,
             by: "test".to_owned(),
             note: None,
         };

@@ -5,7 +5,9 @@ mod client;
 pub mod guests;
 mod host;
 mod process;
+mod registry;
 
 pub use client::{Answer, Client};
 pub use host::{TestHost, TestHostBuilder, pack};
 pub use process::Process;
+pub use registry::OciRegistry;

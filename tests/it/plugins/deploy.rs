@@ -44,6 +44,8 @@ fn upload(bytes: Bytes) -> Upload {
         is_nested_accepted: false,
         grant: GrantMode::AllAsked,
         config: None,
+        source: None,
+        allows_downgrade: false,
         by: "test".to_owned(),
         note: None,
     }

@@ -109,6 +109,7 @@ const AREAS: &[&str] = &[
     "sql",
     "token",
     "transform",
+    "trust",
 ];
 
 /// What looks like a code and is none.

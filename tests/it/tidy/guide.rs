@@ -79,7 +79,7 @@ fn commands_in_documents_exist() {
 /// How many words name a command: `status`, `plugin deploy`.
 fn depth(path: &[&str]) -> usize {
     match path.first() {
-        Some(&("plugin" | "user" | "role" | "key" | "secret" | "config")) => 2,
+        Some(&("plugin" | "user" | "role" | "key" | "secret" | "trust" | "config")) => 2,
         _ => 1,
     }
 }

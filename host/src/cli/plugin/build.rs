@@ -6,22 +6,25 @@ use anyhow::Context as _;
 
 use crate::cli::output;
 use crate::cli::plugin::project::{Packed, Project};
+use crate::cli::plugin::signing::SigningArgs;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// The folder of the plugin.
     #[arg(default_value = ".")]
     dir: PathBuf,
+    #[command(flatten)]
+    signing: SigningArgs,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (project, packed) = build(&args.dir)?;
     let path = project.folder.join(project.file_name());
-    std::fs::write(&path, &packed.bytes)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let bytes = args.signing.apply(packed.bytes)?;
+    std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
     output::progress(
         "Packed",
-        &format!("{} ({})", path.display(), size(packed.bytes.len())),
+        &format!("{} ({})", path.display(), size(bytes.len())),
     );
     output::next(&format!("gantry plugin deploy {}", path.display()));
     Ok(())

@@ -10,15 +10,18 @@ use crate::admin::deployments::DeployedBody;
 use crate::admin::grants::GrantsBody;
 use crate::cli::client::{Client, ClientError, Options};
 use crate::cli::failure::Usage;
+use crate::cli::oci::{Reference, Remote};
 use crate::cli::output;
 use crate::cli::plugin::build::{build, size};
 use crate::cli::plugin::project::check;
-use crate::plugins::bundle::Bundle;
+use crate::cli::plugin::signing::SigningArgs;
+use crate::plugins::bundle::{self, Bundle, pack_component};
 use crate::plugins::validate::{Grants, ValidPlugin};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// A folder with a plugin.toml, which is built first, a bundle (.gantry) or a component (.wasm).
+    /// A folder with a plugin.toml, which is built first, a bundle (.gantry) or a component (.wasm), or one of these two in
+    /// a registry: `oci://HOST/REPOSITORY:TAG` or `oci://HOST/REPOSITORY@sha256:…`.
     #[arg(default_value = ".")]
     what: PathBuf,
     #[command(flatten)]
@@ -29,6 +32,13 @@ pub(in crate::cli) struct Args {
     /// Grant everything that the plugin asks for, without a question.
     #[arg(long)]
     grant_all: bool,
+    /// Take it even if it is older than what is live, where that is refused. Needs the right `platform.trust`.
+    #[arg(long)]
+    allow_downgrade: bool,
+    #[command(flatten)]
+    signing: SigningArgs,
+    #[command(flatten)]
+    remote: Remote,
     /// Why, for the history.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -58,11 +68,19 @@ pub(super) struct Sending<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) grants_all: bool,
     pub(super) note: Option<&'a str>,
+    /// Where the bytes came from, if not from here.
+    pub(super) source: Option<&'a str>,
+    pub(super) allows_downgrade: bool,
 }
 
 pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     let client = Client::new(server)?;
-    let (bytes, plugin) = load(&args.what, args.name.as_deref())?;
+    let (source, loaded) = fetch(&args).await?;
+    let Loaded {
+        bytes,
+        plugin,
+        name,
+    } = loaded;
     let mut grants_all = args.grant_all;
     if let Some(plugin) = &plugin
         && !grants_all
@@ -72,14 +90,16 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     let size = size(bytes.len());
     output::progress(
         "Deploying",
-        &format!("{} ({size})", title(plugin.as_ref(), args.name.as_deref())),
+        &format!("{} ({size})", title(plugin.as_ref(), name.as_deref())),
     );
     let sending = Sending {
         bytes,
         place: &args.place,
-        name: args.name.as_deref(),
+        name: name.as_deref(),
         grants_all,
         note: args.note.as_deref(),
+        source: source.as_deref(),
+        allows_downgrade: args.allow_downgrade,
     };
     let deployed = send(&client, sending).await?;
     if args.json {
@@ -101,6 +121,10 @@ pub(super) async fn send(client: &Client, sending: Sending<'_>) -> anyhow::Resul
     query.extend(sending.place.nested.then_some(("nested", "true")));
     query.extend(sending.name.map(|name| ("name", name)));
     query.extend(sending.note.map(|note| ("note", note)));
+    query.extend(sending.source.map(|source| ("source", source)));
+    if sending.allows_downgrade {
+        query.push(("allow_downgrade", "true"));
+    }
     client
         .send_bytes(Method::POST, &["deployments"], &query, sending.bytes)
         .await
@@ -123,6 +147,9 @@ pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
         None => client.address(&mount.path),
     };
     output::progress("Mounted at", &place);
+    for warning in &deployed.warnings {
+        output::warn(&output::plain(warning));
+    }
 }
 
 /// Shows what the plugin asks for and does not have yet, and lets the operator decide. Yes means to grant all of it.
@@ -179,7 +206,49 @@ pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
         .is_some_and(ClientError::is_not_found)
 }
 
-/// The bytes to send, and what is in them if they hold a manifest. A folder is built first.
+/// What is sent.
+struct Loaded {
+    bytes: Bytes,
+    /// What is in them, if they hold a manifest.
+    plugin: Option<ValidPlugin>,
+    /// Of the plugin, if they do not.
+    name: Option<String>,
+}
+
+/// The bytes to send, signed if there is a key for it, and where they came from if not from this machine. A folder is built
+/// first.
+async fn fetch(args: &Args) -> anyhow::Result<(Option<String>, Loaded)> {
+    let name = args.name.as_deref();
+    let what = args.what.to_str().unwrap_or_default();
+    let (source, (bytes, plugin)) = match Reference::in_text(what)? {
+        Some(reference) => {
+            output::progress("Pulling", &reference.to_string());
+            let pulled = args.remote.pull(&reference).await?;
+            let pinned = pulled.pinned.to_string();
+            output::progress("Pulled", &pinned);
+            (Some(pinned), of_bytes(pulled.bytes, name)?)
+        }
+        None => (None, load(&args.what, name)?),
+    };
+    let (bytes, plugin, name) = match (plugin, name) {
+        (Some(plugin), _) => (args.signing.apply(bytes)?, Some(plugin), None),
+        // Only a bundle can carry a signature.
+        (None, Some(name)) if args.signing.is_given() => {
+            let name = name.parse()?;
+            let bundle = pack_component(&name, bytes, &bundle::Config::default())?;
+            let packed = check(args.signing.apply(bundle)?, Path::new("plugin.toml"))?;
+            (packed.bytes, Some(packed.plugin), None)
+        }
+        (None, name) => (bytes, None, name.map(str::to_owned)),
+    };
+    let loaded = Loaded {
+        bytes,
+        plugin,
+        name,
+    };
+    Ok((source, loaded))
+}
+
 fn load(what: &Path, name: Option<&str>) -> anyhow::Result<(Bytes, Option<ValidPlugin>)> {
     if what.is_dir() {
         if name.is_some() {
@@ -192,7 +261,10 @@ fn load(what: &Path, name: Option<&str>) -> anyhow::Result<(Bytes, Option<ValidP
         return Ok((packed.bytes, Some(packed.plugin)));
     }
     let bytes = std::fs::read(what).with_context(|| format!("cannot read {}", what.display()))?;
-    let bytes = Bytes::from(bytes);
+    of_bytes(Bytes::from(bytes), name)
+}
+
+fn of_bytes(bytes: Bytes, name: Option<&str>) -> anyhow::Result<(Bytes, Option<ValidPlugin>)> {
     if Bundle::is_component(&bytes) {
         if name.is_none() {
             return Err(Usage(

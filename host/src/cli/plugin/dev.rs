@@ -10,6 +10,7 @@ use crate::cli::client::{Client, Options};
 use crate::cli::plugin::deploy::{self, Place, Sending};
 use crate::cli::plugin::logs;
 use crate::cli::plugin::project::{BuildFailed, Packed, Project};
+use crate::cli::plugin::signing::SigningArgs;
 use crate::cli::plugin::watch::Watch;
 use crate::cli::{failure, output};
 use crate::ids::Digest;
@@ -21,6 +22,8 @@ pub(in crate::cli) struct Args {
     dir: PathBuf,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Grant everything that the plugin asks for. On a server of this machine that is so without being said.
     #[arg(long)]
     grant_all: bool,
@@ -44,6 +47,7 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         client: client.clone(),
         dir: args.dir,
         place: args.place,
+        signing: args.signing,
         grants_all,
         live: None,
     };
@@ -69,6 +73,7 @@ struct Session {
     client: Client,
     dir: PathBuf,
     place: Place,
+    signing: SigningArgs,
     grants_all: bool,
     /// Of the bundle that was deployed last.
     live: Option<Digest>,
@@ -108,7 +113,9 @@ impl Session {
             return Ok(());
         }
         let sending = Sending {
-            bytes: packed.bytes,
+            bytes: self.signing.apply(packed.bytes)?,
+            source: None,
+            allows_downgrade: false,
             place: &self.place,
             name: None,
             grants_all: self.grants_all,

@@ -6,17 +6,24 @@ mod deploy;
 mod dev;
 mod grant;
 mod inspect;
+mod keygen;
 mod list;
 mod logs;
 mod new;
 mod project;
+mod push;
 mod remove;
 mod rollback;
+mod sign;
+mod signing;
+mod verify;
 mod watch;
 
 use clap::Subcommand;
 
 use crate::cli::client::Options;
+
+pub(in crate::cli) use signing::read_public;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Command {
@@ -28,6 +35,16 @@ pub(in crate::cli) enum Command {
     Dev(dev::Args),
     /// Put a plugin on the server and make it live.
     Deploy(deploy::Args),
+    /// Make a key that signs plugins.
+    Keygen(keygen::Args),
+    /// Sign a bundle.
+    Sign(sign::Args),
+    /// Find out whether a bundle is what a trusted key signed.
+    Verify(verify::Args),
+    /// Put a plugin into a registry.
+    Push(push::PushArgs),
+    /// Fetch a plugin from a registry.
+    Pull(push::PullArgs),
     /// Make an earlier deployment live again.
     Rollback(rollback::Args),
     /// List the plugins of the server.
@@ -50,6 +67,11 @@ pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::R
         Command::Build(args) => build::run(&args),
         Command::Dev(args) => dev::run(args, server).await,
         Command::Deploy(args) => deploy::run(args, server).await,
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Sign(args) => sign::run(args),
+        Command::Verify(args) => verify::run(args, server).await,
+        Command::Push(args) => push::push(args).await,
+        Command::Pull(args) => push::pull(args).await,
         Command::Rollback(args) => rollback::run(args, server).await,
         Command::List(args) => list::run(args, server).await,
         Command::Inspect(args) => inspect::run(args, server).await,

@@ -1,6 +1,6 @@
 //! One upload as one file, `name-version.gantry`: a zip of `plugin.toml`, the component as `plugin.wasm`, and
-//! `migrations/<label>/NNNN_name.sql`. Other entries are refused. The manifest is stored as its author wrote it; its
-//! `[component] path` and migration folders describe the author's folder and are read only when packing.
+//! `migrations/<label>/NNNN_name.sql`, and perhaps its signature. Other entries are refused. The manifest is stored as its
+//! author wrote it; its `[component] path` and migration folders describe the author's folder and are read only when packing.
 
 mod pack;
 mod read;
@@ -12,17 +12,19 @@ use std::{io, path::PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Label, PluginName};
+use crate::ids::{Digest, Label, PluginName};
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::mistake;
 
-pub use pack::pack;
+pub use pack::{pack, pack_component, with_signature};
 
 /// The name of the manifest in a bundle.
 const MANIFEST: &str = "plugin.toml";
 /// The name of the component in a bundle.
 const COMPONENT: &str = "plugin.wasm";
+/// The name of the signature in a bundle; `trust` knows what is in it.
+const SIGNATURE: &str = "plugin.sig";
 
 /// How large an upload may be.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -72,7 +74,7 @@ pub enum BundleError {
     #[error("the bundle has two files that some systems take for one: `{path}`")]
     Duplicate { path: String },
     #[error(
-        "a bundle has no file `{path}`; it has plugin.toml, plugin.wasm and migrations/<label>/"
+        "a bundle has no file `{path}`; it has plugin.toml, plugin.wasm, migrations/<label>/ and plugin.sig"
     )]
     Unexpected { path: String },
     #[error("the bundle has no `{path}`")]
@@ -104,6 +106,16 @@ pub struct Migration {
     pub sql: String,
 }
 
+/// One file of a bundle, as a signature names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileDigest {
+    /// As in the bundle; no blanks, ASCII only.
+    pub path: String,
+    pub bytes: u64,
+    /// Of the file, unpacked.
+    pub digest: Digest,
+}
+
 /// What was uploaded, unpacked. The manifest and the component are not checked yet.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -113,6 +125,10 @@ pub struct Bundle {
     pub component: Bytes,
     /// By label and version.
     pub migrations: Vec<Migration>,
+    /// Every file but the signature, by path. Empty for a component that came without a manifest.
+    pub files: Vec<FileDigest>,
+    /// The text of `plugin.sig`, not checked yet.
+    pub signature: Option<String>,
 }
 
 impl Bundle {
@@ -135,6 +151,8 @@ impl Bundle {
             manifest,
             component,
             migrations: Vec::new(),
+            files: Vec::new(),
+            signature: None,
         })
     }
 

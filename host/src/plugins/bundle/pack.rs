@@ -8,10 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
+use zip::{
+    CompressionMethod, DateTime, ZipArchive, ZipWriter, result::ZipResult, write::SimpleFileOptions,
+};
 
-use super::{Bundle, BundleError, COMPONENT, Config, MANIFEST, migration_name};
-use crate::plugins::manifest::Manifest;
+use super::{Bundle, BundleError, COMPONENT, Config, MANIFEST, SIGNATURE, migration_name};
+use crate::ids::PluginName;
+use crate::plugins::manifest::{Auth, Manifest};
 
 /// The bundle of a folder that holds `plugin.toml` and, built already, what it names. Used by the command line.
 pub fn pack(folder: &Path, config: &Config) -> Result<Bytes, BundleError> {
@@ -61,14 +64,64 @@ pub fn pack(folder: &Path, config: &Config) -> Result<Bytes, BundleError> {
     Ok(bytes)
 }
 
-fn write(files: &[(String, Vec<u8>)]) -> zip::result::ZipResult<Vec<u8>> {
-    let options = SimpleFileOptions::default()
+/// The bundle of a component that comes without a manifest, as the server would take it for: every method on every path
+/// below the mount, open to everybody. So it can be signed.
+pub fn pack_component(
+    name: &PluginName,
+    component: Bytes,
+    config: &Config,
+) -> Result<Bytes, BundleError> {
+    let manifest = Manifest::for_bare_component(name, "/", Auth::Public);
+    let files = [
+        (MANIFEST.to_owned(), manifest.into_bytes()),
+        (COMPONENT.to_owned(), component.into()),
+    ];
+    let bytes: Bytes = write(&files).map_err(|error| unwritable(&error))?.into();
+    Bundle::read(&bytes, config)?;
+    Ok(bytes)
+}
+
+/// The same bundle with this signature, in place of the one it had.
+pub fn with_signature(
+    bytes: &Bytes,
+    signature: &str,
+    config: &Config,
+) -> Result<Bytes, BundleError> {
+    let attach = || -> ZipResult<Vec<u8>> {
+        let mut from = ZipArchive::new(Cursor::new(bytes))?;
+        let mut to = ZipWriter::new(Cursor::new(Vec::new()));
+        for index in 0..from.len() {
+            let file = from.by_index_raw(index)?;
+            if file.name_raw() != SIGNATURE.as_bytes() {
+                to.raw_copy_file(file)?;
+            }
+        }
+        to.start_file(SIGNATURE, options())?;
+        to.write_all(signature.as_bytes())?;
+        to.finish().map(Cursor::into_inner)
+    };
+    let bytes: Bytes = attach().map_err(|error| unwritable(&error))?.into();
+    Bundle::read(&bytes, config)?;
+    Ok(bytes)
+}
+
+fn unwritable(error: &zip::result::ZipError) -> BundleError {
+    BundleError::Damaged {
+        reason: error.to_string(),
+    }
+}
+
+fn options() -> SimpleFileOptions {
+    SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .last_modified_time(DateTime::default())
-        .unix_permissions(0o644);
+        .unix_permissions(0o644)
+}
+
+fn write(files: &[(String, Vec<u8>)]) -> ZipResult<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in files {
-        archive.start_file(name, options)?;
+        archive.start_file(name, options())?;
         archive.write_all(bytes)?;
     }
     archive.finish().map(Cursor::into_inner)

@@ -8,8 +8,11 @@ use std::{
 use bytes::Bytes;
 use zip::{ZipArchive, result::ZipError};
 
-use super::{Bundle, BundleError, COMPONENT, Config, MANIFEST, Migration, migration_name};
-use crate::ids::Label;
+use super::{
+    Bundle, BundleError, COMPONENT, Config, FileDigest, MANIFEST, Migration, SIGNATURE,
+    migration_name,
+};
+use crate::ids::{Digest, Label};
 
 /// Below this size a high ratio is no danger.
 const RATIO_COUNTS_FROM: usize = 64 << 10;
@@ -82,6 +85,8 @@ struct Files<'c> {
     component: Option<Bytes>,
     migrations: Vec<Migration>,
     versions: BTreeSet<(Label, i64)>,
+    digests: Vec<FileDigest>,
+    signature: Option<String>,
 }
 
 impl<'c> Files<'c> {
@@ -94,6 +99,8 @@ impl<'c> Files<'c> {
             component: None,
             migrations: Vec::new(),
             versions: BTreeSet::new(),
+            digests: Vec::new(),
+            signature: None,
         }
     }
 
@@ -132,6 +139,8 @@ impl<'c> Files<'c> {
             self.manifest = Some(self.text(file, path)?);
         } else if path == COMPONENT {
             self.component = Some(self.unpack(file, &path)?.into());
+        } else if path == SIGNATURE {
+            self.signature = Some(self.text(file, path)?);
         } else if let Some(rest) = path.strip_prefix("migrations/") {
             let (label, name) = rest
                 .split_once('/')
@@ -195,12 +204,21 @@ impl<'c> Files<'c> {
             });
         }
         self.unpacked_bytes += bytes.len();
+        // Here, so that no kind of file can be left out of what a signature covers.
+        if path != SIGNATURE {
+            self.digests.push(FileDigest {
+                path: path.to_owned(),
+                bytes: bytes.len() as u64,
+                digest: Digest::of(&bytes),
+            });
+        }
         Ok(bytes)
     }
 
     fn finish(mut self) -> Result<Bundle, BundleError> {
         self.migrations
             .sort_by(|a, b| (&a.label, a.version).cmp(&(&b.label, b.version)));
+        self.digests.sort();
         Ok(Bundle {
             manifest: self
                 .manifest
@@ -209,6 +227,8 @@ impl<'c> Files<'c> {
                 .component
                 .ok_or(BundleError::Missing { path: COMPONENT })?,
             migrations: self.migrations,
+            files: self.digests,
+            signature: self.signature,
         })
     }
 }

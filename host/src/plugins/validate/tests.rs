@@ -43,6 +43,8 @@ path = \"/\"
         manifest,
         component,
         migrations: Vec::new(),
+        files: Vec::new(),
+        signature: None,
     }
 }
 
