@@ -114,7 +114,7 @@ const AREAS: &[&str] = &[
 
 /// What looks like a code and is none.
 const NO_CODES: &[&str] = &["plugin.name"];
-const FILES: &[&str] = &["md", "toml", "wasm"];
+const FILES: &[&str] = &["json", "md", "sig", "toml", "wasm"];
 
 #[test]
 fn every_error_has_a_page_and_every_page_an_error() {
