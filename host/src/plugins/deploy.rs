@@ -125,6 +125,7 @@ impl From<LoadFailure> for DeployError {
             LoadFailure::Config(mistakes) => Self::Config(mistakes),
             LoadFailure::Route(mistake) => Self::Mistakes(vec![Mistake::new(mistake)]),
             LoadFailure::Trust(refusal) => Self::Trust(refusal),
+            LoadFailure::Rows(error) => Self::Store(error),
             LoadFailure::Artifact(error) => Self::Artifact(error),
             LoadFailure::Load(error) => Self::Load(error),
         }

@@ -35,6 +35,8 @@ pub enum LoadFailure {
     #[error(transparent)]
     Trust(#[from] trust::Refusal),
     #[error(transparent)]
+    Rows(#[from] store::StoreError),
+    #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
     Load(#[from] crate::runtime::LoadError),
