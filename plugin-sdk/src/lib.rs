@@ -66,7 +66,7 @@
 //!
 //! # Memory
 //!
-//! With the feature `arena` (on by default) the SDK sets the global allocator: the first 256 KiB come from a region
+//! With the feature `arena` (on by default) the SDK sets the global allocator: the first 96 KiB come from a region
 //! that is part of the component's initial memory, so that a usual request never grows it. Growing costs the server
 //! a system call that all its threads wait for. What does not fit comes from the ordinary allocator behind it, so
 //! long runs and large bodies just work. Turn the feature off to set an allocator of your own.
@@ -93,6 +93,8 @@ mod response;
 mod router;
 pub mod secrets;
 pub mod sql;
+#[cfg(target_family = "wasm")]
+mod stdio;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod tokens;
@@ -194,9 +196,12 @@ pub mod __rt {
         request: WitRequest,
         answer: impl FnOnce(&mut Request) -> Result<Response>,
     ) -> Result<WitResponse, WitError> {
-        answer(&mut Request::of(request))
+        let response = answer(&mut Request::of(request))
             .or_else(Error::into_answer)
-            .map(Response::into_wit)
+            .map(Response::into_wit);
+        #[cfg(target_family = "wasm")]
+        crate::stdio::flush();
+        response
     }
 }
 

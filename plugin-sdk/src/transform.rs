@@ -96,9 +96,10 @@ pub fn transform<A>(
     transformation: &impl Transformation<A>,
 ) -> Result<wit::Document, crate::__rt::WitError> {
     let wit::Document { body, content_type } = input;
-    let Document { body, content_type } = transformation
-        .call(Document { body, content_type }, params)
-        .map_err(Error::into_wit)?;
+    let output = transformation.call(Document { body, content_type }, params);
+    #[cfg(target_family = "wasm")]
+    crate::stdio::flush();
+    let Document { body, content_type } = output.map_err(Error::into_wit)?;
     Ok(wit::Document { body, content_type })
 }
 

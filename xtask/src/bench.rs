@@ -1,5 +1,7 @@
 //! Measures how fast the host is, side by side with native servers, in a release build.
 
+use std::process::Command;
+
 use crate::{command, guests};
 
 /// Builds and runs the benchmarks. Options go to them: `--rounds N`, `--seconds N`, `--json FILE`.
@@ -7,10 +9,6 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     guests::run(&[])?;
     let packages = ["-p", "gantry", "-p", "gantry-bench"];
     command::run(command::cargo(&["build", "--release"]).args(packages))?;
-    command::run(
-        command::cargo(&["run", "--release"])
-            .args(packages)
-            .args(["--bin", "gantry-bench", "--"])
-            .args(options),
-    )
+    let program = guests::target_folder().join("release/gantry-bench");
+    command::run(Command::new(program).args(options))
 }

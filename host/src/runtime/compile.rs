@@ -49,7 +49,6 @@ pub(super) enum Code {
 
 /// Compiles components and core modules and keeps the results.
 pub(super) struct Compiler {
-    engine: Engine,
     config: CompileConfig,
     cache: Cache,
     lanes: Lanes,
@@ -58,16 +57,15 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    pub(super) fn new(engine: Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
+    pub(super) fn new(engine: &Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
         let lanes = Lanes::new(config.concurrency_max);
         let queue = Semaphore::new(config.queue_max);
         let cache = Cache {
-            engine_hash: hash_of(&engine),
+            engine_hash: hash_of(engine),
             dir,
             key,
         };
         Self {
-            engine,
             config,
             cache,
             lanes,
@@ -75,17 +73,18 @@ impl Compiler {
         }
     }
 
-    /// The code of an artifact, out of the cache or newly compiled, in turn with those of other callers. Once per deployment and
-    /// process.
+    /// The code of an artifact for this engine, out of the cache or newly compiled, in turn with those of other callers.
+    /// Once per deployment and process.
     pub(super) async fn load(
         &self,
+        engine: &Engine,
         digest: Digest,
         wasm: Bytes,
         caller: &str,
     ) -> Result<Code, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         if let Some(code) = self.cache.get(digest).await.map_err(host)? {
-            match self.deserialize(code).await {
+            match deserialize(engine, code).await {
                 Ok(code) => return Ok(code),
                 Err(error) => tracing::warn!(
                     artifact.digest = %digest, error.cause = %error,
@@ -96,7 +95,7 @@ impl Compiler {
         let code = self.compile(wasm, caller).await?;
         self.cache.put(digest, &code).await.map_err(host)?;
         // Code that was made this very moment is refused only if it wants more than the pool of instances has.
-        let loaded = self.deserialize(code).await;
+        let loaded = deserialize(engine, code).await;
         loaded.map_err(|error| match error {
             CompileError::Host(cause) => CompileError::Invalid(format!("{cause:#}")),
             other => other,
@@ -215,31 +214,29 @@ impl Compiler {
             None => Err(CompileError::LimitExceeded("its processor time or memory")),
         }
     }
+}
 
-    async fn deserialize(&self, code: Vec<u8>) -> Result<Code, CompileError> {
-        let engine = self.engine.clone();
-        let load = move || {
-            #[expect(
-                unsafe_code,
-                reason = "the code comes from our own child, directly or out of a cache that is authenticated"
-            )]
-            // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
-            // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
-            // bytes given here with a key that only this installation has. Which of the two it was is written in them.
-            unsafe {
-                match Engine::detect_precompiled(&code) {
-                    Some(Precompiled::Module) => {
-                        Module::deserialize(&engine, &code).map(Code::Module)
-                    }
-                    _ => Component::deserialize(&engine, &code).map(Code::Component),
-                }
+async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileError> {
+    let engine = engine.clone();
+    let load = move || {
+        #[expect(
+            unsafe_code,
+            reason = "the code comes from our own child, directly or out of a cache that is authenticated"
+        )]
+        // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
+        // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
+        // bytes given here with a key that only this installation has. Which of the two it was is written in them.
+        unsafe {
+            match Engine::detect_precompiled(&code) {
+                Some(Precompiled::Module) => Module::deserialize(&engine, &code).map(Code::Module),
+                _ => Component::deserialize(&engine, &code).map(Code::Component),
             }
-        };
-        tokio::task::spawn_blocking(load)
-            .await
-            .map_err(|error| CompileError::Host(error.into()))?
-            .map_err(|error| CompileError::Host(error.into()))
-    }
+        }
+    };
+    tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|error| CompileError::Host(error.into()))?
+        .map_err(|error| CompileError::Host(error.into()))
 }
 
 /// Most bytes of what the child says about a failure.

@@ -1,6 +1,6 @@
 //! The settings of the runtime.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,12 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// Settings for compiling components.
     pub compile: CompileConfig,
+}
+
+impl Config {
+    pub(super) fn epoch_tick(&self) -> Duration {
+        Duration::from_millis(self.epoch_tick_ms.max(1))
+    }
 }
 
 impl Default for Config {

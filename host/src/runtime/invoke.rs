@@ -7,13 +7,13 @@ use std::{
 
 use bytes::Bytes;
 use wasmtime::{
-    Store,
+    Engine, Store,
     component::{ComponentExportIndex, InstancePre},
 };
 
 use crate::bindings::gantry::types::types::Error as GuestError;
 use crate::bindings::messages;
-use crate::runtime::limit::{CpuClock, Stop};
+use crate::runtime::cpu::{CpuClock, Stop};
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::{
@@ -50,8 +50,9 @@ impl Runtime {
         let deadline = context.deadline;
         let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
         let allowance = Allowance::new(deadline.into(), spec.limits.cpu, memory);
-        let clock = CpuClock::start(began, allowance.clone());
-        let mut store = self.store(spec, context, allowance.clone(), &clock);
+        let clock = CpuClock::start(began, self.config.epoch_tick(), allowance.clone());
+        let engine = plugin.entry.engine();
+        let mut store = self.store(engine, spec, context, allowance.clone(), &clock);
         let result = {
             let run = std::pin::pin!(run(&plugin.entry, &mut store, &call, &self.config));
             tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
@@ -74,13 +75,14 @@ impl Runtime {
 
     fn store(
         &self,
+        engine: &Engine,
         spec: &Arc<PluginSpec>,
         context: CallContext,
         allowance: Allowance,
         clock: &CpuClock,
     ) -> Store<PluginState> {
         let state = PluginState::new(spec, &self.services, context, allowance, &self.config);
-        let mut store = Store::new(&self.engine, state);
+        let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.config.transfer_bytes_max);
         store.set_epoch_deadline(1);

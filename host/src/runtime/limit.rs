@@ -1,21 +1,17 @@
-//! What keeps one invocation within its bounds: memory, processor time and the number of calls at once.
+//! What keeps one invocation within its bounds: memory and the number of calls at once. Time is in `cpu`.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime::ResourceLimiter;
 
 use crate::runtime::{InvokeError, Limits};
-use crate::services::Allowance;
 
 /// Bounds the sum of all linear memories and tables of one instance. Synchronous: it runs inside `memory.grow`.
 pub(super) struct MemoryLimiter {
@@ -91,85 +87,6 @@ impl ResourceLimiter for MemoryLimiter {
         let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
         Ok(self.grow(bytes(current), bytes(desired)))
     }
-}
-
-/// Why the host stopped a guest from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Stop {
-    #[error("the deadline has passed")]
-    Deadline,
-    #[error("the processor time is used up")]
-    Cpu,
-}
-
-/// Measures the processor time of one invocation: the time its future spends being polled, which is guest code and the
-/// host's work for it, and not the time it waits. What other threads do for it, they charge to the same allowance.
-#[derive(Clone)]
-pub(super) struct CpuClock(Arc<CpuTimes>);
-
-struct CpuTimes {
-    origin: Instant,
-    allowance: Allowance,
-    /// When the poll in progress began, after `origin`.
-    poll_began_ns: AtomicU64,
-}
-
-impl CpuClock {
-    pub(super) fn start(now: Instant, allowance: Allowance) -> Self {
-        Self(Arc::new(CpuTimes {
-            origin: now,
-            allowance,
-            poll_began_ns: AtomicU64::new(0),
-        }))
-    }
-
-    /// What to do at an epoch, which is inside a poll: stop, or let others run and go on.
-    pub(super) fn at_epoch(&self) -> Result<UpdateDeadline, Stop> {
-        let now = Instant::now();
-        let times = &*self.0;
-        let poll_ns = since(times.origin, now).saturating_sub(times.poll_began_ns.load(Relaxed));
-        let left = times.allowance.cpu_left();
-        if left.is_zero() || Duration::from_nanos(poll_ns) > left {
-            Err(Stop::Cpu)
-        } else if now >= times.allowance.deadline().into_std() {
-            Err(Stop::Deadline)
-        } else {
-            Ok(UpdateDeadline::Yield(1))
-        }
-    }
-
-    /// The same future, its polls timed.
-    pub(super) fn timed<'a, F: Future>(
-        &'a self,
-        future: Pin<&'a mut F>,
-    ) -> impl Future<Output = F::Output> + 'a {
-        Timed {
-            future,
-            clock: self,
-        }
-    }
-}
-
-struct Timed<'a, F> {
-    future: Pin<&'a mut F>,
-    clock: &'a CpuClock,
-}
-
-impl<F: Future> Future for Timed<'_, F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let began = Instant::now();
-        let began_ns = since(self.clock.0.origin, began);
-        self.clock.0.poll_began_ns.store(began_ns, Relaxed);
-        let poll = self.future.as_mut().poll(context);
-        self.clock.0.allowance.charge(began.elapsed());
-        poll
-    }
-}
-
-fn since(origin: Instant, now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A bounded number of places, with a bounded queue for those who wait.
@@ -250,7 +167,6 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::Quota;
 
     #[test]
     fn memories_and_tables_are_counted_together() {
@@ -285,17 +201,6 @@ mod tests {
         let mut limiter = MemoryLimiter::new(usize::MAX - 1);
         assert!(limiter.memory_growing(0, 10, None).unwrap());
         assert!(!limiter.table_growing(0, usize::MAX, None).unwrap());
-    }
-
-    #[tokio::test]
-    async fn waiting_does_not_count_as_processor_time() {
-        let (now, cpu_max) = (Instant::now(), Duration::from_secs(1));
-        let allowance = Allowance::new(now.into(), cpu_max, Quota::new(0));
-        let clock = CpuClock::start(now, allowance.clone());
-        let sleep = std::pin::pin!(tokio::time::sleep(Duration::from_millis(30)));
-        clock.timed(sleep).await;
-        let used = allowance.cpu_used();
-        assert!(used < Duration::from_millis(20), "{used:?}");
     }
 
     #[tokio::test(start_paused = true)]

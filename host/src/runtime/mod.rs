@@ -5,6 +5,7 @@ mod compile;
 mod config;
 mod confine;
 mod context;
+mod cpu;
 mod egress;
 mod engine;
 mod extism;
@@ -41,6 +42,7 @@ pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, Plugi
 pub use state::Services;
 
 use compile::{Code, Compiler};
+use engine::Reset;
 use limit::{Place, Places};
 use plugin::Entry;
 use state::PluginState;
@@ -56,9 +58,10 @@ pub enum LoadError {
 
 /// Everything needed to run plugins. One per process.
 pub struct Runtime {
-    engine: Engine,
-    linker: Linker<PluginState>,
-    extism_linker: wasmtime::Linker<PluginState>,
+    /// For plugins whose memories are small from the start.
+    small: Pool,
+    /// For all others.
+    large: Pool,
     compiler: Compiler,
     services: Arc<Services>,
     places: Places,
@@ -67,8 +70,26 @@ pub struct Runtime {
     config: Config,
 }
 
+/// An engine and what is linked for it.
+struct Pool {
+    engine: Engine,
+    linker: Linker<PluginState>,
+    extism_linker: wasmtime::Linker<PluginState>,
+}
+
+impl Pool {
+    fn new(reset: Reset, config: &Config) -> wasmtime::Result<Self> {
+        let engine = engine::for_running(reset, config)?;
+        Ok(Self {
+            linker: linker::link(&engine)?,
+            extism_linker: extism::linker(&engine)?,
+            engine,
+        })
+    }
+}
+
 impl Runtime {
-    /// Makes the engine, links the services and opens the cache of machine code in `cache_dir`, which is authenticated
+    /// Makes the engines, links the services and opens the cache of machine code in `cache_dir`, which is authenticated
     /// with `cache_key`.
     pub fn new(
         config: Config,
@@ -76,16 +97,14 @@ impl Runtime {
         cache_dir: PathBuf,
         cache_key: [u8; 32],
     ) -> anyhow::Result<Self> {
-        let engine = engine::for_running(&config)?;
-        let linker = linker::link(&engine)?;
-        let extism_linker = extism::linker(&engine)?;
-        let compiler = Compiler::new(engine.clone(), config.compile.clone(), cache_dir, cache_key);
+        let small = Pool::new(Reset::Whole, &config)?;
+        let large = Pool::new(Reset::WrittenPages, &config)?;
+        let compiler = Compiler::new(&large.engine, config.compile.clone(), cache_dir, cache_key);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
         Ok(Self {
-            engine,
-            linker,
-            extism_linker,
+            small,
+            large,
             compiler,
             services: Arc::new(services),
             places,
@@ -102,11 +121,11 @@ impl Runtime {
         wasm: Bytes,
         caller: &str,
     ) -> Result<LoadedPlugin, LoadError> {
-        let code = self.compiler.load(spec.digest, wasm, caller).await?;
+        let (code, pool) = self.load_code(spec.digest, wasm, caller).await?;
         let entry = match code {
-            Code::Component(component) => self.link_component(&component, spec.entry)?,
+            Code::Component(component) => link_component(pool, &component, spec.entry)?,
             Code::Module(module) => Entry::Extism {
-                pre: self
+                pre: pool
                     .extism_linker
                     .instantiate_pre(&module)
                     .map_err(|error| cannot_link(&error))?,
@@ -122,34 +141,28 @@ impl Runtime {
         })
     }
 
-    fn link_component(&self, component: &Component, kind: EntryKind) -> Result<Entry, LoadError> {
-        let pre = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(|error| cannot_link(&error))?;
-        let export = |interface: &str, function: &str| {
-            let instance = component.get_export_index(None, interface);
-            let function =
-                instance.and_then(|instance| component.get_export_index(Some(&instance), function));
-            function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
+    /// Into the pool that suits its memories.
+    async fn load_code(
+        &self,
+        digest: Digest,
+        wasm: Bytes,
+        caller: &str,
+    ) -> Result<(Code, &Pool), CompileError> {
+        let load = async |pool: &Pool| {
+            let wasm = wasm.clone();
+            let load = self.compiler.load(&pool.engine, digest, wasm, caller);
+            load.await
         };
-        Ok(match kind {
-            EntryKind::Handler => Entry::Handler {
-                pre,
-                handle: export("gantry:http/handler@0.1.0", "handle")?,
-            },
-            EntryKind::Transform => Entry::Transform {
-                pre,
-                transform: export("gantry:transform/transform@0.1.0", "transform")?,
-            },
-            EntryKind::WasiHttp02 => Entry::WasiHttp02 {
-                pre: ProxyPre::new(pre).map_err(|error| cannot_link(&error))?,
-            },
-            EntryKind::Extism => {
-                let reason = "it is a component and no module of Extism".to_owned();
-                return Err(LoadError::Link(reason));
-            }
-        })
+        let code = load(&self.small).await?;
+        let needs = match &code {
+            Code::Component(component) => component.resources_required(),
+            Code::Module(module) => Some(module.resources_required()),
+        };
+        let pages = needs.and_then(|needs| needs.max_initial_memory_size);
+        if pages.is_some_and(|pages| pages <= engine::SMALL_MEMORY_PAGES) {
+            return Ok((code, &self.small));
+        }
+        Ok((load(&self.large).await?, &self.large))
     }
 
     /// Removes from the cache what was compiled from other artifacts than these or by an earlier version of the host, and
@@ -173,6 +186,37 @@ impl Runtime {
         let shared = self.places.take().await?;
         Ok((own, shared))
     }
+}
+
+/// Links a component and finds the function that answers.
+fn link_component(pool: &Pool, component: &Component, kind: EntryKind) -> Result<Entry, LoadError> {
+    let pre = pool
+        .linker
+        .instantiate_pre(component)
+        .map_err(|error| cannot_link(&error))?;
+    let export = |interface: &str, function: &str| {
+        let instance = component.get_export_index(None, interface);
+        let function =
+            instance.and_then(|instance| component.get_export_index(Some(&instance), function));
+        function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
+    };
+    Ok(match kind {
+        EntryKind::Handler => Entry::Handler {
+            pre,
+            handle: export("gantry:http/handler@0.1.0", "handle")?,
+        },
+        EntryKind::Transform => Entry::Transform {
+            pre,
+            transform: export("gantry:transform/transform@0.1.0", "transform")?,
+        },
+        EntryKind::WasiHttp02 => Entry::WasiHttp02 {
+            pre: ProxyPre::new(pre).map_err(|error| cannot_link(&error))?,
+        },
+        EntryKind::Extism => {
+            let reason = "it is a component and no module of Extism".to_owned();
+            return Err(LoadError::Link(reason));
+        }
+    })
 }
 
 fn cannot_link(error: &wasmtime::Error) -> LoadError {

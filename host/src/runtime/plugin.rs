@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime::component::{ComponentExportIndex, InstancePre};
+use wasmtime::{
+    Engine,
+    component::{ComponentExportIndex, InstancePre},
+};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
@@ -131,4 +134,15 @@ pub(super) enum Entry {
     Extism {
         pre: wasmtime::InstancePre<PluginState>,
     },
+}
+
+impl Entry {
+    /// The engine that its code was loaded into.
+    pub(super) fn engine(&self) -> &Engine {
+        match self {
+            Self::Handler { pre, .. } | Self::Transform { pre, .. } => pre.engine(),
+            Self::WasiHttp02 { pre } => pre.engine(),
+            Self::Extism { pre } => pre.module().engine(),
+        }
+    }
 }
