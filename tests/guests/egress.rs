@@ -1,4 +1,4 @@
-//! Asks `?url=` with `?method=` and tells what came of it.
+//! Asks `?url=` with `?method=` and `?header=`, and tells what came of it.
 
 use gantry_sdk::prelude::*;
 use gantry_sdk::serde_json::Value;
@@ -8,8 +8,8 @@ struct Wish {
     url: String,
     #[serde(default = "get")]
     method: String,
-    /// Sent as header `x-probe`.
-    probe: Option<String>,
+    /// Sent as a header, `NAME: VALUE`.
+    header: Option<String>,
 }
 
 fn get() -> String {
@@ -19,8 +19,12 @@ fn get() -> String {
 #[gantry_sdk::handler]
 fn ask(Query(wish): Query<Wish>, Bytes(body): Bytes) -> Json<Value> {
     let mut request = outbound::request(wish.method, wish.url).body(body);
-    if let Some(probe) = wish.probe {
-        request = request.header("x-probe", probe);
+    if let Some((name, value)) = wish
+        .header
+        .as_deref()
+        .and_then(|line| line.split_once(": "))
+    {
+        request = request.header(name, value);
     }
     Json(match request.send() {
         Ok(response) => json!({

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use crate::runtime::PluginSpec;
 use crate::runtime::state::Services;
 use crate::services::log::{CallLog, Level};
-use crate::services::outbound::{self, Budget, Injection};
+use crate::services::outbound::{self, Budget, Injection, Patience, Sender};
 use crate::services::{self, Allowance, Held, Kind};
 
 /// Most bytes that a guest writes to a body at once. Each open body may have some of it waiting in the host.
@@ -71,22 +71,19 @@ impl Way {
     pub(super) async fn send(
         &self,
         request: http::Request<Bytes>,
+        patience: Patience,
     ) -> Result<http::Response<outbound::Body>, services::Error> {
         let (plugin, services) = (&*self.plugin, &*self.services);
         let injections = injections(plugin, services, request.uri()).await?;
-        let policy = &plugin.granted.outbound;
+        let sender = Sender {
+            plugin: &plugin.name,
+            policy: &plugin.granted.outbound,
+            injections: &injections,
+            allowance: &self.allowance,
+            patience,
+        };
         let mut budget = self.budget.lock().await;
-        services
-            .outbound
-            .send(
-                &plugin.name,
-                policy,
-                request,
-                &injections,
-                &mut budget,
-                &self.allowance,
-            )
-            .await
+        services.outbound.send(sender, request, &mut budget).await
     }
 }
 
@@ -96,7 +93,7 @@ impl WasiHttpHooks for Egress {
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        options: Option<RequestOptions>,
         _written: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
         let (way, log) = (self.way(), self.log.clone());
@@ -106,12 +103,12 @@ impl WasiHttpHooks for Egress {
             // Kept until the answer has begun: a redirect may want the body again.
             let (body, _held) = collect(body, bytes_max, &way.allowance, &log).await?;
             let response = way
-                .send(http::Request::from_parts(head, body))
+                .send(http::Request::from_parts(head, body), patience(options))
                 .await
                 .map_err(|error| refuse(&error, &log))?;
             let response = response.map(|body| {
-                body.map_err(move |error| refuse(&error, &log))
-                    .boxed_unsync()
+                // The words of `wasi:http` get lost on their way out of a stream; text does not.
+                body.map_err(move |error| tell(&error, &log)).boxed_unsync()
             });
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })
@@ -119,6 +116,21 @@ impl WasiHttpHooks for Egress {
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK_BYTES_MAX
+    }
+}
+
+/// How long the guest itself wants to wait. To connect and to wait for the answer are one thing here.
+fn patience(options: Option<RequestOptions>) -> Patience {
+    let Some(options) = options else {
+        return Patience::default();
+    };
+    let first_byte = match (options.connect_timeout, options.first_byte_timeout) {
+        (Some(connect), Some(first_byte)) => Some(connect.saturating_add(first_byte)),
+        (_, first_byte) => first_byte,
+    };
+    Patience {
+        first_byte,
+        between_bytes: options.between_bytes_timeout,
     }
 }
 
@@ -172,19 +184,7 @@ async fn injections(
 ///
 /// `wasi:http` has words for much of it. The rest travels as text which the SDK understands: `KIND CODE: MESSAGE`.
 fn refuse(error: &services::Error, log: &CallLog) -> Error {
-    log.write(
-        Level::Warn,
-        "outbound",
-        &format!("{}: {}", error.code, error.message),
-    );
-    let kind = match error.kind {
-        Kind::Denied => "denied",
-        Kind::Invalid => "invalid",
-        Kind::Limit => "limit",
-        Kind::Timeout => "timeout",
-        Kind::Unavailable | Kind::NotFound | Kind::Conflict => "unavailable",
-        Kind::Internal => return Error::InternalError(None),
-    };
+    let told = tell(error, log);
     match error.code.as_ref() {
         "outbound.host_not_granted" => Error::HttpRequestDenied,
         "outbound.method_not_granted" | "outbound.method_forbidden" => {
@@ -199,6 +199,21 @@ fn refuse(error: &services::Error, log: &CallLog) -> Error {
         "outbound.request_too_large" => Error::HttpRequestBodySize(None),
         "outbound.response_too_large" => Error::HttpResponseBodySize(None),
         "outbound.url_invalid" => Error::HttpRequestUriInvalid,
-        code => Error::InternalError(Some(format!("{kind} {code}: {}", error.message))),
+        _ => told,
     }
+}
+
+/// The reason for the log, and as text for the guest.
+fn tell(error: &services::Error, log: &CallLog) -> Error {
+    let (code, message) = (&error.code, &error.message);
+    log.write(Level::Warn, "outbound", &format!("{code}: {message}"));
+    let kind = match error.kind {
+        Kind::Denied => "denied",
+        Kind::Invalid => "invalid",
+        Kind::Limit => "limit",
+        Kind::Timeout => "timeout",
+        Kind::Unavailable | Kind::NotFound | Kind::Conflict => "unavailable",
+        Kind::Internal => return Error::InternalError(None),
+    };
+    Error::InternalError(Some(format!("{kind} {code}: {message}")))
 }

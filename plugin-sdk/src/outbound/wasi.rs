@@ -6,6 +6,7 @@ use crate::bindings::module::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
     RequestOptions, Scheme, http_error_code,
 };
+use crate::bindings::module::wasi::io::error::Error as StreamProblem;
 use crate::bindings::module::wasi::io::streams::{InputStream, StreamError};
 use crate::{Error, ErrorKind, Result};
 
@@ -149,10 +150,7 @@ fn read(response: &IncomingResponse, body_bytes_max: usize) -> Result<Vec<u8>> {
             Ok(chunk) => body.extend_from_slice(&chunk),
             Err(StreamError::Closed) => return Ok(body),
             Err(StreamError::LastOperationFailed(error)) => {
-                return Err(match http_error_code(&error) {
-                    Some(code) => of_code(&code),
-                    None => failed(error.to_debug_string()),
-                });
+                return Err(of_stream(&error));
             }
         }
         if body.len() > body_bytes_max {
@@ -248,6 +246,16 @@ fn of_code(code: &ErrorCode) -> Error {
         _ => return failed(code.to_string()),
     };
     Error::of_kind(kind, name, message)
+}
+
+/// In the middle of a body a host may have no more than text to tell with.
+fn of_stream(error: &StreamProblem) -> Error {
+    if let Some(code) = http_error_code(error) {
+        return of_code(&code);
+    }
+    let text = error.to_debug_string();
+    let told = text.strip_prefix("internal error: ").and_then(of_text);
+    told.unwrap_or_else(|| failed(text))
 }
 
 /// `KIND CODE: MESSAGE`, in which the host tells what `wasi:http` has no word for.

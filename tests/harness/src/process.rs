@@ -38,20 +38,25 @@ impl Deref for Process {
 impl Process {
     /// A server on a free port, with these settings beside those that every test needs.
     pub async fn start(settings: &str) -> Self {
-        Self::open(new_dir(settings)).await
+        Self::open(new_dir(settings), &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn start_with(settings: &str, environment: &[(&str, &str)]) -> Self {
+        Self::open(new_dir(settings), environment).await
     }
 
     /// A server whose first start is cut off with `SIGKILL` after this time, and that is then started again.
     pub async fn start_killed_once(after: Duration) -> Self {
         let dir = new_dir("");
-        let mut child = spawn(&dir);
+        let mut child = spawn(&dir, &[]);
         tokio::time::sleep(after).await;
         child.kill().await.expect("a process that runs");
-        Self::open(dir).await
+        Self::open(dir, &[]).await
     }
 
-    async fn open(dir: TempDir) -> Self {
-        let mut child = spawn(&dir);
+    async fn open(dir: TempDir, environment: &[(&str, &str)]) -> Self {
+        let mut child = spawn(&dir, environment);
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let keep = Arc::clone(&log);
@@ -85,7 +90,7 @@ impl Process {
     /// Ends it with `SIGKILL`, as a power cut would, and starts it again on what is left.
     pub async fn kill_and_restart(mut self) -> Self {
         self.child.kill().await.expect("a process that runs");
-        Self::open(self.dir).await
+        Self::open(self.dir, &[]).await
     }
 
     /// Bytes of memory that are in use.
@@ -152,10 +157,11 @@ fn new_dir(settings: &str) -> TempDir {
     dir
 }
 
-fn spawn(dir: &TempDir) -> Child {
+fn spawn(dir: &TempDir, environment: &[(&str, &str)]) -> Child {
     Command::new(guests::gantry())
         .args(["serve", "--config"])
         .arg(dir.path().join("gantry.toml"))
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -1,6 +1,7 @@
 //! What plugins may ask for, tried out by plugins.
 
 mod config;
+mod egress;
 mod kv;
 mod log;
 mod outbound;

@@ -50,7 +50,8 @@ async fn answer(mut stream: TcpStream, heads: Arc<Mutex<Vec<String>>>) {
         };
         head.push(byte);
     }
-    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let sent = String::from_utf8_lossy(&head).into_owned();
+    let head = sent.to_lowercase();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     heads.lock().unwrap().push(head);
     let plain = |head: &str, body: &str| {
@@ -67,6 +68,20 @@ async fn answer(mut stream: TcpStream, heads: Arc<Mutex<Vec<String>>>) {
         None if path == "/bomb" => "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(),
         None if path == "/many-headers" => {
             plain(&format!("200 OK\r\nx-wide: {}", "y".repeat(100_000)), "")
+        }
+        // Says what it was told, in a header and in the body.
+        None if path == "/echo" => {
+            let secret = sent.lines().find(|line| line.starts_with("authorization"));
+            let head = format!("200 OK\r\nx-you-sent: {}", secret.unwrap_or_default());
+            plain(&head, &sent)
+        }
+        None if path == "/echo-and-break" => {
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{sent}")
+        }
+        // A thousand times as long when it is unpacked.
+        None if path == "/packed-bomb" => {
+            let head = "200 OK\r\ncontent-encoding: gzip";
+            plain(head, &"\u{1f}".repeat(100_000))
         }
         None if path == "/no-http" => "SSH-2.0-OpenSSH_9.9\r\n".to_owned(),
         None => plain("200 OK\r\ncontent-type: text/plain", "hello from afar"),

@@ -12,6 +12,7 @@ use wasmtime::{Caller, Error, Linker, Result};
 use super::functions::ENV;
 use crate::runtime::egress::Way;
 use crate::runtime::state::PluginState;
+use crate::services::outbound::Patience;
 use crate::services::{self, Held};
 
 /// What the last request came to.
@@ -120,7 +121,7 @@ fn request(record: &[u8], body: Bytes) -> Result<http::Request<Bytes>> {
 async fn receive(way: &Way, request: http::Request<Bytes>) -> Result<Answer, services::Error> {
     // Kept until the answer has begun: a redirect may want the body again.
     let sent = way.allowance.hold(request.body().len())?;
-    let (head, mut body) = way.send(request).await?.into_parts();
+    let (head, mut body) = way.send(request, Patience::default()).await?.into_parts();
     drop(sent);
     let mut held = way.allowance.hold(0)?;
     let mut bytes = BytesMut::new();

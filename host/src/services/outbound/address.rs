@@ -63,10 +63,14 @@ pub(super) struct Reach {
 
 impl Reach {
     /// What the operator's list says about a port.
-    pub(super) fn of_port(listed: &[SocketAddr], port: u16, is_public_allowed: bool) -> Self {
+    pub(super) fn of_port(
+        listed: &[SocketAddr],
+        port: Option<u16>,
+        is_public_allowed: bool,
+    ) -> Self {
         let listed = listed
             .iter()
-            .filter(|listed| listed.port() == port)
+            .filter(|listed| Some(listed.port()) == port)
             .map(SocketAddr::ip);
         Self {
             is_public_allowed,
@@ -128,6 +132,11 @@ mod tests {
             ("64:ff9b::a00:1", false),
             ("64:ff9b::101:101", false),
             ("64:ff9b:1::1", false),
+            ("64:ff9b:1:a00:1::", false),
+            ("64:ff9b:1:ffff:ffff:ffff:7f00:1", false),
+            ("::ffff:0:7f00:1", false),
+            ("2001:0:4136:e378:8000:63bf:3fff:fdd2", false),
+            ("2002:a9fe:a9fe::", false),
             ("100::1", false),
             ("2001::1", false),
             ("2001:2::1", false),
@@ -146,6 +155,34 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever stands for an address of version 4 could lead inside, and some gateways take out any of them.
+        #[test]
+        fn no_address_that_embeds_another_is_public(v4: u32) {
+            let [high, low] = [(v4 >> 16) as u16, v4 as u16];
+            for embedding in [
+                Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low),
+                Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low),
+                Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
+                Ipv6Addr::new(0x64, 0xff9b, 1, high, low, 0, 0, 0),
+                Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, high, low),
+                Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !high, !low),
+                Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x5efe, high, low),
+            ] {
+                proptest::prop_assert!(!is_public(embedding.into()), "{embedding}");
+            }
+        }
+
+        #[test]
+        fn nothing_beside_the_allocated_range_is_public(address: u128) {
+            let address = Ipv6Addr::from(address);
+            let is_allocated = address.segments()[0] >> 13 == 1;
+            proptest::prop_assert!(is_allocated || !is_public(address.into()), "{address}");
+        }
+    }
+
     #[test]
     fn a_listed_address_is_reached_on_its_port_only() {
         let listed = [
@@ -153,8 +190,8 @@ mod tests {
             "[::1]:9001".parse().unwrap(),
         ];
         let loopback = "127.0.0.1".parse().unwrap();
-        assert!(Reach::of_port(&listed, 9000, true).contains(loopback));
-        assert!(!Reach::of_port(&listed, 9001, true).contains(loopback));
-        assert!(!Reach::of_port(&listed, 9000, false).contains("1.1.1.1".parse().unwrap()));
+        assert!(Reach::of_port(&listed, Some(9000), true).contains(loopback));
+        assert!(!Reach::of_port(&listed, Some(9001), true).contains(loopback));
+        assert!(!Reach::of_port(&listed, Some(9000), false).contains("1.1.1.1".parse().unwrap()));
     }
 }

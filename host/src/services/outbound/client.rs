@@ -1,12 +1,15 @@
-//! Clients that dial only what they may: one for the public internet, and one for each port with listed addresses.
+//! Clients that dial only what they may: one for the public internet, and one for each port with listed addresses, for
+//! each plugin.
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -14,78 +17,87 @@ use reqwest::{
 use url::{Host, Url};
 
 use super::{Config, address::Reach};
-use crate::services::{Error, Kind};
+use crate::services::{self, Error};
 
+/// Connections that wait for more requests to the same host.
+const IDLE_PER_HOST_MAX: usize = 4;
 const STREAM_BYTES_AHEAD: u32 = 128 << 10;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-#[derive(Debug, Clone)]
+/// The clients of one plugin. No connection is used by two plugins: what one sends wrongly must not spoil the answer to
+/// another.
 pub(super) struct Clients {
-    public: Dialer,
-    /// By port: with the public internet, and without it.
-    listed: HashMap<u16, [Dialer; 2]>,
-    is_http_allowed: bool,
+    resolver: Resolver,
+    /// Made when they are needed.
+    made: Mutex<HashMap<Kind, Client>>,
 }
 
-#[derive(Debug, Clone)]
-struct Dialer {
-    client: Client,
-    reach: Reach,
+/// What a client may dial, and whether it keeps connections for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    /// Where listed addresses are.
+    port: Option<u16>,
+    is_public_allowed: bool,
+    is_keeping: bool,
 }
 
 impl Clients {
-    pub(super) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let dialer = |port: u16, is_public_allowed: bool| {
-            let reach = Reach::of_port(&config.allow_private, port, is_public_allowed);
-            Ok(Dialer {
-                client: build(config, reach.clone())?,
-                reach,
-            })
-        };
-        let mut listed = HashMap::new();
-        for address in &config.allow_private {
-            let port = address.port();
-            listed.insert(port, [dialer(port, true)?, dialer(port, false)?]);
+    pub(super) fn new(resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            made: Mutex::default(),
         }
-        // Port 0 is on no list that can be dialled.
-        Ok(Self {
-            public: dialer(0, true)?,
-            listed,
-            is_http_allowed: config.allow_http,
-        })
     }
 
     /// The client for this URL, which has dialled nothing yet. An address in the URL itself is checked here, a name when
-    /// it has been resolved.
-    pub(super) fn for_url(&self, url: &Url) -> Result<&Client, Error> {
-        let listed = url
-            .port_or_known_default()
-            .and_then(|port| self.listed.get(&port));
-        let dialer = match (url.scheme(), listed) {
-            ("http", Some([_, without_public])) if !self.is_http_allowed => without_public,
-            ("http", _) if !self.is_http_allowed => {
+    /// it has been resolved. `is_keeping` says whether connections wait for more requests.
+    pub(super) fn for_url(
+        &self,
+        url: &Url,
+        is_keeping: bool,
+        config: &Config,
+    ) -> Result<Client, Error> {
+        let listed = |port: &u16| config.allow_private.iter().any(|at| at.port() == *port);
+        let port = url.port_or_known_default().filter(listed);
+        let is_public_allowed = match (url.scheme(), port) {
+            ("http", Some(_)) => config.allow_http,
+            ("http", None) if !config.allow_http => {
                 let message = "only https is allowed";
                 return Err(Error::denied("outbound.scheme_forbidden", message));
             }
-            ("http" | "https", Some([with_public, _])) => with_public,
-            ("http" | "https", None) => &self.public,
+            ("http" | "https", _) => true,
             _ => {
-                return Err(Error::invalid(
-                    "outbound.url_invalid",
-                    "the scheme must be https",
-                ));
+                let message = "the scheme must be https";
+                return Err(Error::invalid("outbound.url_invalid", message));
             }
+        };
+        let kind = Kind {
+            port,
+            is_public_allowed,
+            is_keeping,
         };
         let address: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
             Some(Host::Domain(_)) | None => None,
         };
-        if address.is_some_and(|address| !dialer.reach.contains(address)) {
+        let reach = Reach::of_port(&config.allow_private, port, is_public_allowed);
+        if address.is_some_and(|address| !reach.contains(address)) {
             return Err(address_forbidden());
         }
-        Ok(&dialer.client)
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(&kind) {
+            return Ok(client.clone());
+        }
+        let guard = Guard {
+            reach,
+            resolver: self.resolver.clone(),
+        };
+        let client = build(config, guard, is_keeping);
+        let client = client.map_err(|error| Error::internal("outbound.failed", &error))?;
+        made.insert(kind, client.clone());
+        Ok(client)
     }
 }
 
@@ -99,12 +111,24 @@ fn address_forbidden() -> Error {
 /// For a name. To the plugin it is a name that leads nowhere, so that it cannot ask which names there are inside.
 pub(super) fn name_forbidden() -> Error {
     let message = "the name has no address that may be reached from here";
-    Error::new(Kind::Unavailable, "outbound.name_forbidden", message)
+    Error::new(
+        services::Kind::Unavailable,
+        "outbound.name_forbidden",
+        message,
+    )
 }
 
-fn build(config: &Config, reach: Reach) -> Result<Client, reqwest::Error> {
+/// Whether a client can be built here at all.
+pub(super) fn check(config: &Config) -> Result<(), reqwest::Error> {
+    let reach = Reach::of_port(&[], None, false);
+    let resolver = system();
+    build(config, Guard { reach, resolver }, false).map(drop)
+}
+
+fn build(config: &Config, guard: Guard, is_keeping: bool) -> Result<Client, reqwest::Error> {
     Client::builder()
-        .dns_resolver(Guard(reach))
+        .dns_resolver(guard)
+        // Whatever the environment says: behind a proxy nobody sees where a connection leads.
         .no_proxy()
         // Each hop of a redirect is checked anew, and by us.
         .redirect(reqwest::redirect::Policy::none())
@@ -112,7 +136,7 @@ fn build(config: &Config, reach: Reach) -> Result<Client, reqwest::Error> {
         .referer(false)
         .connect_timeout(Duration::from_millis(config.connect_ms_max))
         .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(16)
+        .pool_max_idle_per_host(if is_keeping { IDLE_PER_HOST_MAX } else { 0 })
         // What the other side may send before anybody has read it.
         .http2_initial_stream_window_size(STREAM_BYTES_AHEAD)
         .http2_initial_connection_window_size(4 * STREAM_BYTES_AHEAD)
@@ -120,17 +144,40 @@ fn build(config: &Config, reach: Reach) -> Result<Client, reqwest::Error> {
         .build()
 }
 
+/// From a name to its addresses.
+pub(super) type Resolver = Arc<dyn Fn(String) -> BoxFuture<'static, Addresses> + Send + Sync>;
+pub(super) type Addresses = io::Result<Vec<IpAddr>>;
+
+/// As the machine does it.
+pub(super) fn system() -> Resolver {
+    Arc::new(|name| {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    })
+}
+
 /// Resolves names and forgets the addresses that may not be dialled. The connection is made to one of those that are
 /// left, so that a name cannot mean something else a moment later.
-struct Guard(Reach);
+struct Guard {
+    reach: Reach,
+    resolver: Resolver,
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0.clone();
+        let (reach, found) = (
+            self.reach.clone(),
+            (self.resolver)(name.as_str().to_owned()),
+        );
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed = addresses.filter(|address| reach.contains(address.ip()));
-            let allowed: Vec<SocketAddr> = allowed.take(ADDRESSES_MAX).collect();
+            let allowed = found.await?.into_iter();
+            let allowed: Vec<SocketAddr> = allowed
+                .filter(|address| reach.contains(*address))
+                .map(|address| SocketAddr::new(address, 0))
+                .take(ADDRESSES_MAX)
+                .collect();
             if allowed.is_empty() {
                 return Err(Forbidden.into());
             }

@@ -1,6 +1,6 @@
 //! Which headers pass from a plugin to another server and back.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::services::Error;
 
@@ -82,13 +82,15 @@ pub(super) fn remove_content(headers: &mut HeaderMap) {
     }
 }
 
-fn check_size(headers: &HeaderMap, bytes_max: usize) -> bool {
+/// What they take on their way.
+pub(super) fn bytes(headers: &HeaderMap) -> u64 {
     // With `: ` and the line break.
-    let bytes: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    bytes <= bytes_max
+    let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    headers.iter().map(bytes).sum::<usize>() as u64
+}
+
+fn check_size(headers: &HeaderMap, bytes_max: usize) -> bool {
+    bytes(headers) <= bytes_max as u64
 }
 
 fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {

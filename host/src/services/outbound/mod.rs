@@ -1,12 +1,15 @@
 //! Requests of plugins to other servers: only to hosts that were granted, only to addresses that may be reached, within
 //! limits, and with secrets that the plugin never sees.
 //!
-//! Work per process: the clients with their pools of connections. Per call: each hop is checked from the beginning.
+//! Work per process: none. Per plugin: clients with their pools of connections. Per call: each hop is checked from the
+//! beginning.
 
 mod address;
 mod body;
 mod client;
 mod headers;
+mod lane;
+mod mask;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -23,22 +26,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::ids::PluginName;
-use crate::services::{Allowance, Error, Held, Kind};
+use crate::services::{Allowance, Error, Kind};
 pub use body::Body;
-use client::{Clients, Forbidden};
+use client::{Forbidden, Resolver};
+use lane::Lane;
+use mask::Mask;
+use policy::Named;
 pub use policy::{EgressPolicy, EgressRule, Injection};
 
-/// Plugins whose places are remembered before those without requests are forgotten.
-const PLUGINS_REMEMBERED: usize = 1024;
+/// Plugins whose connections are kept before those without requests are forgotten.
+const PLUGINS_REMEMBERED: usize = 256;
 
 /// What an answer takes in the host while it is read piece by piece, its headers included.
 const ANSWER_BYTES_HELD: usize = 256 << 10;
@@ -51,10 +54,16 @@ pub struct Config {
     pub connect_ms_max: u64,
     /// Longest time until the headers of the answer are there. Default: 15000.
     pub first_byte_ms_max: u64,
+    /// Longest pause in the body of an answer. Default: 10000.
+    pub read_ms_max: u64,
     /// Longest time of a request with its redirects and the body of the answer. Default: 30000.
     pub total_ms_max: u64,
     /// Requests of one plugin at the same time. Default: 32.
     pub in_flight_max: usize,
+    /// Requests of one plugin in a minute, each redirect counted. Default: 6000.
+    pub requests_per_minute_max: u64,
+    /// Bytes that one plugin sends and receives in a minute. Default: 1 GiB.
+    pub bytes_per_minute_max: u64,
     /// Requests of one call into a plugin, each redirect counted. Default: 50.
     pub requests_per_call_max: u64,
     /// Bytes of answers of one call into a plugin. Default: 64 MiB.
@@ -79,8 +88,11 @@ impl Default for Config {
         Self {
             connect_ms_max: 5000,
             first_byte_ms_max: 15_000,
+            read_ms_max: 10_000,
             total_ms_max: 30_000,
             in_flight_max: 32,
+            requests_per_minute_max: 6000,
+            bytes_per_minute_max: 1 << 30,
             requests_per_call_max: 50,
             response_bytes_per_call_max: 64 << 20,
             request_bytes_max: 8 << 20,
@@ -112,8 +124,28 @@ pub struct Outbound(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    clients: Clients,
-    places: Mutex<HashMap<PluginName, Arc<Semaphore>>>,
+    resolver: Resolver,
+    lanes: Mutex<HashMap<PluginName, Arc<Lane>>>,
+}
+
+/// Who sends, and under which rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    pub plugin: &'a PluginName,
+    pub policy: &'a EgressPolicy,
+    /// The secrets that the host adds by itself.
+    pub injections: &'a [Injection],
+    pub allowance: &'a Allowance,
+    pub patience: Patience,
+}
+
+/// How long the plugin itself wants to wait. The settings bound it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patience {
+    /// Until the headers of the answer are there.
+    pub first_byte: Option<Duration>,
+    /// For each piece of the body.
+    pub between_bytes: Option<Duration>,
 }
 
 impl fmt::Debug for Outbound {
@@ -125,13 +157,18 @@ impl fmt::Debug for Outbound {
 }
 
 impl Outbound {
-    /// Builds the clients; nothing is dialled.
+    /// Nothing is dialled yet.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        let clients = Clients::new(&config)?;
+        Self::with_resolver(config, client::system())
+    }
+
+    fn with_resolver(config: Config, resolver: Resolver) -> Result<Self, SetupError> {
+        // Each plugin gets its own; what keeps one from being built is better known now.
+        client::check(&config)?;
         Ok(Self(Arc::new(Inner {
             config,
-            clients,
-            places: Mutex::default(),
+            resolver,
+            lanes: Mutex::default(),
         })))
     }
 
@@ -158,12 +195,9 @@ impl Outbound {
     /// `unavailable` if the other side does not answer.
     pub async fn send(
         &self,
-        plugin: &PluginName,
-        policy: &EgressPolicy,
+        sender: Sender<'_>,
         request: http::Request<Bytes>,
-        injections: &[Injection],
         budget: &mut Budget,
-        allowance: &Allowance,
     ) -> Result<http::Response<Body>, Error> {
         let config = &self.0.config;
         let (head, body) = request.into_parts();
@@ -178,21 +212,31 @@ impl Outbound {
             let message = format!("a request has at most {} bytes", config.request_bytes_max);
             return Err(Error::limit("outbound.request_too_large", message));
         }
-        let permit = self.place(plugin)?;
+        let lane = self.lane(sender.plugin);
+        let place = lane.place(config)?;
         let until = Instant::now() + Duration::from_millis(config.total_ms_max);
-        let until = until.min(allowance.deadline());
-        let held = allowance.hold(ANSWER_BYTES_HELD)?;
+        let until = until.min(sender.allowance.deadline());
+        let held = sender.allowance.hold(ANSWER_BYTES_HELD)?;
+        let mut mask = Mask::default();
         for redirects_left in (0..=config.redirects_max).rev() {
-            let response = self
-                .send_hop(&hop, policy, injections, budget, until)
-                .await?;
+            let of_host = |injection: &&Injection| injection.is_for_url(&hop.url);
+            mask.add(sender.injections.iter().filter(of_host));
+            let response = self.send_hop(&hop, &lane, sender, budget, until).await?;
             let next = if config.redirects_max == 0 {
                 None
             } else {
                 hop.redirect(&response)?
             };
             let Some(next) = next else {
-                return self.receive(response, (permit, held), budget, until);
+                let pause = Duration::from_millis(config.read_ms_max);
+                let pause = sender.patience.between_bytes.unwrap_or(pause).min(pause);
+                let limits = body::Limits {
+                    until,
+                    pause,
+                    bytes_max: config.response_bytes_max,
+                    budget: budget.response_bytes_left.clone(),
+                };
+                return self.receive(response, limits, mask, body::Kept { lane, place, held });
             };
             if redirects_left > 0 {
                 hop = next;
@@ -206,35 +250,42 @@ impl Outbound {
     async fn send_hop(
         &self,
         hop: &Hop,
-        policy: &EgressPolicy,
-        injections: &[Injection],
+        lane: &Lane,
+        sender: Sender<'_>,
         budget: &mut Budget,
         until: Instant,
     ) -> Result<reqwest::Response, Error> {
+        let config = &self.0.config;
         if matches!(hop.method, Method::CONNECT | Method::TRACE) {
             let message = format!("the method `{}` is not allowed", hop.method);
             return Err(Error::denied("outbound.method_forbidden", message));
         }
-        policy.check(&hop.method, &hop.url)?;
-        let client = self.0.clients.for_url(&hop.url)?;
+        // Below a wildcard there may be any number of hosts, so connections to them do not wait for more.
+        let is_keeping = sender.policy.check(&hop.method, &hop.url)? == Named::ByItself;
+        let client = lane.clients.for_url(&hop.url, is_keeping, config)?;
         budget.requests_left = budget.requests_left.checked_sub(1).ok_or_else(exhausted)?;
         let mut headers = hop.headers.clone();
-        for injection in injections
-            .iter()
-            .filter(|injection| injection.is_for_url(&hop.url))
-        {
+        let of_host = |injection: &&Injection| injection.is_for_url(&hop.url);
+        for injection in sender.injections.iter().filter(of_host) {
             // Where `http` is not allowed in general, it leads only to addresses that the operator listed.
-            if hop.url.scheme() == "http" && self.0.config.allow_http {
+            if hop.url.scheme() == "http" && config.allow_http {
                 let message = "a secret is sent with https only";
                 return Err(Error::denied("outbound.secret_needs_https", message));
             }
             // Last, and instead of what the plugin may have set.
             headers.insert(injection.header.clone(), injection.value.clone());
+            // So that a secret that comes back can be found.
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
         }
+        lane.count_request(hop.body.len() as u64 + headers::bytes(&headers))?;
         let request = client.request(hop.method.clone(), hop.url.clone());
         let request = request.headers(headers).body(hop.body.clone());
-        let first_byte = Instant::now() + Duration::from_millis(self.0.config.first_byte_ms_max);
-        match timeout_at(until.min(first_byte), request.send()).await {
+        let longest = Duration::from_millis(config.first_byte_ms_max);
+        let longest = sender.patience.first_byte.unwrap_or(longest).min(longest);
+        match timeout_at(until.min(Instant::now() + longest), request.send()).await {
             Ok(response) => response.map_err(|error| explain(&error)),
             Err(_) => Err(body::timeout()),
         }
@@ -243,49 +294,37 @@ impl Outbound {
     fn receive(
         &self,
         response: reqwest::Response,
-        place: (OwnedSemaphorePermit, Held),
-        budget: &Budget,
-        until: Instant,
+        limits: body::Limits,
+        mask: Mask,
+        kept: body::Kept,
     ) -> Result<http::Response<Body>, Error> {
-        let config = &self.0.config;
-        let left = budget.response_bytes_left.load(Ordering::Relaxed);
-        let bytes_max = config.response_bytes_max;
+        let left = limits.budget.load(Ordering::Relaxed);
         // What is announced need not be read to know that it is too much.
         match response.content_length() {
-            Some(length) if length > bytes_max => return Err(body::too_large()),
+            Some(length) if length > limits.bytes_max => return Err(body::too_large()),
             Some(length) if length > left => return Err(exhausted()),
             _ => {}
         }
         let (mut head, inner) = http::Response::<reqwest::Body>::from(response).into_parts();
-        head.headers = headers::clean_answer(&head.headers, config.header_bytes_max)?;
+        head.headers = headers::clean_answer(&head.headers, self.0.config.header_bytes_max)?;
+        kept.lane.count_bytes(headers::bytes(&head.headers))?;
+        mask.cover_headers(&mut head.headers);
         head.extensions.clear();
-        let body = Body::new(
-            inner,
-            until,
-            bytes_max,
-            budget.response_bytes_left.clone(),
-            place,
-        );
+        let body = Body::new(inner, limits, mask, kept);
         Ok(http::Response::from_parts(head, body))
     }
 
-    /// A place among the requests in flight of this plugin.
-    fn place(&self, plugin: &PluginName) -> Result<OwnedSemaphorePermit, Error> {
-        let in_flight_max = self.0.config.in_flight_max;
-        let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() > PLUGINS_REMEMBERED {
-            places.retain(|_, places| Arc::strong_count(places) > 1);
+    fn lane(&self, plugin: &PluginName) -> Arc<Lane> {
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(plugin) {
+            return lane.clone();
         }
-        let places = places.entry(plugin.clone());
-        let places = places.or_insert_with(|| Arc::new(Semaphore::new(in_flight_max)));
-        places.clone().try_acquire_owned().map_err(|_| {
-            let message = format!("{in_flight_max} requests of this plugin are under way already");
-            let error = Error::limit("outbound.too_many_in_flight", message);
-            Error {
-                retry_after_ms: Some(200),
-                ..error
-            }
-        })
+        if lanes.len() >= PLUGINS_REMEMBERED {
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        }
+        let lane = Lane::new(&self.0.config, self.0.resolver.clone());
+        lanes.insert(plugin.clone(), lane.clone());
+        lane
     }
 }
 

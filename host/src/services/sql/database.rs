@@ -63,7 +63,7 @@ impl Database {
             }
             // The rows come after they were written: if they are too many, it must not have happened.
             Effect::Writes => {
-                let mut lease = self.0.writer.acquire(deadline).await?;
+                let mut lease = self.0.write(deadline).await?;
                 lease.begin().await?;
                 let rows = lease.query(sql, params, deadline, allowance).await;
                 if rows.is_ok() {
@@ -87,7 +87,7 @@ impl Database {
         let _held = allowance.hold(bytes(&params))?;
         let deadline = self.0.statement_deadline(allowance.deadline());
         self.0.ready(deadline).await?;
-        let mut lease = self.0.writer.acquire(deadline).await?;
+        let mut lease = self.0.write(deadline).await?;
         lease
             .execute(sql, params, statement.effect, deadline, allowance)
             .await
@@ -98,7 +98,7 @@ impl Database {
         let longest = Duration::from_millis(self.0.config.transaction_ms_max);
         let deadline = allowance.deadline();
         self.0.ready(deadline).await?;
-        let mut lease = self.0.writer.acquire(deadline).await?;
+        let mut lease = self.0.write(deadline).await?;
         let deadline = deadline.min(Instant::now() + longest);
         lease.begin().await?;
         let lease = Arc::new(AsyncMutex::new(Some(lease)));
@@ -161,6 +161,21 @@ impl Inner {
             Ok(mut lease) => lease.has_no_tables().await,
             Err(_) => false,
         }
+    }
+
+    /// The connection that writes. Statements that read, one after the other without a gap, would keep the log from being
+    /// worked off, and it would grow without end: before it is too long, they wait.
+    async fn write(&self, deadline: Instant) -> Result<Lease, Error> {
+        let mut lease = self.writer.acquire(deadline).await?;
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        let log_bytes = std::fs::metadata(log).map_or(0, |log| log.len());
+        if log_bytes > self.config.wal_bytes_max {
+            let wait_until = Instant::now() + Duration::from_millis(self.config.wait_ms);
+            let _readers = self.readers.lock(deadline.min(wait_until)).await?;
+            lease.work_off_log().await?;
+        }
+        Ok(lease)
     }
 
     fn check(&self, sql: &str, params: &[Value]) -> Result<Statement, Error> {

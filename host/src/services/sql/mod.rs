@@ -68,6 +68,9 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// Largest database. Default: 1 GiB.
     pub database_bytes_max: u64,
+    /// Length of a database's log (`-wal`) at which a write waits for those who read, so that it can be emptied. One
+    /// transaction may go beyond it. Default: 256 MiB.
+    pub wal_bytes_max: u64,
     /// Most memory that all databases together, the host's own included, take for pages, rows and values. A statement
     /// that would need more fails. At a quarter of it, pages that nobody reads now are given back. Default: 1 GiB.
     pub memory_bytes_max: u64,
@@ -107,6 +110,7 @@ impl Default for Config {
             params_max: 1000,
             value_bytes_max: 4 << 20,
             database_bytes_max: 1 << 30,
+            wal_bytes_max: 256 << 20,
             memory_bytes_max: 1 << 30,
             temp_bytes_per_plugin_max: 256 << 20,
             temp_bytes_max: 1 << 30,

@@ -262,6 +262,15 @@ impl Lease {
         Ok(())
     }
 
+    /// Brings what the log has into the database, and empties it. Nobody may read meanwhile.
+    pub(super) async fn work_off_log(&mut self) -> Result<(), Error> {
+        self.state = State::Unknown;
+        let done = self.connection()?.work_off_log().await;
+        done.map_err(|error| explain(&error))?;
+        self.state = State::Clean;
+        Ok(())
+    }
+
     /// Whether nobody has put anything into the database.
     pub(super) async fn has_no_tables(&mut self) -> bool {
         match self.connection() {

@@ -205,6 +205,11 @@ impl Connection {
         sqlx::query(sql).execute(&mut self.sqlite).await.map(drop)
     }
 
+    /// Brings what the log has into the database, and empties it.
+    pub(super) async fn work_off_log(&mut self) -> Result<(), sqlx::Error> {
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)").await
+    }
+
     /// Whether there is no table yet, except for our own.
     pub(super) async fn has_no_tables(&mut self) -> Result<bool, sqlx::Error> {
         self.guard.release();

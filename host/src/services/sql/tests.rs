@@ -1274,3 +1274,41 @@ async fn statements_of_one_plugin_keep_only_some_threads_busy() {
     let codes = [codes.0, codes.1, codes.2];
     assert_eq!(codes, ["sql.timeout", "sql.busy", "sql.busy"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_read_without_a_gap_do_not_let_the_log_grow_without_end() {
+    let config = Config {
+        wal_bytes_max: 1 << 20,
+        readers: 2,
+        ..Config::default()
+    };
+    let (scene, database) = Scene::items(config).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for start_ms in [0, 60] {
+        let database = database.clone();
+        readers.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(start_ms)).await;
+            loop {
+                // Holds what the database was when it began.
+                let sql = "WITH RECURSIVE n(x) AS
+                           (SELECT count(*) FROM items UNION ALL SELECT x + 1 FROM n)
+                           SELECT count(*) FROM n";
+                let call = until(Duration::from_millis(120), Duration::from_secs(10));
+                let _ = database.query(sql, vec![], &call).await;
+            }
+        });
+    }
+    let wal = scene.folder.path().join("shop/main.db-wal");
+    let mut written = 0;
+    while written < 30 {
+        let sql = "INSERT INTO items (name) VALUES (hex(randomblob(100000)))";
+        match database.execute(sql, vec![], &soon()).await {
+            Ok(_) => written += 1,
+            Err(error) => assert_eq!(error.code, "sql.busy"),
+        }
+        let bytes = std::fs::metadata(&wal).unwrap().len();
+        assert!(bytes < 2 << 20, "{bytes} bytes of log after {written} rows");
+    }
+    readers.abort_all();
+    assert_eq!(names(&database).await.len(), 30);
+}
