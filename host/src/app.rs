@@ -1,5 +1,7 @@
 //! Assembles everything and runs it: the one place that knows all modules.
 
+mod rehearsal;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -31,6 +33,8 @@ use crate::plugins::{
 use crate::runtime::{Runtime, Services};
 use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql};
 
+pub use rehearsal::{rehearse, serve as serve_tests};
+
 /// A running host.
 pub struct App {
     /// Where it listens; with port 0 in the settings, the port that the system chose.
@@ -49,7 +53,8 @@ pub struct App {
     tasks: TaskTracker,
     access_log: AccessLog,
     db: Db,
-    sql: Sql,
+    services: Services,
+    limiter: Arc<Limiter>,
     /// Last: nobody else may open the data directory before everything above is closed.
     _lock: Lock,
 }
@@ -71,6 +76,14 @@ impl App {
 
     /// Starts a host with native routes beside its own.
     pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
+        Self::assemble(config, native, None).await
+    }
+
+    async fn assemble(
+        config: Config,
+        native: NativeRoutes,
+        rehearsal: Option<rehearsal::Setting>,
+    ) -> anyhow::Result<Self> {
         // First, so that a start which cannot succeed leaves nothing behind. Who connects now waits until all is ready.
         let settings = Arc::new(serde_json::to_value(&config)?);
         let listen = |address| {
@@ -80,13 +93,18 @@ impl App {
         let listener = listen(config.listen)?;
         let admin_listener = config.admin.listen.map(listen).transpose()?;
         let data = DataDir::open(&config.data_dir)?;
-        let clock = Clock::system();
+        let clock = rehearsal
+            .as_ref()
+            .map_or_else(Clock::system, |setting| setting.rehearsal.clock.clone());
         let keys = Keys::open(&data.0)?;
         let db = Db::open(&data.file("gantry.db"), &config.db).await?;
         let auth = Auth::open(db.clone(), &keys, clock.clone(), config.auth.clone()).await?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
         let services = Services {
-            kv: Kv::new(db.clone(), config.services.kv.clone()),
+            kv: Kv::with_clock(db.clone(), config.services.kv.clone(), {
+                let clock = clock.clone();
+                Arc::new(move || clock.now_ms())
+            }),
             sql: Sql::new(data.file("sql"), config.services.sql.clone()),
             secrets: Secrets::new(
                 db.clone(),
@@ -94,15 +112,31 @@ impl App {
                 config.services.secrets.clone(),
             ),
             logs: logs.clone(),
-            outbound: Outbound::new(config.services.outbound.clone())?,
+            outbound: match &rehearsal {
+                None => Outbound::new(config.services.outbound.clone())?,
+                Some(setting) => Outbound::rehearsed(
+                    config.services.outbound.clone(),
+                    Arc::clone(&setting.rehearsal),
+                )?,
+            },
             guest_tokens: GuestTokens::new(&keys, clock.clone()),
+            rehearsal: rehearsal
+                .as_ref()
+                .map(|setting| Arc::clone(&setting.rehearsal)),
         };
-        let cache_key = keys.derive("compiled code");
+        // A rehearsal takes what the host that serves has compiled just before.
+        let cache = rehearsal
+            .as_ref()
+            .and_then(|setting| setting.cache.clone())
+            .unwrap_or_else(|| rehearsal::Cache {
+                dir: data.file("compiled"),
+                key: keys.derive("compiled code"),
+            });
         let runtime = Runtime::new(
             config.runtime.clone(),
             services.clone(),
-            data.file("compiled"),
-            cache_key,
+            cache.dir.clone(),
+            cache.key,
         )?;
         let runtime = Arc::new(runtime);
         let metrics = prometheus::Registry::new();
@@ -125,7 +159,7 @@ impl App {
             plugin_metrics,
             config.plugins.clone(),
         ));
-        let plugins = Arc::new(Plugins::new(
+        let plugins = Plugins::new(
             store,
             artifacts,
             trust,
@@ -138,9 +172,15 @@ impl App {
                 logs: logs.clone(),
             },
             config.plugins.clone(),
-        ));
-        // Nobody is deploying yet, so whatever nobody refers to is left over.
-        plugins.clean_up(Duration::ZERO).await?;
+        );
+        let plugins = Arc::new(match &rehearsal {
+            None => plugins.rehearsed_by(rehearsal::stage(config.clone(), cache)),
+            Some(_) => plugins,
+        });
+        if rehearsal.is_none() {
+            // Nobody is deploying yet, so whatever nobody refers to is left over.
+            plugins.clean_up(Duration::ZERO).await?;
+        }
         registry
             .refresh()
             .await
@@ -152,11 +192,12 @@ impl App {
         let login_policy = Policy::new("gateway", &config.gateway.login_limit)?;
         let access_log =
             AccessLog::open(&config.access_log).context("cannot open the access log")?;
+        let limiter = Arc::new(Limiter::new(&config.limits));
         let state = gateway::State {
             registry: Arc::clone(&registry),
             runtime: Arc::clone(&runtime),
             auth: auth.clone(),
-            limiter: Arc::new(Limiter::new(&config.limits)),
+            limiter: Arc::clone(&limiter),
             clock,
             access_log: access_log.clone(),
             bodies: Shares::new(
@@ -249,7 +290,8 @@ impl App {
             tasks,
             access_log,
             db,
-            sql: services.sql,
+            services,
+            limiter,
             _lock: data.1,
         })
     }
@@ -260,7 +302,7 @@ impl App {
         self.tasks.wait().await;
         self.logs.flush().await;
         self.access_log.close();
-        self.sql.close().await;
+        self.services.sql.close().await;
         self.db.close().await;
     }
 }

@@ -41,6 +41,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock, also back. The machine's clock stays as it is.
+    pub fn set_ms(&self, now: i64) {
+        if let Some(now_ms) = &self.0 {
+            now_ms.store(now, Ordering::Release);
+        }
+    }
+
     /// Moves a manual clock forward, in milliseconds. The machine's clock does not move.
     pub fn advance_ms(&self, ms: u32) {
         if let Some(now_ms) = &self.0 {

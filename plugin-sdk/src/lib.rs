@@ -126,6 +126,25 @@ pub use gantry_sdk_macros::handler;
 /// }
 /// ```
 pub use gantry_sdk_macros::main;
+/// Makes a function a test of the whole plugin: as a component, on a real host of its own.
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+/// use gantry_sdk::testing::{RealHost, TestPrincipal};
+///
+/// #[gantry_sdk::test]
+/// fn only_who_may_forgets_a_page(host: &mut RealHost) {
+///     assert_eq!(host.post("/pages/home/visits").status(), 200);
+///     assert_eq!(host.delete("/pages/home").code(), "auth.required");
+///     host.login(TestPrincipal::user("ann", &["pages.write"]));
+///     assert_eq!(host.delete("/pages/home").status(), 204);
+/// }
+/// ```
+///
+/// The plugin is the one in the package's folder, or in the folder that is named: `#[gantry_sdk::test("../shop")]`. It is
+/// built as `plugin.toml` says. The test needs the executable `gantry`, see [`testing::RealHost::start`].
+#[cfg(not(target_family = "wasm"))]
+pub use gantry_sdk_macros::test;
 /// Makes a function a transformation: one document in, one document out.
 ///
 /// With types, the documents are JSON. A second argument takes the parameters of the step (or of the query).

@@ -27,6 +27,9 @@
 //! With the feature `testing-sql`, [`crate::sql`] works on a real SQLite database in memory, see `migrate`.
 
 pub(crate) mod host;
+mod real;
+
+pub use real::RealHost;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

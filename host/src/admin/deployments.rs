@@ -12,6 +12,7 @@ use crate::admin::plugins::MountBody;
 use crate::admin::{ApiError, Shared};
 use crate::auth::PlatformPermission;
 use crate::ids::{DeploymentId, PluginName};
+use crate::plugins::rehearsal::Report;
 use crate::plugins::store::Deployment;
 use crate::plugins::trust::{self, Provenance};
 use crate::plugins::{Deployed, GrantMode, Mount, Upload};
@@ -58,6 +59,9 @@ pub struct DeployedBody {
     /// What would have kept it off, were signatures required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// How its `[[test]]`s went, if it has any and they were run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tests: Option<Report>,
     /// From the upload to the moment from which requests reach it.
     pub took_ms: u64,
 }
@@ -146,6 +150,7 @@ impl DeployedBody {
             mount: MountBody::from(&deployed.mount),
             migrated: deployed.migrated,
             warnings: deployed.warnings,
+            tests: deployed.tests,
             took_ms: u64::try_from(deployed.took.as_millis()).unwrap_or(u64::MAX),
         })
     }

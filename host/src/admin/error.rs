@@ -8,6 +8,7 @@ use crate::auth;
 use crate::http::Problem;
 use crate::http::problem::ProblemItem;
 use crate::plugins::bundle::BundleError;
+use crate::plugins::rehearsal::{Report, TestReport};
 use crate::plugins::store::StoreError;
 use crate::plugins::trust;
 use crate::plugins::{DeployError, Mistake};
@@ -172,12 +173,28 @@ impl From<DeployError> for ApiError {
             }
             DeployError::Load(error) => error.into(),
             DeployError::Migrate { .. } => unprocessable("deploy.migration_failed", detail),
+            DeployError::Tests(report) => {
+                unprocessable("deploy.tests_failed", detail).with_errors(items_of(&report))
+            }
             DeployError::Store(error) => error.into(),
             DeployError::Artifact(error) => Self::internal(&chain(&error)),
             DeployError::NotLive { .. } => unprocessable("deploy.not_live", detail),
             DeployError::Host(cause) => Self::internal(&format!("{cause:#}")),
         }
     }
+}
+
+/// Every mistake with the test that found it.
+fn items_of(report: &Report) -> Vec<ProblemItem> {
+    let item = |test: &TestReport, mistake: &String| ProblemItem {
+        at: Some(format!("test `{}`", test.name)),
+        detail: mistake.clone(),
+        help: None,
+    };
+    let tests = report.tests.iter();
+    tests
+        .flat_map(|test| test.mistakes.iter().map(move |mistake| item(test, mistake)))
+        .collect()
 }
 
 impl From<BundleError> for ApiError {

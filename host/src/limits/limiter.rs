@@ -111,6 +111,13 @@ impl Limiter {
         Ok(Decision { outcomes })
     }
 
+    /// Forgets all callers, as at a start.
+    pub fn forget(&self) {
+        for shard in &self.shards {
+            *lock(shard) = Shard::default();
+        }
+    }
+
     /// How many callers are remembered, counted once per policy.
     pub fn entries(&self) -> usize {
         self.shards

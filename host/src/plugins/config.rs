@@ -6,9 +6,14 @@ use crate::plugins::validate::Ceilings;
 use crate::plugins::{bundle, store, trust};
 
 /// Uploads, and what plugins get.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// What it means that a `[[test]]` of a plugin fails when it is deployed: `required` (it is not deployed), `warn` or
+    /// `off` (nobody looks). Default: `required`.
+    pub tests: Tests,
+    /// Longest time that all tests of a plugin may take when it is deployed. Default: 60000.
+    pub tests_ms_max: u64,
     /// What happens to plugins that no trusted key has signed: `off` (nobody asks), `warn` or `required`. Default: off.
     pub signatures: trust::Policy,
     /// Keys that may sign plugins.
@@ -21,6 +26,32 @@ pub struct Config {
     pub defaults: Defaults,
     /// How much history is kept.
     pub history: store::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tests: Tests::default(),
+            tests_ms_max: 60_000,
+            bundle: bundle::Config::default(),
+            ceilings: Ceilings::default(),
+            defaults: Defaults::default(),
+            history: store::Config::default(),
+        }
+    }
+}
+
+/// What it means for a deployment that a test fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tests {
+    /// The plugin is not deployed.
+    #[default]
+    Required,
+    /// The plugin is deployed, and whoever deploys it is told.
+    Warn,
+    /// Tests are not run.
+    Off,
 }
 
 /// The limits of a plugin that does not set its own.

@@ -1,6 +1,6 @@
-//! Putting a plugin on the platform, and going back: `upload → validate → store → compile → link → migrate → record →
-//! swap`. Each step takes what the last one made; the last two are one. Whatever fails, the version that was live stays
-//! live.
+//! Putting a plugin on the platform, and going back: `upload → validate → store → compile → link → rehearse → migrate →
+//! record → swap`. Each step takes what the last one made; the last two are one. Whatever fails, the version that was live
+//! stays live.
 
 use std::{
     sync::Arc,
@@ -17,6 +17,7 @@ use crate::plugins::change::{Change, Changed, Record};
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::mistake;
 use crate::plugins::registry::{ChangeError, LiveTable, Registry};
+use crate::plugins::rehearsal::{Play, Report, Stage};
 use crate::plugins::store::{Deployment, LiveRow, PluginRow, Store, StoreError};
 use crate::plugins::trust::{self, Admitted, Presented, Trust};
 use crate::plugins::validate::{Grant, Grants, ValidPlugin, validate};
@@ -72,6 +73,8 @@ pub struct Deployed {
     pub migrated: Vec<String>,
     /// What would have kept it off, were signatures required.
     pub warnings: Vec<String>,
+    /// How its tests went, if it has any and they were run.
+    pub tests: Option<Report>,
     /// From the upload to the moment from which requests reach it.
     pub took: Duration,
 }
@@ -98,6 +101,8 @@ pub enum DeployError {
         label: Label,
         source: sql::MigrateError,
     },
+    #[error("{}", .0.summary())]
+    Tests(Report),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -149,7 +154,9 @@ pub struct Plugins {
     runtime: Arc<Runtime>,
     registry: Arc<Registry>,
     kept: Kept,
-    config: Config,
+    pub(super) config: Config,
+    /// Where tests are run; nowhere on a host that is itself such a place.
+    pub(super) stage: Option<Stage>,
 }
 
 impl Plugins {
@@ -171,6 +178,7 @@ impl Plugins {
             registry,
             kept,
             config,
+            stage: None,
         }
     }
 
@@ -185,6 +193,8 @@ impl Plugins {
             .runtime
             .load(spec, plugin.component, &upload.by)
             .await?;
+        let play = Play::of(&upload.bytes, &plugin.manifest, &plugin.migrations);
+        let tests = self.rehearse(play).await?;
         // It is decided when the deployment is recorded. Asking again spares the migrations, which cannot be undone.
         let now = self.store.find_plugin(&wanted.plugin).await?;
         if now.map(|row| row.revision) != began_from {
@@ -220,6 +230,7 @@ impl Plugins {
         let deployed = deployed(changed, mount, migrated, began)?;
         Ok(Deployed {
             warnings: admitted.warnings,
+            tests,
             ..deployed
         })
     }
@@ -525,6 +536,7 @@ fn deployed(
             mount,
             migrated,
             warnings: Vec::new(),
+            tests: None,
             took: began.elapsed(),
         }),
         Changed::Settings => Err(DeployError::Host(anyhow::anyhow!(

@@ -12,13 +12,14 @@ pub mod metrics;
 pub(crate) mod mistake;
 mod mount;
 pub mod registry;
+pub mod rehearsal;
 pub mod routes;
 mod row;
 pub mod store;
 pub mod trust;
 pub mod validate;
 
-pub use config::{Config, Defaults};
+pub use config::{Config, Defaults, Tests};
 pub use deploy::{DeployError, Deployed, GrantMode, Kept, Plugins, Upload};
 pub use mistake::{Location, Mistake};
 pub use mount::{InvalidMount, Mount};

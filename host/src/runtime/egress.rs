@@ -11,6 +11,7 @@ use crate::runtime::PluginSpec;
 use crate::runtime::state::Services;
 use crate::services::log::{CallLog, Level};
 use crate::services::outbound::{self, Budget, Injection, Patience, Sender};
+use crate::services::rehearsal::call;
 use crate::services::{self, Allowance, Held, Kind};
 
 /// Most bytes that a guest writes to a body at once. Each open body may have some of it waiting in the host.
@@ -74,6 +75,11 @@ impl Way {
         patience: Patience,
     ) -> Result<http::Response<outbound::Body>, services::Error> {
         let (plugin, services) = (&*self.plugin, &*self.services);
+        if let Some(rehearsal) = &services.rehearsal
+            && let Some(error) = rehearsal.meet(call!(outbound.send))
+        {
+            return Err(error);
+        }
         let injections = injections(plugin, services, request.uri()).await?;
         let sender = Sender {
             plugin: &plugin.name,

@@ -44,6 +44,7 @@ fn lend_call(state: &mut PluginState) -> call::View<'_> {
 
 fn lend_kv(state: &mut PluginState) -> kv_host::View<'_> {
     kv_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
         kv: &state.services.kv,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.kv,
@@ -54,6 +55,7 @@ fn lend_kv(state: &mut PluginState) -> kv_host::View<'_> {
 
 fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
     sql_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
         sql: &state.services.sql,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.sql,
@@ -64,6 +66,7 @@ fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
 
 fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
     secrets_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
         secrets: &state.services.secrets,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.secrets,
@@ -73,6 +76,7 @@ fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
 
 fn lend_tokens(state: &mut PluginState) -> tokens_host::View<'_> {
     tokens_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
         tokens: &state.services.guest_tokens,
         plugin: &state.plugin.name,
     }

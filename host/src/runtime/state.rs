@@ -1,9 +1,10 @@
 //! What one instance carries: the data of its store. Services never see it; `linker.rs` lends each its part.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use rand::Rng as _;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::auth::GuestTokens;
@@ -16,6 +17,7 @@ use crate::services::Allowance;
 use crate::services::kv::Kv;
 use crate::services::log::{CallLog, Level, Logs};
 use crate::services::outbound::Outbound;
+use crate::services::rehearsal::Rehearsal;
 use crate::services::secrets::Secrets;
 use crate::services::sql::Sql;
 
@@ -28,6 +30,8 @@ pub struct Services {
     pub logs: Logs,
     pub outbound: Outbound,
     pub guest_tokens: GuestTokens,
+    /// Only on a host on which plugins are rehearsed.
+    pub rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// The data of one instance, from the start of a call to its end.
@@ -88,20 +92,43 @@ impl PluginState {
 }
 
 /// What the standard gives every guest: no files, no environment, no arguments. Sockets are denied, name look-ups too.
-pub(super) fn wasi(log: &CallLog) -> WasiCtxBuilder {
+/// In a rehearsal, time and chance are what the test says.
+pub(super) fn wasi(log: &CallLog, rehearsal: Option<&Arc<Rehearsal>>) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(LogStream::new(log.clone(), Level::Info, "stdout"))
         .stderr(LogStream::new(log.clone(), Level::Warn, "stderr"))
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
+    if let Some(rehearsal) = rehearsal {
+        wasi.wall_clock(RehearsedClock(Arc::clone(rehearsal)))
+            .secure_random(rehearsal.random())
+            .insecure_random(rehearsal.random())
+            .insecure_random_seed(rehearsal.random().next_u64().into());
+    }
     wasi
+}
+
+/// The clock of a rehearsal, as guests read it. Time that is only measured stays the machine's: whoever waits must see it
+/// pass.
+struct RehearsedClock(Arc<Rehearsal>);
+
+impl HostWallClock for RehearsedClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.clock.now_ms().unsigned_abs())
+    }
 }
 
 impl WasiView for PluginState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let log = &self.log;
-        let ctx = self.wasi.get_or_insert_with(|| wasi(log).build());
+        let (log, rehearsal) = (&self.log, self.services.rehearsal.as_ref());
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| wasi(log, rehearsal).build());
         WasiCtxView {
             ctx,
             table: &mut self.table,

@@ -8,6 +8,7 @@ mod host;
 pub mod kv;
 pub mod log;
 pub mod outbound;
+pub mod rehearsal;
 pub mod secrets;
 pub mod sql;
 pub mod tokens;

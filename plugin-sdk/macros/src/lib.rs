@@ -33,6 +33,28 @@ pub fn transform(_options: TokenStream, item: TokenStream) -> TokenStream {
     )
 }
 
+/// `#[gantry_sdk::test]` on `fn name(host: &mut RealHost)`; with a path in parentheses, for the plugin there.
+#[proc_macro_attribute]
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    let Some(name) = function_name(item.clone()) else {
+        return source("::core::compile_error!(\"this attribute goes on a function\");");
+    };
+    let folder = if options.is_empty() {
+        "\".\"".to_owned()
+    } else {
+        options.to_string()
+    };
+    // The function keeps its name inside of the test that cargo sees.
+    source(&format!(
+        "#[::core::prelude::v1::test]
+         fn {name}() {{
+             {item}
+             let folder = ::core::concat!(::core::env!(\"CARGO_MANIFEST_DIR\"), \"/\", {folder});
+             {name}(&mut ::gantry_sdk::testing::RealHost::start(folder));
+         }}"
+    ))
+}
+
 const HANDLER: &str = "
     impl ::gantry_sdk::__rt::HandlerGuest for __Plugin {
         fn handle(

@@ -3,4 +3,5 @@
 mod conflict;
 mod deploy;
 mod kill;
+mod rehearsal;
 mod swap;

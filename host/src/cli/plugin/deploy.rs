@@ -15,6 +15,7 @@ use crate::cli::output;
 use crate::cli::plugin::build::{build, size};
 use crate::cli::plugin::project::check;
 use crate::cli::plugin::signing::SigningArgs;
+use crate::cli::plugin::test;
 use crate::plugins::bundle::{self, Bundle, pack_component};
 use crate::plugins::validate::{Grants, ValidPlugin};
 
@@ -135,6 +136,17 @@ pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
     let deployment = &deployed.deployment;
     for migration in &deployed.migrated {
         output::progress("Migrated", migration);
+    }
+    if let Some(report) = &deployed.tests {
+        if report.is_passed() {
+            output::progress(
+                "Tested",
+                &format!("{} in {} ms", report.summary(), report.took_ms),
+            );
+        } else {
+            output::warn(&format!("{}; it is live all the same:", report.summary()));
+            eprint!("{}", test::shown(report));
+        }
     }
     let what = format!(
         "{} {} in {} ms",

@@ -16,6 +16,7 @@ mod remove;
 mod rollback;
 mod sign;
 mod signing;
+mod test;
 mod verify;
 mod watch;
 
@@ -33,6 +34,8 @@ pub(in crate::cli) enum Command {
     Build(build::Args),
     /// Build and deploy again with every change, and show what the plugin logs.
     Dev(dev::Args),
+    /// Run the tests of plugin.toml on a real host of their own; no server is needed.
+    Test(test::Args),
     /// Put a plugin on the server and make it live.
     Deploy(deploy::Args),
     /// Make a key that signs plugins.
@@ -66,6 +69,7 @@ pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::R
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Dev(args) => dev::run(args, server).await,
+        Command::Test(args) => Box::pin(test::run(args)).await,
         Command::Deploy(args) => deploy::run(args, server).await,
         Command::Keygen(args) => keygen::run(&args),
         Command::Sign(args) => sign::run(args),

@@ -103,11 +103,13 @@ fn apply_defaults(schema: &Value, value: &mut Value) {
     }
 }
 
-type Refusal = (std::ops::Range<usize>, String);
+/// Where and why a value has no form as JSON.
+pub(super) type Refusal = (std::ops::Range<usize>, String);
 
-fn json(value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Refusal> {
+/// A value of TOML as JSON. Begins with a depth of 0.
+pub(super) fn json(value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Refusal> {
     if depth > DEPTH_MAX {
-        let message = format!("`[config]` is nested deeper than {DEPTH_MAX} levels");
+        let message = format!("this is nested deeper than {DEPTH_MAX} levels");
         return Err((value.span(), message));
     }
     let no_number = || (value.span(), "this number has no JSON form".to_owned());

@@ -11,6 +11,7 @@ mod nesting;
 mod path;
 mod reader;
 mod route;
+mod test;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -29,6 +30,7 @@ pub use extism::{Export, ExportKind};
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
 pub use route::{Auth, RateKey, RateLimit, Route};
+pub use test::{As, Body as TestBody, Expected, Outside, Step, TestCase};
 pub(super) use units::{show_duration, show_size};
 
 use reader::{Fields, Reader};
@@ -57,7 +59,6 @@ const LATER: &[&str] = &[
     "reuse",
     "schedule",
     "subscribe",
-    "test",
     "workflow",
 ];
 
@@ -82,6 +83,8 @@ pub struct Manifest {
     pub config: Option<ConfigSchema>,
     /// The permissions that the plugin defines and its routes ask for.
     pub permissions: Vec<DeclaredPermission>,
+    /// What the author expects of the plugin, run before it becomes live.
+    pub tests: Vec<TestCase>,
     places: BTreeMap<String, Location>,
 }
 
@@ -187,7 +190,8 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
     let config = fields
         .get("config")
         .and_then(|value| ConfigSchema::read(reader, value));
-    fields.finish(reader, LATER, &[]);
+    let tests = TestCase::read_all(reader, &mut fields, &permissions);
+    fields.finish(reader, LATER, &[("tests", "did you mean `[[test]]`?")]);
     Some(Manifest {
         plugin: plugin?,
         component: component?,
@@ -198,6 +202,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         limits,
         config,
         permissions,
+        tests,
         places: BTreeMap::new(),
     })
 }

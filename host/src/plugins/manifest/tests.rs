@@ -185,7 +185,6 @@ fn each_mistake_says_where_what_and_how_to_mend_it() {
             "[[job]]\nqueue = \"mail\"".into(),
             "7:3: `[[job]]` is not supported yet",
         ),
-        ("[test]".into(), "7:2: `[test]` is not supported yet"),
         (
             route("cache = \"1m\""),
             "10:1: `cache` is not supported yet in `[[route]]`",

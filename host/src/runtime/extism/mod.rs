@@ -61,9 +61,10 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Plugi
 
 fn lend_wasi(state: &mut PluginState) -> &mut WasiP1Ctx {
     let (extism, log) = (state.extism.get_or_insert_default(), &state.log);
+    let rehearsal = state.services.rehearsal.as_ref();
     extism
         .wasi
-        .get_or_insert_with(|| crate::runtime::state::wasi(log).build_p1())
+        .get_or_insert_with(|| crate::runtime::state::wasi(log, rehearsal).build_p1())
 }
 
 /// Calls the export that the route names.

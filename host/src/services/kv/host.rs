@@ -8,9 +8,12 @@ use crate::services;
 use crate::services::Allowance;
 use crate::services::granted;
 use crate::services::kv::{Entry, Kv, PutOptions};
+use crate::services::rehearsal::{Rehearsal, rehearse};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
+    /// Lets calls fail on purpose.
+    pub rehearsal: Option<&'a Rehearsal>,
     pub kv: &'a Kv,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
@@ -71,6 +74,7 @@ impl store::Host for View<'_> {}
 
 impl store::HostBucket for View<'_> {
     async fn open(&mut self, label: String) -> Guest<Resource<store::Bucket>> {
+        rehearse!(self, kv.open);
         let label = match granted(&label, "kv", self.granted, |label| label) {
             Ok(label) => label.clone(),
             Err(error) => return Ok(Err(error.into())),
@@ -84,6 +88,7 @@ impl store::HostBucket for View<'_> {
         this: Resource<store::Bucket>,
         key: String,
     ) -> Guest<Option<store::Entry>> {
+        rehearse!(self, kv.get);
         let label = self.label(&this)?;
         let entry = self.kv.get(self.plugin, &label, &key).await;
         let entry = entry.and_then(|entry| self.counted(entry, entry_bytes));
@@ -95,6 +100,7 @@ impl store::HostBucket for View<'_> {
         this: Resource<store::Bucket>,
         keys: Vec<String>,
     ) -> Guest<Vec<Option<store::Entry>>> {
+        rehearse!(self, kv.get_many);
         let label = self.label(&this)?;
         let entries = self.kv.get_many(self.plugin, &label, &keys).await;
         let bytes = |entries: &Vec<_>| entries.iter().map(entry_bytes).sum();
@@ -114,6 +120,7 @@ impl store::HostBucket for View<'_> {
         value: Vec<u8>,
         options: store::PutOptions,
     ) -> Guest<store::Version> {
+        rehearse!(self, kv.put);
         let label = self.label(&this)?;
         // Writes wait for one another, each with its value.
         let _held = match self.allowance.hold(value.len()) {
@@ -138,6 +145,7 @@ impl store::HostBucket for View<'_> {
         key: String,
         if_version: Option<store::Version>,
     ) -> Guest<bool> {
+        rehearse!(self, kv.delete);
         let label = self.label(&this)?;
         answer(
             self.kv
@@ -153,6 +161,7 @@ impl store::HostBucket for View<'_> {
         delta: i64,
         ttl_ms: Option<u64>,
     ) -> Guest<i64> {
+        rehearse!(self, kv.increment);
         let label = self.label(&this)?;
         answer(
             self.kv
@@ -168,6 +177,7 @@ impl store::HostBucket for View<'_> {
         cursor: Option<String>,
         max: u32,
     ) -> Guest<store::KeyPage> {
+        rehearse!(self, kv.keys);
         let label = self.label(&this)?;
         let page = self
             .kv

@@ -119,7 +119,8 @@ impl Kv {
         Self::with_clock(db, config, Arc::new(db::now_ms))
     }
 
-    fn with_clock(db: Db, config: Config, now_ms: Arc<dyn Fn() -> i64 + Send + Sync>) -> Self {
+    /// Stores kept in these rows, whose entries expire by this clock.
+    pub fn with_clock(db: Db, config: Config, now_ms: Arc<dyn Fn() -> i64 + Send + Sync>) -> Self {
         Self {
             db,
             config: Arc::new(config),

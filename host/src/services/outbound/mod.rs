@@ -32,6 +32,8 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::ids::PluginName;
+use crate::services::rehearsal::Rehearsal;
+use crate::services::{Allowance, Error, Held, Kind};
 use crate::services::{Allowance, Error, Kind};
 pub use body::Body;
 use client::{Forbidden, Resolver};
@@ -126,6 +128,8 @@ struct Inner {
     config: Config,
     resolver: Resolver,
     lanes: Mutex<HashMap<PluginName, Arc<Lane>>>,
+    /// Answers in place of other servers, on a host on which plugins are rehearsed.
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Who sends, and under which rules.
@@ -159,16 +163,26 @@ impl fmt::Debug for Outbound {
 impl Outbound {
     /// Nothing is dialled yet.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        Self::with_resolver(config, client::system())
+        Self::of(config, client::system(), None)
     }
 
-    fn with_resolver(config: Config, resolver: Resolver) -> Result<Self, SetupError> {
+    /// A way out that checks everything and then leads to the answers of a rehearsal; nothing is ever dialled.
+    pub fn rehearsed(config: Config, rehearsal: Arc<Rehearsal>) -> Result<Self, SetupError> {
+        Self::of(config, client::system(), Some(rehearsal))
+    }
+
+    fn of(
+        config: Config,
+        resolver: Resolver,
+        rehearsal: Option<Arc<Rehearsal>>,
+    ) -> Result<Self, SetupError> {
         // Each plugin gets its own; what keeps one from being built is better known now.
         client::check(&config)?;
         Ok(Self(Arc::new(Inner {
             config,
             resolver,
             lanes: Mutex::default(),
+            rehearsal,
         })))
     }
 
@@ -281,6 +295,10 @@ impl Outbound {
             );
         }
         lane.count_request(hop.body.len() as u64 + headers::bytes(&headers))?;
+        if let Some(rehearsal) = &self.0.rehearsal {
+            let answer = rehearsal.answer(&hop.method, &hop.url, &hop.body)?;
+            return Ok(answer.map(reqwest::Body::from).into());
+        }
         let request = client.request(hop.method.clone(), hop.url.clone());
         let request = request.headers(headers).body(hop.body.clone());
         let longest = Duration::from_millis(config.first_byte_ms_max);

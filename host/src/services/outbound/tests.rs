@@ -774,7 +774,7 @@ async fn connections_are_kept_for_their_plugin_alone_and_not_below_a_wildcard() 
         ..Config::default()
     };
     let resolver: Resolver = Arc::new(move |_| Box::pin(async move { Ok(vec![server.ip()]) }));
-    let outbound = Outbound::with_resolver(config, resolver).unwrap();
+    let outbound = Outbound::of(config, resolver, None).unwrap();
     let port = server.port();
     let policy = policy(&[
         format!("one.example:{port}"),
@@ -842,7 +842,7 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_else() {
         let answer = said[next.load(Ordering::Relaxed) as usize].0.clone();
         Box::pin(async move { Ok(answer) })
     });
-    let outbound = Outbound::with_resolver(config, resolver).unwrap();
+    let outbound = Outbound::of(config, resolver, None).unwrap();
     let name = format!("rebind.example:{}", server.port());
     let policy = policy(std::slice::from_ref(&name));
     let allowance = soon();

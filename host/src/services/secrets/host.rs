@@ -6,6 +6,7 @@ use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services::Error;
 use crate::services::granted;
+use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::secrets::Secrets;
 
 /// A secret that the plugin may ask for.
@@ -18,6 +19,8 @@ pub struct Granted {
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
+    /// Lets calls fail on purpose.
+    pub rehearsal: Option<&'a Rehearsal>,
     pub secrets: &'a Secrets,
     pub plugin: &'a PluginName,
     pub granted: &'a [Granted],
@@ -48,6 +51,7 @@ impl View<'_> {
 
 impl store::Host for View<'_> {
     async fn get(&mut self, label: String) -> Guest<Resource<store::Secret>> {
+        rehearse!(self, secrets.get);
         let granted = match granted(&label, "secrets", self.granted, |granted| &granted.label) {
             Ok(granted) => granted.clone(),
             Err(error) => return Ok(Err(error.into())),
@@ -78,6 +82,7 @@ impl store::HostSecret for View<'_> {
 
 impl reveal::Host for View<'_> {
     async fn reveal(&mut self, secret: Resource<store::Secret>) -> Guest<Vec<u8>> {
+        rehearse!(self, secrets.reveal);
         let granted = self.handle(&secret)?.granted.clone();
         if !granted.is_revealed {
             let message = format!(

@@ -7,10 +7,13 @@ use crate::ids::{Label, PluginName};
 use crate::services;
 use crate::services::Allowance;
 use crate::services::granted;
+use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::sql::{Database, RowSet, RunResult, Sql, Transaction, Value};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
+    /// Lets calls fail on purpose.
+    pub rehearsal: Option<&'a Rehearsal>,
     pub sql: &'a Sql,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
@@ -102,6 +105,7 @@ impl client::Host for View<'_> {}
 
 impl client::HostConnection for View<'_> {
     async fn open(&mut self, label: String) -> Guest<Resource<client::Connection>> {
+        rehearse!(self, sql.open);
         let label = granted(&label, "sql", self.granted, |label| label);
         let database = label.and_then(|label| self.sql.open(self.plugin, label));
         match database {
@@ -119,6 +123,7 @@ impl client::HostConnection for View<'_> {
         sql: String,
         params: Vec<client::Value>,
     ) -> Guest<client::RowSet> {
+        rehearse!(self, sql.query);
         let database = self.database(&this)?;
         answer(database.query(&sql, values(params), self.allowance).await)
     }
@@ -129,6 +134,7 @@ impl client::HostConnection for View<'_> {
         sql: String,
         params: Vec<client::Value>,
     ) -> Guest<client::RunResult> {
+        rehearse!(self, sql.execute);
         let database = self.database(&this)?;
         answer(database.execute(&sql, values(params), self.allowance).await)
     }
@@ -137,6 +143,7 @@ impl client::HostConnection for View<'_> {
         &mut self,
         this: Resource<client::Connection>,
     ) -> Guest<Resource<client::Transaction>> {
+        rehearse!(self, sql.begin);
         let database = self.database(&this)?;
         match database.begin(self.allowance).await {
             Ok(transaction) => {
@@ -161,6 +168,7 @@ impl client::HostTransaction for View<'_> {
         sql: String,
         params: Vec<client::Value>,
     ) -> Guest<client::RowSet> {
+        rehearse!(self, sql.query);
         answer(self.transaction(&this)?.query(&sql, values(params)).await)
     }
 
@@ -170,6 +178,7 @@ impl client::HostTransaction for View<'_> {
         sql: String,
         params: Vec<client::Value>,
     ) -> Guest<client::RunResult> {
+        rehearse!(self, sql.execute);
         answer(self.transaction(&this)?.execute(&sql, values(params)).await)
     }
 
@@ -177,6 +186,7 @@ impl client::HostTransaction for View<'_> {
         let transaction = self
             .table
             .delete(Resource::<Transaction>::new_own(this.rep()))?;
+        rehearse!(self, sql.commit);
         answer(transaction.commit().await)
     }
 
@@ -184,6 +194,7 @@ impl client::HostTransaction for View<'_> {
         let transaction = self
             .table
             .delete(Resource::<Transaction>::new_own(this.rep()))?;
+        rehearse!(self, sql.rollback);
         answer(transaction.rollback().await)
     }
 

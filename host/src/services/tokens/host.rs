@@ -5,10 +5,13 @@ use crate::bindings::HasData;
 use crate::bindings::gantry::tokens::tokens;
 use crate::bindings::gantry::types::types;
 use crate::ids::PluginName;
+use crate::services::rehearsal::{Rehearsal, call};
 use crate::services::{Error, Kind};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
+    /// Lets calls fail on purpose.
+    pub rehearsal: Option<&'a Rehearsal>,
     pub tokens: &'a GuestTokens,
     pub plugin: &'a PluginName,
 }
@@ -45,6 +48,12 @@ impl tokens::Host for View<'_> {
     }
 
     fn verify(&mut self, purpose: String, token: String) -> Result<String, types::Error> {
+        if let Some(error) = self
+            .rehearsal
+            .and_then(|rehearsal| rehearsal.meet(call!(tokens.verify)))
+        {
+            return Err(error.into());
+        }
         let tokens = self.tokens.of_plugin(self.plugin);
         tokens
             .verify(&purpose, &token)
