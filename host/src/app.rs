@@ -76,7 +76,8 @@ impl App {
 
     /// Starts a host with native routes beside its own.
     pub async fn start_with(config: Config, native: NativeRoutes) -> anyhow::Result<Self> {
-        Self::assemble(config, native, None).await
+        // On the heap: putting a host together takes many steps, and callers hold this future on their stacks.
+        Box::pin(Self::assemble(config, native, None)).await
     }
 
     async fn assemble(

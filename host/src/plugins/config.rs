@@ -31,6 +31,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            signatures: trust::Policy::default(),
+            trust: trust::Config::default(),
             tests: Tests::default(),
             tests_ms_max: 60_000,
             bundle: bundle::Config::default(),

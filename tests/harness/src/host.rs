@@ -46,7 +46,7 @@ impl TestHostBuilder {
 
     /// Starts the host.
     pub async fn start(self) -> TestHost {
-        TestHost::open(self.config, self.dir).await
+        Box::pin(TestHost::open(self.config, self.dir)).await
     }
 }
 
@@ -72,7 +72,9 @@ impl TestHost {
     }
 
     async fn open(config: Config, dir: Arc<TempDir>) -> Self {
-        let app = App::start(config.clone()).await.expect("the host starts");
+        let app = Box::pin(App::start(config.clone()))
+            .await
+            .expect("the host starts");
         let client = Client::new(app.address);
         Self {
             app: Some(app),
@@ -84,7 +86,7 @@ impl TestHost {
 
     /// Stops the host and starts another one on the same rows and files.
     pub async fn restart(self) -> Self {
-        self.restart_with(|| ()).await
+        Box::pin(self.restart_with(|| ())).await
     }
 
     /// Like [`TestHost::restart`], and does something to the files in between.
@@ -93,7 +95,7 @@ impl TestHost {
             app.stop().await;
         }
         meanwhile();
-        Self::open(self.config.clone(), Arc::clone(&self.dir)).await
+        Box::pin(Self::open(self.config.clone(), Arc::clone(&self.dir))).await
     }
 
     /// Stops the host as an operator would.

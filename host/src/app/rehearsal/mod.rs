@@ -23,7 +23,7 @@ use crate::gateway;
 use crate::gateway::access_log::Target;
 use crate::plugins::manifest::TestCase;
 use crate::plugins::rehearsal::{Play, Report, Stage, TestReport};
-use crate::plugins::{self, DeployError, GrantMode, Tests, Upload};
+use crate::plugins::{self, DeployError, GrantMode, Tests, Upload, trust};
 use crate::runtime;
 use crate::services::rehearsal::{Rehearsal, failures_of};
 
@@ -141,6 +141,8 @@ impl Stand {
             mount: None,
             is_nested_accepted: false,
             grant: GrantMode::AllAsked,
+            source: None,
+            allows_downgrade: true,
             config: Some(first.config.clone()),
             by: "test".to_owned(),
             note: None,
@@ -166,6 +168,8 @@ fn config_of(config: &Config, folder: &Path) -> Config {
         },
         plugins: plugins::Config {
             tests: Tests::Off,
+            // Who signed it was asked before it came here.
+            signatures: trust::Policy::Off,
             ..config.plugins.clone()
         },
         limits: config.limits.clone(),

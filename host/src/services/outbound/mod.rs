@@ -33,7 +33,6 @@ use url::Url;
 
 use crate::ids::PluginName;
 use crate::services::rehearsal::Rehearsal;
-use crate::services::{Allowance, Error, Held, Kind};
 use crate::services::{Allowance, Error, Kind};
 pub use body::Body;
 use client::{Forbidden, Resolver};
