@@ -20,7 +20,15 @@ struct Calls {
 
 #[gantry_sdk::main]
 fn app() -> Router {
-    Router::new().post("/greet", greet).get("/calls", calls)
+    Router::new()
+        .post("/greet", greet)
+        .post("/echo", echo)
+        .get("/calls", calls)
+}
+
+/// Gives the body back.
+fn echo(body: Vec<u8>) -> Response {
+    Response::bytes("application/octet-stream", body)
 }
 
 fn greet(Json(greet): Json<Greet>) -> Json<Greeting> {

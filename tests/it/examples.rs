@@ -187,3 +187,43 @@ async fn extism_quote_answers_requests_as_json() {
         .await
         .assert_problem(404, "plugin.refused");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wasi_http_03_answers_in_capitals_while_it_is_asked() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/wasi-http-03", "/capitals")
+        .await;
+    let answer = host.get("/capitals/x").await.assert_status(200);
+    assert_eq!(answer.text(), "Send me something.\n");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let request = host
+        .request(Method::POST, "/capitals/x")
+        .body(vec![b'x'; 300_000]);
+    let answer = host.send(request).await.assert_status(200);
+    assert_eq!(answer.text(), "X".repeat(300_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sse_sends_events_until_the_client_leaves() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/sse", "/").await;
+    let request = host.request(Method::GET, "/ticks?every_ms=20");
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut events = String::new();
+    while !events.contains("id: 5\n") {
+        let piece = response.chunk().await.unwrap().unwrap();
+        events.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    assert!(
+        events.starts_with("event: tick\nid: 0\ndata: {\"tick\":0}\n\n"),
+        "{events}"
+    );
+    drop(response);
+    while host.app().runtime.calls_in_progress() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

@@ -20,6 +20,7 @@ mod operators;
 mod plugins;
 mod registry;
 mod services;
+mod streams;
 mod techplus;
 mod tidy;
 mod trust;

@@ -60,6 +60,14 @@ const TARGETS: &[Target] = &[
         module: "crate::bindings",
         reuse: &[],
     },
+    Target {
+        package: "tests/guests/keyvalue_02/wit",
+        world: "guest",
+        output: "tests/guests/keyvalue_02/bindings.rs",
+        export_macro: None,
+        module: "crate::bindings",
+        reuse: &[],
+    },
 ];
 
 /// Writes the bindings, or with `--check` fails if they are not what the WIT says.

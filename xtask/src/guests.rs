@@ -31,9 +31,11 @@ const SIZES_KIB_MAX: &[(&str, u64)] = &[
     ("extism_quote", 250),
     ("hello", 80),
     ("kv_counter", 200),
+    ("sse", 160),
     ("techplus", 700),
     ("transform_csv", 200),
     ("wasi_http", 120),
+    ("wasi_http_03", 160),
 ];
 
 /// Builds all guests and checks them; with `--list` also prints what each imports and exports.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::runtime::{Bounds, compile_child};
+use crate::runtime::{Bounds, EngineKind, compile_child};
 
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct Args {
@@ -12,11 +12,18 @@ pub(super) struct Args {
     /// Address space, in bytes.
     #[arg(long)]
     memory_bytes_max: u64,
+    /// Compile for the engine that runs several tasks in an instance.
+    #[arg(long)]
+    concurrent: bool,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
     compile_child(Bounds {
         cpu_s: args.cpu_s,
         memory_bytes_max: args.memory_bytes_max,
+        engine: match args.concurrent {
+            true => EngineKind::Concurrent,
+            false => EngineKind::Plain,
+        },
     })
 }

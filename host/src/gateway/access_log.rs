@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::Reason;
 use crate::ids::{PluginName, RequestId};
-use crate::runtime::Usage;
+use crate::runtime::{Ended, Usage};
 
 /// Where the access log goes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -114,6 +114,23 @@ impl AccessLog {
             shared.is_wanted.notify_all();
             std::thread::sleep(FLUSH);
         }
+    }
+
+    /// A second line about an answer that was sent while it was made, written when it is over.
+    pub(super) fn end_stream(&self, id: &RequestId, ended: &Ended, duration: Duration) {
+        let now = jiff::Timestamp::now();
+        let cut_off_by = match &ended.result {
+            Ok(()) => String::new(),
+            Err(error) => format!(",\"cut_off_by\":\"{}\"", error.fault().as_str()),
+        };
+        self.write(&format!(
+            "{{\"time\":\"{now:.3}\",\"request.id\":\"{id}\",\"stream\":\"ended\"{cut_off_by},\"body_bytes\":{},\
+             \"cpu_us\":{},\"memory_bytes\":{},\"duration_us\":{}}}\n",
+            ended.bytes,
+            ended.usage.cpu.as_micros(),
+            ended.usage.memory_bytes,
+            duration.as_micros()
+        ));
     }
 
     fn write(&self, line: &str) {

@@ -1,11 +1,18 @@
 //! Bodies in memory: each within the bound of its route, all together within the bounds of the host and of the client,
 //! on their way in and on their way out.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -13,11 +20,87 @@ use tokio::time::{Instant, timeout_at};
 use crate::gateway::{Config, State};
 use crate::http::Problem;
 use crate::http::shares::{Share, Shares};
+use crate::runtime::{self, BodyError, RequestBody};
 
 /// A body in memory. Its share of the budget comes back when this is dropped.
 pub(super) struct ReadBody {
     pub(super) bytes: Bytes,
     _share: Option<Share>,
+}
+
+/// Bytes of a body that are read before the plugin runs, whichever kind of plugin it is.
+const SHORT_BYTES_MAX: u64 = 64 << 10;
+
+/// Whether a plugin that takes a body piece by piece should get it so: it is not announced as a short one.
+pub(super) fn is_long(body: &Incoming, headers: &HeaderMap) -> bool {
+    use hyper::body::Body as _;
+    !body.is_end_stream() && announced(headers).is_none_or(|length| length > SHORT_BYTES_MAX)
+}
+
+/// The body piece by piece, as long as it is within its bound.
+pub(super) fn flow(
+    body: Incoming,
+    headers: &HeaderMap,
+    bytes_max: usize,
+) -> Result<RequestBody, Problem> {
+    if announced(headers).is_some_and(|length| length > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    let counted = Counted {
+        body,
+        bytes_max,
+        bytes: 0,
+    };
+    Ok(RequestBody::Stream(counted.boxed()))
+}
+
+/// A body that breaks off where it becomes too large.
+struct Counted {
+    body: Incoming,
+    bytes_max: usize,
+    bytes: usize,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let Ok(frame) = frame else {
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        };
+        self.bytes += frame.data_ref().map_or(0, Bytes::len);
+        let bytes_max = self.bytes_max;
+        Poll::Ready(Some(if self.bytes > bytes_max {
+            Err(BodyError::TooLarge { bytes_max })
+        } else {
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the client says that it will send, in bytes.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// The whole body, if it is within bounds and comes fast enough.
@@ -36,10 +119,7 @@ pub(super) async fn read(
         });
     }
     // A length that is declared is refused before a byte is read.
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: u64| length > bytes_max as u64) {
+    if announced(headers).is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
     let mut pace = Pace::new(&state.config);
@@ -129,18 +209,10 @@ impl Pace {
                     return Ok(Some(frame));
                 }
                 Ok(Some(Err(_))) => {
-                    return Err(Problem::new(
-                        StatusCode::BAD_REQUEST,
-                        "request.body_incomplete",
-                        "the body ended before its end",
-                    ));
+                    return Err(explain(BodyError::Incomplete));
                 }
                 Err(_) if self.bytes < self.bytes_min => {
-                    return Err(Problem::new(
-                        StatusCode::REQUEST_TIMEOUT,
-                        "request.body_timeout",
-                        "the body did not arrive in time",
-                    ));
+                    return Err(explain(BodyError::Timeout));
                 }
                 Err(_) => {
                     self.ends_at = Instant::now() + self.window;
@@ -152,15 +224,37 @@ impl Pace {
 }
 
 fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "request.body_too_large",
-        format!("the body of this request has at most {bytes_max} bytes"),
-    )
+    explain(BodyError::TooLarge { bytes_max })
+}
+
+/// What the client is told of a body that did not come to its end.
+pub(super) fn explain(error: BodyError) -> Problem {
+    let (status, code) = match error {
+        BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request.body_too_large"),
+        BodyError::Incomplete => (StatusCode::BAD_REQUEST, "request.body_incomplete"),
+        BodyError::Timeout => (StatusCode::REQUEST_TIMEOUT, "request.body_timeout"),
+    };
+    Problem::new(status, code, error.to_string())
 }
 
 fn saturated(detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "host.saturated", detail).with_retry_after_s(1)
+}
+
+/// The answer of a plugin as the listener takes it. One that flows holds no more than its pieces on the way.
+pub(super) fn answer(
+    shares: &Arc<Shares>,
+    client: IpAddr,
+    version: Version,
+    answer: Response<runtime::Body>,
+) -> Result<Response<Body>, Problem> {
+    let (head, body) = answer.into_parts();
+    match body {
+        runtime::Body::Whole(bytes) => {
+            hold(shares, client, version, Response::from_parts(head, bytes))
+        }
+        runtime::Body::Stream(stream) => Ok(Response::from_parts(head, Body::new(stream))),
+    }
 }
 
 /// Answers up to this are not counted over HTTP/1.1, where a connection has one at a time.
@@ -179,7 +273,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// An answer as the listener takes it, if its client and the host have room for it while it waits to be sent.
-pub(super) fn hold(
+fn hold(
     shares: &Arc<Shares>,
     client: IpAddr,
     version: Version,

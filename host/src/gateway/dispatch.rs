@@ -19,7 +19,7 @@ use crate::limits::{Caller, Check, Decision};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::routes::{Found, Route};
-use crate::runtime::{CallContext, EntryKind, HttpCall, Invocation, Trigger};
+use crate::runtime::{CallContext, HttpCall, Invocation, RequestBody, Rest, Trigger};
 
 pub(super) async fn dispatch(
     state: &State,
@@ -86,7 +86,13 @@ async fn call(
     let decision = limit(state, route, arrival, principal.as_deref())?;
     refuse_encoding(plugin, &head.headers)?;
     let bytes_max = route.body_bytes_max;
-    let body = body::read(state, arrival.client, incoming, &head.headers, bytes_max).await?;
+    let is_standard = plugin.loaded.spec().entry.is_standard();
+    let (body, share) = if is_standard && body::is_long(&incoming, &head.headers) {
+        (body::flow(incoming, &head.headers, bytes_max)?, None)
+    } else {
+        let body = body::read(state, arrival.client, incoming, &head.headers, bytes_max).await?;
+        (RequestBody::Whole(body.bytes.clone()), Some(body))
+    };
     // From here on the plugin has the time; a slow client has used up none of it.
     let timeout = state
         .config
@@ -110,7 +116,8 @@ async fn call(
         method,
         uri: head.uri,
         mount_length,
-        body: body.bytes.clone(),
+        body,
+        stream: route.stream,
         target: route.target.clone(),
     };
     let invocation = Invocation {
@@ -118,11 +125,17 @@ async fn call(
         trigger: Trigger::Http(call),
     };
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
-    route.metrics.count_usage(outcome.usage);
-    record.usage(outcome.usage);
+    drop(share);
+    match outcome.rest {
+        Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
+        None => {
+            route.metrics.count_usage(outcome.usage);
+            record.usage(outcome.usage);
+        }
+    }
     let mut answer = match outcome.result {
         Ok(answer) => {
-            let mut answer = body::hold(&state.answers, arrival.client, version, answer)?;
+            let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
             if state.pages_are_sandboxed && plugin.mount.host.is_none() {
                 headers::sandbox(answer.headers_mut());
             }
@@ -135,6 +148,34 @@ async fn call(
     };
     add_limits(answer.headers_mut(), decision.as_ref());
     Ok(answer)
+}
+
+/// Lets the plugin go on with an answer that has begun, and counts what it used when it is over.
+fn see_to_its_end(
+    state: &State,
+    arrival: Arrival,
+    plugin: &Arc<LivePlugin>,
+    route: &Arc<Route>,
+    rest: Rest,
+) {
+    let (plugin, route) = (Arc::clone(plugin), Arc::clone(route));
+    let log = state.access_log.clone();
+    let run = async move {
+        let ended = rest.run().await;
+        route.metrics.count_usage(ended.usage);
+        let cause = ended.result.as_ref().err();
+        if let Some(error) = cause {
+            route.metrics.count_fault(error.fault());
+            response::report(error, &plugin);
+        }
+        let took = arrival.began.elapsed();
+        log.end_stream(&arrival.id, &ended, took);
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the body, and so with the connection, for which the listener waits"
+    )]
+    tokio::spawn(run);
 }
 
 fn authenticate(
@@ -218,7 +259,7 @@ fn add_limits(headers: &mut HeaderMap, decision: Option<&Decision<'_>>) {
 fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Problem> {
     let encoding = headers.get(header::CONTENT_ENCODING);
     let is_encoded = encoding.is_some_and(|value| value.as_bytes() != b"identity");
-    if is_encoded && plugin.loaded.spec().entry != EntryKind::WasiHttp02 {
+    if is_encoded && !plugin.loaded.spec().entry.is_standard() {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "request.encoding_unsupported",

@@ -6,11 +6,12 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::auth::{Auth, Principal};
+use crate::gateway::body;
 use crate::http::Problem;
 use crate::ids::RequestId;
 use crate::limits::Decision;
 use crate::plugins::registry::LivePlugin;
-use crate::runtime::InvokeError;
+use crate::runtime::{BodyError, InvokeError};
 use crate::services::{self, Kind};
 
 /// A problem as an answer.
@@ -21,11 +22,7 @@ pub(super) fn of_problem(problem: Problem) -> Response<Body> {
 /// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong goes
 /// to the log, under the request id.
 pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
-    let name = plugin.name();
-    if !matches!(error, InvokeError::Returned(_)) {
-        let cause = one_line(&error.to_string());
-        tracing::warn!(plugin.name = %name, error.cause = %cause, "An invocation of `{name}` failed");
-    }
+    report(error, plugin);
     let plugin_fault =
         |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
     match error {
@@ -51,6 +48,8 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
             "the plugin answered with something that is no valid response",
         ),
         InvokeError::Returned(error) => returned(error),
+        InvokeError::RequestBody(error) => body::explain(*error),
+        InvokeError::ClientGone => body::explain(BodyError::Incomplete),
         InvokeError::Saturated { .. } => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "host.saturated",
@@ -58,6 +57,19 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
         )
         .with_retry_after_s(1),
         InvokeError::Host(error) => Problem::internal(&format!("{error:#}")),
+    }
+}
+
+/// Tells the host's log of a call that failed, unless that is the client's doing.
+pub(super) fn report(error: &InvokeError, plugin: &LivePlugin) {
+    let name = plugin.name();
+    let is_the_clients = matches!(
+        error,
+        InvokeError::Returned(_) | InvokeError::RequestBody(_) | InvokeError::ClientGone
+    );
+    if !is_the_clients {
+        let cause = one_line(&error.to_string());
+        tracing::warn!(plugin.name = %name, error.cause = %cause, "An invocation of `{name}` failed");
     }
 }
 

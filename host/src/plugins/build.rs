@@ -185,6 +185,7 @@ pub(super) fn routes(
             policies,
             target(manifest, route),
             route.timeout,
+            route.stream,
             usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
             metrics.of_route(&row.plugin, &route.path),
         ));

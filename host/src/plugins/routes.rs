@@ -27,6 +27,8 @@ pub struct Route {
     /// Of an Extism module: which export answers.
     pub target: Option<Arc<ExtismTarget>>,
     pub timeout: Option<Duration>,
+    /// How long a call may take in all while bodies flow.
+    pub stream: Option<Duration>,
     pub body_bytes_max: usize,
     pub metrics: RouteMetrics,
     /// Names of the parameters, in the order of the pattern.
@@ -44,6 +46,7 @@ impl Route {
         policies: Vec<Policy>,
         target: Option<Arc<ExtismTarget>>,
         timeout: Option<Duration>,
+        stream: Option<Duration>,
         body_bytes_max: usize,
         metrics: RouteMetrics,
     ) -> Self {
@@ -57,6 +60,7 @@ impl Route {
             policies,
             target,
             timeout,
+            stream,
             body_bytes_max,
             metrics,
             params,

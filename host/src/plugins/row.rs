@@ -59,11 +59,12 @@ pub(super) fn config(row: &AnyRow) -> Result<Map<String, Value>, StoreError> {
     })
 }
 
-const ENTRIES: [(EntryKind, &str); 4] = [
+const ENTRIES: [(EntryKind, &str); 5] = [
     (EntryKind::Handler, "handler"),
     (EntryKind::WasiHttp02, "wasi-http-0.2"),
     (EntryKind::Transform, "transform"),
     (EntryKind::Extism, "extism"),
+    (EntryKind::WasiHttp03, "wasi-http-0.3"),
 ];
 
 pub(super) fn entry_word(entry: EntryKind) -> &'static str {
@@ -72,6 +73,7 @@ pub(super) fn entry_word(entry: EntryKind) -> &'static str {
         EntryKind::WasiHttp02 => ENTRIES[1].1,
         EntryKind::Transform => ENTRIES[2].1,
         EntryKind::Extism => ENTRIES[3].1,
+        EntryKind::WasiHttp03 => ENTRIES[4].1,
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +23,7 @@ use wasmtime::{Engine, Module, Precompiled, component::Component};
 
 use crate::ids::Digest;
 use crate::runtime::config::CompileConfig;
+use crate::runtime::engine::{self, EngineKind};
 use crate::runtime::lanes::{Lane, Lanes};
 
 /// Why a component cannot be compiled or loaded.
@@ -47,29 +49,53 @@ pub(super) enum Code {
     Module(Module),
 }
 
-/// Compiles components and core modules and keeps the results.
+/// Compiles components and core modules for one engine and keeps the results.
 pub(super) struct Compiler {
+    kind: EngineKind,
     config: CompileConfig,
     cache: Cache,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     /// Those who wait or have a place.
-    queue: Semaphore,
+    queue: Arc<Semaphore>,
 }
 
 impl Compiler {
-    pub(super) fn new(engine: &Engine, config: CompileConfig, dir: PathBuf, key: [u8; 32]) -> Self {
-        let lanes = Lanes::new(config.concurrency_max);
-        let queue = Semaphore::new(config.queue_max);
+    pub(super) fn new(
+        kind: EngineKind,
+        engine: &Engine,
+        config: CompileConfig,
+        dir: PathBuf,
+        key: [u8; 32],
+    ) -> Self {
+        let lanes = Arc::new(Lanes::new(config.concurrency_max));
+        let queue = Arc::new(Semaphore::new(config.queue_max));
         let cache = Cache {
             engine_hash: hash_of(engine),
             dir,
             key,
         };
         Self {
+            kind,
             config,
             cache,
             lanes,
             queue,
+        }
+    }
+
+    /// A compiler for another kind of engine, which shares the folder of the cache and the lines before the children.
+    pub(super) fn beside(&self, kind: EngineKind, engine: &Engine) -> Self {
+        let cache = Cache {
+            engine_hash: hash_of(engine),
+            dir: self.cache.dir.clone(),
+            key: self.cache.key,
+        };
+        Self {
+            kind,
+            config: self.config.clone(),
+            cache,
+            lanes: Arc::clone(&self.lanes),
+            queue: Arc::clone(&self.queue),
         }
     }
 
@@ -102,16 +128,25 @@ impl Compiler {
         })
     }
 
-    /// Removes all files of the cache except the code that this engine made of these artifacts, and files younger than
-    /// `age_min`.
+    /// Removes all files of the cache except the code that today's engines made of these artifacts, and files younger
+    /// than `age_min`.
     pub(super) async fn remove_unreferenced(
         &self,
         keep: BTreeSet<Digest>,
         age_min: Duration,
     ) -> io::Result<()> {
-        let keep: BTreeSet<PathBuf> = keep.iter().map(|digest| self.cache.path(*digest)).collect();
         let dir = self.cache.dir.clone();
-        tokio::task::spawn_blocking(move || remove_others(&dir, &keep, age_min))
+        let remove = move || {
+            let mut paths = BTreeSet::new();
+            for kind in EngineKind::ALL {
+                // Not of the engine that runs: one of them may never have been needed, and its code is kept all the same.
+                let engine = engine::for_compiling(kind).map_err(io::Error::other)?;
+                let hash = hash_of(&engine);
+                paths.extend(keep.iter().map(|digest| path_in(&dir, *digest, &hash)));
+            }
+            remove_others(&dir, &paths, age_min)
+        };
+        tokio::task::spawn_blocking(remove)
             .await
             .map_err(io::Error::other)?
     }
@@ -148,8 +183,12 @@ impl Compiler {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(host)?,
         };
-        let mut child = Command::new(&program)
-            .arg("compile")
+        let mut command = Command::new(&program);
+        command.arg("compile");
+        if self.kind == EngineKind::Concurrent {
+            command.arg("--concurrent");
+        }
+        let mut child = command
             .args(["--cpu-s", &cpu_s.to_string()])
             .args([
                 "--memory-bytes-max",
@@ -262,8 +301,7 @@ const TAG_BYTES: usize = 32;
 
 impl Cache {
     fn path(&self, digest: Digest) -> PathBuf {
-        self.dir
-            .join(format!("{digest}-{}.cwasm", self.engine_hash))
+        path_in(&self.dir, digest, &self.engine_hash)
     }
 
     fn mac(&self, digest: Digest, code: &[u8]) -> Hmac<sha2::Sha256> {
@@ -307,6 +345,10 @@ impl Cache {
         }
         renamed
     }
+}
+
+fn path_in(dir: &Path, digest: Digest, engine_hash: &str) -> PathBuf {
+    dir.join(format!("{digest}-{engine_hash}.cwasm"))
 }
 
 fn remove_others(dir: &Path, keep: &BTreeSet<PathBuf>, age_min: Duration) -> io::Result<()> {

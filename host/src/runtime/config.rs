@@ -29,8 +29,15 @@ pub struct Config {
     pub memory_keep_resident_bytes: usize,
     /// Bytes of each table that stay mapped between invocations. Default: 64 KiB.
     pub table_keep_resident_bytes: usize,
-    /// Most bytes of the body that a plugin answers with. Default: 16 MiB.
+    /// Most bytes of the body that a plugin answers with, where it is whole. Default: 16 MiB.
     pub response_body_bytes_max: usize,
+    /// Bytes of an answer that are held back until the plugin has ended. A longer one, or one in which the plugin
+    /// pauses, is sent while it is made. Only with `wasi:http`. Default: 256 KiB.
+    pub stream_above_bytes: usize,
+    /// Most bytes of an answer that is sent while it is made. Default: 1 GiB.
+    pub stream_bytes_max: u64,
+    /// Longest time in which a client neither sends nor takes a piece of a body that the plugin waits for. Default: 30000.
+    pub client_idle_ms: u64,
     /// Most headers in a plugin's answer. Default: 100.
     pub response_headers_max: usize,
     /// Most bytes of all header names and values in a plugin's answer. Default: 32 KiB.
@@ -72,6 +79,9 @@ impl Default for Config {
             memory_keep_resident_bytes: 2 << 20,
             table_keep_resident_bytes: 64 << 10,
             response_body_bytes_max: 16 << 20,
+            stream_above_bytes: 256 << 10,
+            stream_bytes_max: 1 << 30,
+            client_idle_ms: 30_000,
             response_headers_max: 100,
             response_header_bytes_max: 32 << 10,
             transfer_bytes_max: 24 << 20,

@@ -13,18 +13,22 @@ use seccompiler::{
     SeccompRule,
 };
 
+use crate::runtime::EngineKind;
+
 /// The component is at fault; standard error says how.
 pub(super) const EXIT_INVALID: i32 = 65;
 /// The child could not do its work.
 const EXIT_FAILED: u8 = 70;
 
-/// What the child may use.
+/// What the child may use, and what it makes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Processor time, in seconds.
     pub cpu_s: u64,
     /// Address space, in bytes.
     pub memory_bytes_max: u64,
+    /// Which engine the machine code is for.
+    pub engine: EngineKind,
 }
 
 /// The whole life of the compile child. Call it before any thread is started.
@@ -43,7 +47,7 @@ fn run(bounds: Bounds) -> anyhow::Result<ExitCode> {
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm)?;
     forbid_system_calls()?;
-    let engine = super::engine::for_compiling()?;
+    let engine = super::engine::for_compiling(bounds.engine)?;
     let compiled = if wasmparser::Parser::is_core_wasm(&wasm) {
         engine.precompile_module(&wasm)
     } else {

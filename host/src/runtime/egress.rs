@@ -123,6 +123,10 @@ impl WasiHttpHooks for Egress {
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK_BYTES_MAX
     }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES_MAX
+    }
 }
 
 /// How long the guest itself wants to wait. To connect and to wait for the answer are one thing here.

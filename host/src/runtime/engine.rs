@@ -1,4 +1,4 @@
-//! The one constructor of the engine. A compiled artifact loads only into an engine that was configured in the same
+//! The one constructor of the engines. A compiled artifact loads only into an engine that was configured in the same
 //! way, so the server and the compile child must not differ in anything that decides about machine code.
 
 use std::time::Duration;
@@ -20,11 +20,29 @@ pub(super) enum Reset {
 /// microseconds, and asking takes two.
 pub(super) const SMALL_MEMORY_PAGES: u64 = 4;
 
+/// Which engine. What one compiled, the other does not load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// One task in each instance. Runs everything that has no asynchronous functions in its types.
+    Plain,
+    /// Several tasks in an instance, for `wasi:http` 0.3. Each call costs more.
+    Concurrent,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Plain, Self::Concurrent];
+}
+
 /// An engine that runs plugins: instances come from a pool and are interrupted by epochs.
 ///
 /// Memories and tables stay resident between invocations: unmapping them costs a system call under a lock that the whole
 /// process shares, and makes two threads slower than one.
-pub(super) fn for_running(reset: Reset, config: &Config) -> wasmtime::Result<Engine> {
+pub(super) fn for_running(
+    kind: EngineKind,
+    reset: Reset,
+    config: &Config,
+) -> wasmtime::Result<Engine> {
     let instances = config.concurrency_max;
     let mut pool = PoolingAllocationConfig::default();
     // Permits are given out below these numbers, so the pool never runs dry.
@@ -43,24 +61,24 @@ pub(super) fn for_running(reset: Reset, config: &Config) -> wasmtime::Result<Eng
             Reset::Whole => Enabled::No,
             Reset::WrittenPages => Enabled::Auto,
         });
-    let mut wasmtime = for_code();
+    let mut wasmtime = for_code(kind);
     wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&wasmtime)?;
     start_ticker(&engine, config.epoch_tick())?;
     Ok(engine)
 }
 
-/// The engine of the compile child, which never runs anything.
-pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
-    Engine::new(&for_code())
+/// An engine of the compile child, which never runs anything.
+pub(super) fn for_compiling(kind: EngineKind) -> wasmtime::Result<Engine> {
+    Engine::new(&for_code(kind))
 }
 
 /// Everything that decides about machine code.
-fn for_code() -> wasmtime::Config {
+fn for_code(kind: EngineKind) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
-        // Costs 5 µs a call where it is on, and only streams need it.
-        .concurrency_support(false)
+        // Costs 5 µs a call where it is on, and only WASI 0.3 needs it.
+        .concurrency_support(kind == EngineKind::Concurrent)
         .epoch_interruption(true)
         .memory_reservation(4 << 30)
         .memory_guard_size(32 << 20)

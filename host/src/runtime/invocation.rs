@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::auth::Principal;
 use crate::ids::RequestId;
 use crate::runtime::ExtismTarget;
+use crate::runtime::stream::{BodyError, RequestBody};
 use crate::services;
 
 /// Everything a call needs. Nothing is fetched from a global on the way.
@@ -55,7 +55,7 @@ impl Trigger {
     }
 }
 
-/// A request, its body already read.
+/// A request.
 #[derive(Debug)]
 pub struct HttpCall {
     pub method: http::Method,
@@ -63,7 +63,10 @@ pub struct HttpCall {
     pub uri: http::Uri,
     /// Where the path below the mount begins inside the path of `uri`.
     pub mount_length: usize,
-    pub body: Bytes,
+    pub body: RequestBody,
+    /// How long the call may take in all while bodies flow. Then `deadline` bounds only the time from the last piece of
+    /// the request to the head of the answer.
+    pub stream: Option<Duration>,
     /// Of a module of Extism: which export answers.
     pub target: Option<Arc<ExtismTarget>>,
 }
@@ -103,6 +106,12 @@ pub enum InvokeError {
     /// The plugin returned an error of its own accord.
     #[error("the plugin answered with an error: {0}")]
     Returned(services::Error),
+    /// The body of the request did not come to its end.
+    #[error("{0}")]
+    RequestBody(BodyError),
+    /// The answer had begun, and the client went away or stood still.
+    #[error("the client went away, or took nothing for too long, before the answer was complete")]
+    ClientGone,
     #[error("{limit} calls are already running")]
     Saturated { limit: u32 },
     #[error("the host failed while calling the plugin")]
@@ -138,6 +147,7 @@ impl InvokeError {
                 Kind::Unavailable => Fault::Platform,
                 _ => Fault::Client,
             },
+            Self::RequestBody(_) | Self::ClientGone => Fault::Client,
             Self::Saturated { .. } | Self::Host(_) => Fault::Platform,
             _ => Fault::Plugin,
         }

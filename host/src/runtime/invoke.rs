@@ -1,88 +1,214 @@
 //! The one place where guest code runs: always with a place, a memory limit and a deadline.
 
 use std::{
+    fmt,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use wasmtime::{
-    Engine, Store,
+    Store,
     component::{ComponentExportIndex, InstancePre},
 };
 
 use crate::bindings::gantry::types::types::Error as GuestError;
 use crate::bindings::messages;
 use crate::runtime::cpu::{CpuClock, Stop};
+use crate::runtime::limit::Place;
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
+use crate::runtime::stream::{Body, BodyError, RequestBody};
+use crate::runtime::wasi_http::{self, Times};
 use crate::runtime::{
     CallContext, Fault, HttpCall, Invocation, InvokeError, LoadedPlugin, PluginSpec, Runtime,
-    Trigger, Usage, extism, response, wasi_http,
+    Trigger, Usage, extism, response,
 };
 use crate::services::Allowance;
 
 /// What came out of a call, and what it used.
 pub struct Outcome {
-    pub result: Result<http::Response<Bytes>, InvokeError>,
+    pub result: Result<http::Response<Body>, InvokeError>,
+    /// Without what the rest will use.
     pub usage: Usage,
+    /// What is still to be done where the body of the answer is a stream.
+    pub rest: Option<Rest>,
+}
+
+/// The rest of a call whose answer has begun. It must be driven to its end in a task; it ends soon after the body was
+/// sent or dropped.
+pub struct Rest(Pin<Box<dyn Future<Output = Ended> + Send>>);
+
+impl Rest {
+    /// Drives it to its end.
+    pub async fn run(self) -> Ended {
+        self.0.await
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
+}
+
+/// How a call ended whose answer was a stream.
+#[derive(Debug)]
+pub struct Ended {
+    /// An error has cut the body off.
+    pub result: Result<(), InvokeError>,
+    pub usage: Usage,
+    /// Bytes of the body that were handed to the connection.
+    pub bytes: u64,
 }
 
 impl Runtime {
     /// Calls a plugin. The instance is made for this call and gone after it.
-    pub async fn invoke(&self, plugin: &LoadedPlugin, invocation: Invocation) -> Outcome {
+    pub async fn invoke(&self, plugin: &Arc<LoadedPlugin>, invocation: Invocation) -> Outcome {
         let Invocation {
             mut context,
             trigger: Trigger::Http(call),
         } = invocation;
-        let _places = match self.take_places(plugin).await {
+        let places = match self.take_places(plugin).await {
             Ok(places) => places,
             Err(error) => {
                 return Outcome {
                     result: Err(error),
                     usage: Usage::default(),
+                    rest: None,
                 };
             }
         };
-        let spec = &plugin.spec;
         let began = Instant::now();
-        context.deadline = context.deadline.min(began + spec.limits.wall);
-        let deadline = context.deadline;
+        let normal = context.deadline.min(began + plugin.spec.limits.wall);
+        context.deadline = call.stream.map_or(normal, |stream| began + stream);
+        let times = Times {
+            began,
+            deadline: context.deadline,
+            head: call.stream.map(|_| normal.saturating_duration_since(began)),
+            client_idle: Duration::from_millis(self.config.client_idle_ms),
+        };
         let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
-        let allowance = Allowance::new(deadline.into(), spec.limits.cpu, memory);
+        let cpu = plugin.spec.limits.cpu;
+        let allowance = Allowance::new(times.deadline.into(), cpu, memory);
         let clock = CpuClock::start(began, self.config.epoch_tick(), allowance.clone());
-        let engine = plugin.entry.engine();
-        let mut store = self.store(engine, spec, context, allowance.clone(), &clock);
+        let store = self.store(plugin, context, allowance.clone(), &clock);
+        let prepared = Prepared {
+            store,
+            clock,
+            allowance,
+            times,
+        };
+        match &plugin.entry {
+            Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } => {
+                self.invoke_wasi(plugin, prepared, places, call).await
+            }
+            Entry::Handler { .. } | Entry::Transform { .. } | Entry::Extism { .. } => {
+                let outcome = self.invoke_whole(plugin, prepared, &call).await;
+                drop(places);
+                outcome
+            }
+        }
+    }
+
+    /// A call whose bodies are whole, which ends before this returns.
+    async fn invoke_whole(
+        &self,
+        plugin: &LoadedPlugin,
+        prepared: Prepared,
+        call: &HttpCall,
+    ) -> Outcome {
+        let Prepared {
+            mut store,
+            clock,
+            allowance,
+            times,
+        } = prepared;
         let result = {
-            let run = std::pin::pin!(run(&plugin.entry, &mut store, &call, &self.config));
-            tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
+            let run = std::pin::pin!(run(&plugin.entry, &mut store, call, &self.config));
+            tokio::time::timeout_at(times.deadline.into(), clock.timed(run)).await
         };
         let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
+        let memory = &store.data().memory;
         let usage = Usage {
             cpu: allowance.cpu_used(),
-            memory_bytes: store.data().memory.peak_bytes(),
+            memory_bytes: memory.peak_bytes(),
         };
-        let wall = deadline.saturating_duration_since(began);
-        let result = result.map_err(|failure| failure.explain(spec, &store, wall));
+        let wall = times.deadline.saturating_duration_since(times.began);
+        let result =
+            result.map_err(|failure| failure.explain(&plugin.spec, memory.has_refused(), wall));
         if let Err(error) = &result
             && error.fault() == Fault::Plugin
         {
             // The client learns only that it failed; the author finds here why.
             store.data().log.write_verdict(&error.to_string());
         }
-        Outcome { result, usage }
+        Outcome {
+            result: result.map(|response| response.map(Body::Whole)),
+            usage,
+            rest: None,
+        }
+    }
+
+    /// A call of a standard guest, which may outlive this if the guest takes its time to write the body.
+    async fn invoke_wasi(
+        &self,
+        plugin: &Arc<LoadedPlugin>,
+        prepared: Prepared,
+        places: (Place, Place),
+        call: HttpCall,
+    ) -> Outcome {
+        let (sender, mut began) = oneshot::channel();
+        let mut driving = Box::pin(wasi_http::drive(
+            Arc::clone(plugin),
+            Arc::clone(&self.config),
+            prepared,
+            places,
+            call,
+            sender,
+        ));
+        let finished = tokio::select! {
+            biased;
+            finished = &mut driving => finished,
+            Ok(response) = &mut began => {
+                return Outcome {
+                    result: Ok(response.map(Body::Stream)),
+                    usage: Usage::default(),
+                    rest: Some(Rest(Box::pin(async move { driving.await.ended }))),
+                };
+            }
+        };
+        match (finished.answer, began.try_recv()) {
+            (Some(answer), _) => Outcome {
+                result: answer.map(|response| response.map(Body::Whole)),
+                usage: finished.ended.usage,
+                rest: None,
+            },
+            (None, Ok(response)) => Outcome {
+                result: Ok(response.map(Body::Stream)),
+                usage: Usage::default(),
+                rest: Some(Rest(Box::pin(std::future::ready(finished.ended)))),
+            },
+            (None, Err(_)) => Outcome {
+                result: Err(InvokeError::Host(anyhow::anyhow!("an answer was lost"))),
+                usage: finished.ended.usage,
+                rest: None,
+            },
+        }
     }
 
     fn store(
         &self,
-        engine: &Engine,
-        spec: &Arc<PluginSpec>,
+        plugin: &LoadedPlugin,
         context: CallContext,
         allowance: Allowance,
         clock: &CpuClock,
     ) -> Store<PluginState> {
+        let spec = &plugin.spec;
         let state = PluginState::new(spec, &self.services, context, allowance, &self.config);
-        let mut store = Store::new(engine, state);
+        let mut store = Store::new(plugin.entry.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.config.transfer_bytes_max);
         store.set_epoch_deadline(1);
@@ -90,6 +216,14 @@ impl Runtime {
         store.epoch_deadline_callback(move |_| Ok(clock.at_epoch()?));
         store
     }
+}
+
+/// One call in the making: its store, and what bounds it.
+pub(super) struct Prepared {
+    pub(super) store: Store<PluginState>,
+    pub(super) clock: CpuClock,
+    pub(super) allowance: Allowance,
+    pub(super) times: Times,
 }
 
 /// Which way a call failed, before it is known who is to blame.
@@ -100,6 +234,10 @@ pub(super) enum Failure {
     Stopped(Stop),
     /// Its answer breaks a rule.
     InvalidResponse(String),
+    /// The client did not send what it had to.
+    RequestBody(BodyError),
+    /// The client does not take the answer.
+    ClientGone,
     /// Everything that wasmtime reports.
     Wasmtime(wasmtime::Error),
 }
@@ -114,7 +252,13 @@ impl From<wasmtime::Error> for Failure {
 }
 
 impl Failure {
-    fn explain(self, spec: &PluginSpec, store: &Store<PluginState>, wall: Duration) -> InvokeError {
+    /// In the words of the caller. `has_refused` is whether the guest was refused memory, `wall` the time it had.
+    pub(super) fn explain(
+        self,
+        spec: &PluginSpec,
+        has_refused: bool,
+        wall: Duration,
+    ) -> InvokeError {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         match self {
             Self::Returned(error) => InvokeError::Returned(error.into()),
@@ -123,8 +267,10 @@ impl Failure {
                 limit_ms: ms(spec.limits.cpu),
             },
             Self::InvalidResponse(reason) => InvokeError::InvalidResponse { reason },
+            Self::RequestBody(error) => InvokeError::RequestBody(error),
+            Self::ClientGone => InvokeError::ClientGone,
             // A guest that gets no more memory stops itself in its own way, which says nothing.
-            Self::Wasmtime(_) if store.data().memory.has_refused() => InvokeError::MemoryExceeded {
+            Self::Wasmtime(_) if has_refused => InvokeError::MemoryExceeded {
                 limit_bytes: spec.limits.memory_bytes_max,
             },
             Self::Wasmtime(error) if is_too_much_data(&error) => InvokeError::InvalidResponse {
@@ -151,17 +297,23 @@ async fn run(
     call: &HttpCall,
     config: &crate::runtime::Config,
 ) -> Result<http::Response<Bytes>, Failure> {
+    let RequestBody::Whole(body) = &call.body else {
+        let error = wasmtime::format_err!("only plugins of wasi:http take bodies that flow");
+        return Err(Failure::Wasmtime(error));
+    };
     match entry {
         Entry::Handler { pre, handle } => {
-            let response = run_handler(pre, handle, store, call).await?;
+            let response = run_handler(pre, handle, store, call, body).await?;
             response::check(response, config).map_err(Failure::InvalidResponse)
         }
         Entry::Transform { pre, transform } => {
-            let output = run_transform(pre, transform, store, call).await?;
+            let output = run_transform(pre, transform, store, call, body).await?;
             response::of_document(output, config).map_err(Failure::InvalidResponse)
         }
-        Entry::WasiHttp02 { pre } => wasi_http::run(pre, store, call, config).await,
-        Entry::Extism { pre } => extism::run(pre, store, call, config).await,
+        Entry::Extism { pre } => extism::run(pre, store, call, body, config).await,
+        Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } => Err(Failure::Wasmtime(
+            wasmtime::format_err!("this plugin has no export of Gantry's own"),
+        )),
     }
 }
 
@@ -170,12 +322,13 @@ async fn run_handler(
     handle: &ComponentExportIndex,
     store: &mut Store<PluginState>,
     call: &HttpCall,
+    body: &Bytes,
 ) -> Result<messages::Response, Failure> {
     let request = messages::Request {
         method: call.method.as_str(),
         path: call.path(),
         query: call.uri.query().unwrap_or_default(),
-        body: &call.body,
+        body,
     };
     let instance = pre.instantiate_async(&mut *store).await?;
     let function = instance
@@ -192,6 +345,7 @@ async fn run_transform(
     transform: &ComponentExportIndex,
     store: &mut Store<PluginState>,
     call: &HttpCall,
+    body: &Bytes,
 ) -> Result<messages::Output, Failure> {
     let content_type = store.data().call.headers.get(http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -204,7 +358,7 @@ async fn run_transform(
         .collect();
     let params = serde_json::Value::Object(params).to_string();
     let input = messages::Input {
-        body: &call.body,
+        body,
         content_type: &content_type,
     };
     let instance = pre.instantiate_async(&mut *store).await?;

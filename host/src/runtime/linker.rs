@@ -1,4 +1,4 @@
-//! Every interface a plugin may import, in one list. Once per process.
+//! Every interface a plugin may import, in one list. Once per engine.
 //!
 //! Each service is handed a function that lends it its part of an instance's data, so that no service sees more.
 
@@ -6,6 +6,7 @@ use wasmtime::{Engine, component::Linker};
 
 use crate::bindings::gantry::{context, http, kv, secrets, sql, tokens};
 use crate::bindings::wasi;
+use crate::runtime::EngineKind;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
 use crate::services::kv::host as kv_host;
@@ -13,13 +14,16 @@ use crate::services::secrets::host as secrets_host;
 use crate::services::sql::host as sql_host;
 use crate::services::tokens::host as tokens_host;
 
-pub(super) fn link(engine: &Engine) -> wasmtime::Result<Linker<PluginState>> {
+pub(super) fn link(kind: EngineKind, engine: &Engine) -> wasmtime::Result<Linker<PluginState>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
     context::invocation::add_to_linker::<_, call::HasView>(l, lend_call)?;
     context::identity::add_to_linker::<_, call::HasView>(l, lend_call)?;
     http::request_headers::add_to_linker::<_, call::HasView>(l, lend_call)?;
     kv::store::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
+    wasi::keyvalue::store::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
+    wasi::keyvalue::atomics::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
+    wasi::keyvalue::batch::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
     sql::client::add_to_linker::<_, sql_host::HasView>(l, lend_sql)?;
     secrets::store::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
     secrets::reveal::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
@@ -30,6 +34,11 @@ pub(super) fn link(engine: &Engine) -> wasmtime::Result<Linker<PluginState>> {
     // there is nothing behind them.
     wasmtime_wasi::p2::add_to_linker_async(l)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    if kind == EngineKind::Concurrent {
+        // The standard library of such a guest still imports 0.2.
+        wasmtime_wasi::p3::add_to_linker(l)?;
+        wasmtime_wasi_http::p3::add_to_linker(l)?;
+    }
     Ok(linker)
 }
 

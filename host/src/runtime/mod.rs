@@ -18,16 +18,19 @@ mod plugin;
 mod response;
 mod state;
 mod stdio;
+mod stream;
 mod wasi_http;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use wasmtime::{
     Engine,
     component::{Component, Linker},
 };
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::ids::Digest;
 use crate::services::Quota;
@@ -35,11 +38,13 @@ use crate::services::Quota;
 pub use compile::CompileError;
 pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
+pub use engine::EngineKind;
 pub use extism::{Convention as ExtismConvention, Target as ExtismTarget};
 pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
-pub use invoke::Outcome;
+pub use invoke::{Ended, Outcome, Rest};
 pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec};
 pub use state::Services;
+pub use stream::{Body, BodyError, BodyStream, CutOff, RequestBody};
 
 use compile::{Code, Compiler};
 use engine::Reset;
@@ -63,11 +68,13 @@ pub struct Runtime {
     /// For all others.
     large: Pool,
     compiler: Compiler,
+    /// For WASI 0.3. Made when the first plugin needs it: a host without one pays nothing for it.
+    concurrent: OnceCell<(Pool, Compiler)>,
     services: Arc<Services>,
     places: Places,
     /// What the host keeps for all calls together.
     memory: Quota,
-    config: Config,
+    config: Arc<Config>,
 }
 
 /// An engine and what is linked for it.
@@ -78,10 +85,10 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(reset: Reset, config: &Config) -> wasmtime::Result<Self> {
-        let engine = engine::for_running(reset, config)?;
+    fn new(kind: EngineKind, reset: Reset, config: &Config) -> wasmtime::Result<Self> {
+        let engine = engine::for_running(kind, reset, config)?;
         Ok(Self {
-            linker: linker::link(&engine)?,
+            linker: linker::link(kind, &engine)?,
             extism_linker: extism::linker(&engine)?,
             engine,
         })
@@ -97,19 +104,22 @@ impl Runtime {
         cache_dir: PathBuf,
         cache_key: [u8; 32],
     ) -> anyhow::Result<Self> {
-        let small = Pool::new(Reset::Whole, &config)?;
-        let large = Pool::new(Reset::WrittenPages, &config)?;
-        let compiler = Compiler::new(&large.engine, config.compile.clone(), cache_dir, cache_key);
+        let kind = EngineKind::Plain;
+        let small = Pool::new(kind, Reset::Whole, &config)?;
+        let large = Pool::new(kind, Reset::WrittenPages, &config)?;
+        let compile = config.compile.clone();
+        let compiler = Compiler::new(kind, &large.engine, compile, cache_dir, cache_key);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
         Ok(Self {
             small,
             large,
             compiler,
+            concurrent: OnceCell::new(),
             services: Arc::new(services),
             places,
             memory: Quota::new(config.held_bytes_max),
-            config,
+            config: Arc::new(config),
         })
     }
 
@@ -121,7 +131,17 @@ impl Runtime {
         wasm: Bytes,
         caller: &str,
     ) -> Result<LoadedPlugin, LoadError> {
-        let (code, pool) = self.load_code(spec.digest, wasm, caller).await?;
+        let (code, pool) = match spec.entry {
+            EntryKind::WasiHttp03 => {
+                let (pool, compiler) = self.concurrent().await?;
+                let load = compiler.load(&pool.engine, spec.digest, wasm, caller);
+                (load.await?, pool)
+            }
+            EntryKind::Handler
+            | EntryKind::WasiHttp02
+            | EntryKind::Transform
+            | EntryKind::Extism => self.load_code(spec.digest, wasm, caller).await?,
+        };
         let entry = match code {
             Code::Component(component) => link_component(pool, &component, spec.entry)?,
             Code::Module(module) => Entry::Extism {
@@ -139,6 +159,19 @@ impl Runtime {
             places,
             memory: self.memory.part(self.config.held_bytes_per_plugin_max),
         })
+    }
+
+    async fn concurrent(&self) -> Result<&(Pool, Compiler), CompileError> {
+        let kind = EngineKind::Concurrent;
+        let make = || -> wasmtime::Result<(Pool, Compiler)> {
+            let pool = Pool::new(kind, Reset::WrittenPages, &self.config)?;
+            let compiler = self.compiler.beside(kind, &pool.engine);
+            Ok((pool, compiler))
+        };
+        self.concurrent
+            .get_or_try_init(async || make())
+            .await
+            .map_err(|error| CompileError::Host(error.into()))
     }
 
     /// Into the pool that suits its memories.
@@ -211,6 +244,9 @@ fn link_component(pool: &Pool, component: &Component, kind: EntryKind) -> Result
         },
         EntryKind::WasiHttp02 => Entry::WasiHttp02 {
             pre: ProxyPre::new(pre).map_err(|error| cannot_link(&error))?,
+        },
+        EntryKind::WasiHttp03 => Entry::WasiHttp03 {
+            pre: ServicePre::new(pre).map_err(|error| cannot_link(&error))?,
         },
         EntryKind::Extism => {
             let reason = "it is a component and no module of Extism".to_owned();

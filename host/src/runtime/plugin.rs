@@ -7,6 +7,7 @@ use wasmtime::{
     component::{ComponentExportIndex, InstancePre},
 };
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
 use crate::runtime::limit::Places;
@@ -72,6 +73,8 @@ pub enum EntryKind {
     Handler,
     /// `wasi:http/incoming-handler@0.2`
     WasiHttp02,
+    /// `wasi:http/handler@0.3`
+    WasiHttp03,
     /// `gantry:transform/transform`
     Transform,
     /// A core module of Extism; each route names its export.
@@ -79,11 +82,17 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// The word for it: `handler`, `wasi-http-0.2`, `transform` or `extism`.
+    /// Whether it is one of the standards, whose bodies may flow and are taken as they come.
+    pub fn is_standard(self) -> bool {
+        matches!(self, Self::WasiHttp02 | Self::WasiHttp03)
+    }
+
+    /// The word for it: `handler`, `wasi-http-0.2`, `wasi-http-0.3`, `transform` or `extism`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handler => "handler",
             Self::WasiHttp02 => "wasi-http-0.2",
+            Self::WasiHttp03 => "wasi-http-0.3",
             Self::Transform => "transform",
             Self::Extism => "extism",
         }
@@ -131,6 +140,9 @@ pub(super) enum Entry {
     WasiHttp02 {
         pre: ProxyPre<PluginState>,
     },
+    WasiHttp03 {
+        pre: ServicePre<PluginState>,
+    },
     Extism {
         pre: wasmtime::InstancePre<PluginState>,
     },
@@ -142,6 +154,7 @@ impl Entry {
         match self {
             Self::Handler { pre, .. } | Self::Transform { pre, .. } => pre.engine(),
             Self::WasiHttp02 { pre } => pre.engine(),
+            Self::WasiHttp03 { pre } => pre.engine(),
             Self::Extism { pre } => pre.module().engine(),
         }
     }

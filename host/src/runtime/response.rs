@@ -44,10 +44,32 @@ pub(super) fn of_document(
 /// The last checks, which all kinds of plugin share.
 pub(super) fn finish(
     status: u16,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     body: Bytes,
     config: &Config,
 ) -> Result<http::Response<Bytes>, String> {
+    let head = check_head(status, headers, config)?;
+    check_length(body.len(), config)?;
+    Ok(head.map(|()| body))
+}
+
+/// Whether a whole body may be so long, in bytes.
+pub(super) fn check_length(bytes: usize, config: &Config) -> Result<(), String> {
+    if bytes > config.response_body_bytes_max {
+        return Err(format!(
+            "its body has more than {} bytes",
+            config.response_body_bytes_max
+        ));
+    }
+    Ok(())
+}
+
+/// What comes before the body, without what is the host's.
+pub(super) fn check_head(
+    status: u16,
+    mut headers: HeaderMap,
+    config: &Config,
+) -> Result<http::Response<()>, String> {
     let status = StatusCode::from_u16(status)
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()));
@@ -70,12 +92,15 @@ pub(super) fn finish(
             config.response_header_bytes_max
         ));
     }
-    if body.len() > config.response_body_bytes_max {
-        return Err(format!(
-            "its body has more than {} bytes",
-            config.response_body_bytes_max
-        ));
-    }
+    remove_what_is_the_hosts(&mut headers);
+    let mut response = http::Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Takes out of headers or trailers what a plugin does not decide.
+pub(super) fn remove_what_is_the_hosts(headers: &mut HeaderMap) {
     let refused: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_hosts(name))
@@ -84,10 +109,6 @@ pub(super) fn finish(
     for name in refused {
         headers.remove(name);
     }
-    let mut response = http::Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
 }
 
 /// Whether a header is the host's to set. Asked of each header of each answer, so it compares and hashes nothing.

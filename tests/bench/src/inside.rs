@@ -86,7 +86,8 @@ fn invocation(target: &str) -> anyhow::Result<Invocation> {
         method: if is_calls { Method::GET } else { Method::POST },
         uri,
         mount_length: "/bench".len(),
-        body: Bytes::from_static(br#"{"name":"gantry"}"#),
+        body: Bytes::from_static(br#"{"name":"gantry"}"#).into(),
+        stream: None,
         target: None,
     };
     Ok(Invocation {

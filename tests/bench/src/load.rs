@@ -63,12 +63,22 @@ impl Drop for Server {
     }
 }
 
+/// What a lane posts.
+#[derive(Clone, Copy)]
+enum Post {
+    /// A small JSON object.
+    Name,
+    /// 100 KB.
+    Large,
+}
+
 /// What is asked of which server.
 struct Lane {
     name: &'static str,
     server: usize,
     path: &'static str,
-    is_post: bool,
+    /// What is posted; nothing means GET.
+    body: Option<Post>,
     per_s: Vec<f64>,
     cpu_us: Vec<f64>,
 }
@@ -76,27 +86,46 @@ struct Lane {
 pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> anyhow::Result<()> {
     let wrk = Command::new("wrk").arg("--version").output();
     wrk.context("`wrk` is not installed; on Debian: apt-get install wrk")?;
-    let script = tempfile::NamedTempFile::new()?;
-    std::fs::write(
-        script.path(),
-        "wrk.method = \"POST\"\nwrk.body = '{\"name\":\"gantry\"}'\n\
-         wrk.headers[\"content-type\"] = \"application/json\"\n",
-    )?;
+    let (name, large) = (
+        script("wrk.body = '{\"name\":\"gantry\"}'", "application/json")?,
+        script(
+            "wrk.body = string.rep(\"x\", 100000)",
+            "application/octet-stream",
+        )?,
+    );
     let servers = ["native", "gateway", "gantry"].map(Server::start);
     let servers: Vec<Server> = servers.into_iter().collect::<Result<_, _>>()?;
-    let lane = |name, server, path, is_post| Lane {
+    let lane = |name, server, path, body| Lane {
         name,
         server,
         path,
-        is_post,
+        body,
         per_s: Vec::new(),
         cpu_us: Vec::new(),
     };
     let mut lanes = [
-        lane("native", 0, "/bench/greet", true),
-        lane("gateway, native handler", 1, "/bench/greet", true),
-        lane("plugin", 2, "/bench/greet", true),
-        lane("wasi:http 0.2", 2, "/wasi/hello", false),
+        lane("native", 0, "/bench/greet", Some(Post::Name)),
+        lane(
+            "gateway, native handler",
+            1,
+            "/bench/greet",
+            Some(Post::Name),
+        ),
+        lane("plugin", 2, "/bench/greet", Some(Post::Name)),
+        lane("wasi:http 0.2", 2, "/wasi/hello", None),
+        lane("wasi:http 0.3", 2, "/wasi03/hello", None),
+        lane(
+            "native, 100 KB there and back",
+            0,
+            "/bench/echo",
+            Some(Post::Large),
+        ),
+        lane(
+            "plugin, 100 KB there and back",
+            2,
+            "/bench/echo",
+            Some(Post::Large),
+        ),
     ];
     let mut errors = 0.0;
     // A first round warms everything up and is not counted.
@@ -107,7 +136,10 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
             let run = wrk_run(
                 &format!("http://{}{}", server.address, lane.path),
                 round,
-                lane.is_post.then(|| script.path()),
+                lane.body.map(|body| match body {
+                    Post::Name => name.path(),
+                    Post::Large => large.path(),
+                }),
             )?;
             errors += run.errors;
             if index > 0 {
@@ -118,13 +150,13 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
         }
     }
     println!(
-        "{:<26} {:>10} {:>24}",
+        "{:<32} {:>10} {:>24}",
         "", "requests/s", "server CPU µs/request"
     );
     let mut medians = Vec::new();
     for lane in &lanes {
         let (per_s, cpu_us) = (median(lane.per_s.clone()), median(lane.cpu_us.clone()));
-        println!("{:<26} {per_s:>10.0} {cpu_us:>24.2}", lane.name);
+        println!("{:<32} {per_s:>10.0} {cpu_us:>24.2}", lane.name);
         medians.push(per_s);
     }
     // The ratio of each round, because the machine's speed drifts between rounds.
@@ -143,8 +175,20 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
     figures.insert("http.fast.ratio_to_native".to_owned(), ratio(2, 0));
     figures.insert("http.fast.ratio_to_gateway".to_owned(), ratio(2, 1));
     figures.insert("http.wasi02.ratio_to_native".to_owned(), ratio(3, 0));
+    figures.insert("http.wasi03.ratio_to_native".to_owned(), ratio(4, 0));
+    figures.insert("body_100kb.ratio_to_native".to_owned(), ratio(6, 5));
     figures.insert("errors".to_owned(), errors);
     Ok(())
+}
+
+/// A script that makes `wrk` post this.
+fn script(body: &str, content_type: &str) -> anyhow::Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::new()?;
+    let text = format!(
+        "wrk.method = \"POST\"\n{body}\nwrk.headers[\"content-type\"] = \"{content_type}\"\n"
+    );
+    std::fs::write(file.path(), text)?;
+    Ok(file)
 }
 
 struct Run {

@@ -59,7 +59,10 @@ async fn native() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     announce(listener.local_addr()?)?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    axum::serve(listener, Router::new().route("/bench/greet", post(greet))).await?;
+    let router = Router::new()
+        .route("/bench/greet", post(greet))
+        .route("/bench/echo", post(async |body: Bytes| body));
+    axum::serve(listener, router).await?;
     Ok(())
 }
 
@@ -148,7 +151,7 @@ fn config(dir: &TempDir) -> Config {
     config
 }
 
-/// A host with the plugin of the benchmarks on `/bench` and the `wasi:http` example on `/wasi`.
+/// A host with the plugin of the benchmarks on `/bench` and the examples of `wasi:http` on `/wasi` and `/wasi03`.
 pub(crate) async fn start(dir: &TempDir) -> anyhow::Result<App> {
     let app = App::start(config(dir)).await?;
     deploy(
@@ -157,19 +160,21 @@ pub(crate) async fn start(dir: &TempDir) -> anyhow::Result<App> {
         component("examples/bench")?,
     )
     .await?;
-    let upload = Upload {
-        bytes: component("wasi_http")?,
-        name: Some("wasi".parse()?),
-        mount: None,
-        is_nested_accepted: false,
-        grant: GrantMode::AllAsked,
-        config: None,
-        source: None,
-        allows_downgrade: false,
-        by: "bench".to_owned(),
-        note: None,
-    };
-    app.plugins.deploy(upload).await?;
+    for (file, name) in [("wasi_http", "wasi"), ("wasi_http_03", "wasi03")] {
+        let upload = Upload {
+            bytes: component(file)?,
+            name: Some(name.parse()?),
+            mount: None,
+            is_nested_accepted: false,
+            grant: GrantMode::AllAsked,
+            config: None,
+            source: None,
+            allows_downgrade: false,
+            by: "bench".to_owned(),
+            note: None,
+        };
+        app.plugins.deploy(upload).await?;
+    }
     Ok(app)
 }
 
@@ -188,6 +193,10 @@ method = "POST"
 path = "/greet"
 auth = "public"
 limits = [{{ name = "bench", limit = 1000000000, window = "1m", key = "ip" }}]
+[[route]]
+method = "POST"
+path = "/echo"
+auth = "public"
 [[route]]
 method = "GET"
 path = "/calls"

@@ -123,6 +123,14 @@ impl Process {
         lists.flat_map(ids).collect()
     }
 
+    /// How many of its threads have this name.
+    pub fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(self.proc("task")).expect("a process that runs");
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|other| other.trim() == name).count()
+    }
+
     fn proc(&self, name: &str) -> PathBuf {
         let id = self.child.id().expect("a process that runs");
         Path::new("/proc").join(id.to_string()).join(name)

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use gantry_harness::{Client, TestHost, guests};
+use gantry::plugins::GrantMode;
+use gantry_harness::{Client, TestHost, guests, guests::guest};
 use serde_json::{Value, json};
+
+use crate::manifests;
 
 /// The example's manifest for a plugin of another name.
 fn named(name: &str) -> String {
@@ -100,4 +103,42 @@ async fn a_grant_that_is_taken_back_works_from_the_next_request_on() {
         .await
         .unwrap();
     assert_eq!(visit(&host, "counter", "home").await, 2);
+}
+
+/// A component that knows only the standards uses the same stores.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_standard_keyvalue_is_the_same_store_under_the_same_grants() {
+    let host = TestHost::start().await;
+    let manifest = manifests::with(
+        "keyvalue-02",
+        "[capabilities]\nkv = [\"main\"]\n[limits]\ncpu = \"5s\"\n\
+         [config]\ntype = \"object\"\nproperties.greeting = { type = \"string\", default = \"hello\" }",
+    );
+    host.deploy(&manifest, guest("keyvalue-02")).await;
+    for (path, expected) in [
+        ("one", "Some(\"1\") true (None, false)"),
+        ("count", "5 true"),
+        (
+            "many",
+            "[Some((\"y\", Some(\"y\"))), None, Some((\"x\", Some(\"x\")))] true",
+        ),
+        ("pages", "2501 3 true true"),
+        ("open/main", "opened"),
+        ("open/other", "Error::AccessDenied"),
+        ("config", "Ok(Some(\"hello\"))"),
+    ] {
+        let answer = host.get(&format!("/keyvalue-02/{path}")).await;
+        assert_eq!(answer.assert_status(200).text(), expected, "{path}");
+    }
+    host.app().logs.flush().await;
+    let admin = host.admin();
+    let log = admin.get("/_gantry/api/v1/plugins/keyvalue-02/logs").await;
+    assert!(log.text().contains("AccessDenied"), "{}", log.text());
+
+    let without = manifests::open("without");
+    let error = host
+        .try_deploy(&without, guest("keyvalue-02"), GrantMode::AllAsked)
+        .await;
+    let error = format!("{:?}", error.unwrap_err());
+    assert!(error.contains("wasi:keyvalue/store"), "{error}");
 }

@@ -88,6 +88,9 @@ pub struct Route {
     pub export: Option<Export>,
     /// How long the answer may take; nothing means the plugin's limit.
     pub timeout: Option<Duration>,
+    /// How long the call may take in all while bodies flow; then `timeout` bounds the wait for the head of the answer.
+    /// Nothing means that bodies that flow have no time of their own.
+    pub stream: Option<Duration>,
     /// Most bytes of a request's body; nothing means the operator's default.
     pub body_bytes_max: Option<u64>,
     /// One line for the documentation.
@@ -107,7 +110,6 @@ const LATER: &[&str] = &[
     "mock",
     "request_schema",
     "response_schema",
-    "stream",
     "version",
 ];
 const METHODS: [Method; 7] = [
@@ -159,6 +161,7 @@ impl Route {
         let limits = read_limits(reader, &mut fields, auth, shared);
         let export = Export::read_keys(reader, &mut fields);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
+        let stream = fields.duration(reader, "stream", SECOND..=24 * 60 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
         let summary = fields.string(reader, "summary", 200);
         let tag = fields.string(reader, "tag", 64);
@@ -181,6 +184,7 @@ impl Route {
             limits,
             export,
             timeout: timeout.map(Spanned::into_inner),
+            stream: stream.map(Spanned::into_inner),
             body_bytes_max: body_bytes_max.map(Spanned::into_inner),
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),

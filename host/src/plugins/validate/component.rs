@@ -27,7 +27,7 @@ pub struct Interface {
 }
 
 /// The standards that the engine runs. Threads share memory past every limit, and asynchronous functions belong to
-/// WASI 0.3.
+/// WASI 0.3, which has an engine of its own.
 const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::RELAXED_SIMD)
@@ -55,26 +55,42 @@ pub fn read(wasm: &[u8]) -> Result<Interfaces, Vec<Mistake>> {
             mistake.with_help("build it with `cargo build --target wasm32-wasip2`"),
         ]);
     }
-    read_component(wasm).map_err(|error| {
-        let message = format!(
-            "the component is not valid at byte {}: {}",
-            error.offset(),
-            error.message()
-        );
-        let mistake = Mistake::new(message);
-        let is_async = ["async", "stream", "future"]
-            .iter()
-            .any(|word| error.message().contains(word));
-        vec![if is_async {
-            mistake.with_help("WASI 0.3 is not supported yet: build for wasm32-wasip2")
-        } else {
-            mistake.with_help("build it again; the file may be cut off")
-        }]
-    })
+    let plain = match read_component(wasm, FEATURES) {
+        Ok(interfaces) => return Ok(interfaces),
+        Err(error) => error,
+    };
+    let is_async = ["async", "stream", "future"]
+        .iter()
+        .any(|word| plain.message().contains(word));
+    let mistake = |error: &wasmparser::BinaryReaderError| {
+        let (at, message) = (error.offset(), error.message());
+        Mistake::new(format!(
+            "the component is not valid at byte {at}: {message}"
+        ))
+    };
+    let again = "build it again; the file may be cut off";
+    if !is_async {
+        return Err(vec![mistake(&plain).with_help(again)]);
+    }
+    match read_component(wasm, FEATURES.union(WasmFeatures::CM_ASYNC)) {
+        Ok(interfaces) if interfaces.exports.iter().any(is_handler_03) => Ok(interfaces),
+        Ok(_) => Err(vec![mistake(&plain).with_help(
+            "asynchronous functions are for components that export `wasi:http/handler@0.3`",
+        )]),
+        Err(error) => Err(vec![mistake(&error).with_help(again)]),
+    }
 }
 
-fn read_component(wasm: &[u8]) -> Result<Interfaces, wasmparser::BinaryReaderError> {
-    let mut validator = Validator::new_with_features(FEATURES);
+/// Whether this is the export of WASI 0.3 that answers requests.
+fn is_handler_03(export: &Interface) -> bool {
+    export.name.starts_with("wasi:http/handler@0.3.")
+}
+
+fn read_component(
+    wasm: &[u8],
+    features: WasmFeatures,
+) -> Result<Interfaces, wasmparser::BinaryReaderError> {
+    let mut validator = Validator::new_with_features(features);
     let types = validator.validate_all(wasm)?;
     let types = types.as_ref();
     let mut found = Interfaces::default();

@@ -8,6 +8,7 @@ use crate::runtime::EntryKind;
 const ENTRIES: &[(&str, &str, EntryKind)] = &[
     ("gantry:http/handler", "0.1.", EntryKind::Handler),
     ("wasi:http/incoming-handler", "0.2.", EntryKind::WasiHttp02),
+    ("wasi:http/handler", "0.3.", EntryKind::WasiHttp03),
     ("gantry:transform/transform", "0.1.", EntryKind::Transform),
 ];
 
@@ -27,10 +28,6 @@ pub(super) fn find(interfaces: &Interfaces) -> Result<EntryKind, Vec<Mistake>> {
                 mistakes
                     .push(Mistake::new(message).with_help(format!("it knows `{name}@{known}x`")));
             }
-        } else if name == "wasi:http/handler" {
-            let message = format!("`{}` (WASI 0.3) is not supported yet", export.name);
-            let help = "export `wasi:http/incoming-handler@0.2` or `gantry:http/handler@0.1.0`";
-            mistakes.push(Mistake::new(message).with_help(help));
         } else if name.starts_with("gantry:") && export.has_functions {
             mistakes.push(Mistake::new(format!(
                 "the export `{}` is not supported yet",
@@ -43,8 +40,8 @@ pub(super) fn find(interfaces: &Interfaces) -> Result<EntryKind, Vec<Mistake>> {
         [(entry, _)] => Ok(*entry),
         [] => {
             let mistake = Mistake::new("the component exports nothing that the host could call");
-            let help = "export `gantry:http/handler@0.1.0`, `wasi:http/incoming-handler@0.2` or \
-                        `gantry:transform/transform@0.1.0`";
+            let help = "export `gantry:http/handler@0.1.0`, `wasi:http/incoming-handler@0.2`, \
+                        `wasi:http/handler@0.3` or `gantry:transform/transform@0.1.0`";
             Err(vec![mistake.with_help(help)])
         }
         several => {

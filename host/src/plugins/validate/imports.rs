@@ -3,6 +3,7 @@
 use super::component::Interfaces;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{Capabilities, Manifest, SecretUse};
+use crate::runtime::EntryKind;
 
 /// What must be declared before an interface may be imported.
 #[derive(Clone, Copy)]
@@ -48,6 +49,9 @@ const KNOWN: &[(&str, &str, Needs)] = &[
     ("wasi:io/error", "0.2.12", Needs::Nothing),
     ("wasi:io/poll", "0.2.12", Needs::Nothing),
     ("wasi:io/streams", "0.2.12", Needs::Nothing),
+    ("wasi:keyvalue/atomics", "0.2.0-draft", Needs::Kv),
+    ("wasi:keyvalue/batch", "0.2.0-draft", Needs::Kv),
+    ("wasi:keyvalue/store", "0.2.0-draft", Needs::Kv),
     ("wasi:logging/logging", "0.1.0-draft", Needs::Nothing),
     ("wasi:random/insecure", "0.2.12", Needs::Nothing),
     ("wasi:random/insecure-seed", "0.2.12", Needs::Nothing),
@@ -61,30 +65,69 @@ const KNOWN: &[(&str, &str, Needs)] = &[
     ("wasi:sockets/udp-create-socket", "0.2.12", Needs::Nothing),
 ];
 
-/// Without a manifest, only whether the host has what is imported.
-pub(super) fn check(interfaces: &Interfaces, manifest: Option<&Manifest>) -> Vec<Mistake> {
+/// What the host links beside that for components that export `wasi:http/handler@0.3`.
+const KNOWN_03: &[(&str, &str, Needs)] = &[
+    ("wasi:cli/environment", "0.3.0", Needs::Nothing),
+    ("wasi:cli/exit", "0.3.0", Needs::Nothing),
+    ("wasi:cli/stderr", "0.3.0", Needs::Nothing),
+    ("wasi:cli/stdin", "0.3.0", Needs::Nothing),
+    ("wasi:cli/stdout", "0.3.0", Needs::Nothing),
+    ("wasi:cli/terminal-input", "0.3.0", Needs::Nothing),
+    ("wasi:cli/terminal-output", "0.3.0", Needs::Nothing),
+    ("wasi:cli/terminal-stderr", "0.3.0", Needs::Nothing),
+    ("wasi:cli/terminal-stdin", "0.3.0", Needs::Nothing),
+    ("wasi:cli/terminal-stdout", "0.3.0", Needs::Nothing),
+    ("wasi:cli/types", "0.3.0", Needs::Nothing),
+    ("wasi:clocks/monotonic-clock", "0.3.0", Needs::Nothing),
+    ("wasi:clocks/system-clock", "0.3.0", Needs::Nothing),
+    ("wasi:clocks/types", "0.3.0", Needs::Nothing),
+    ("wasi:filesystem/preopens", "0.3.0", Needs::Nothing),
+    ("wasi:filesystem/types", "0.3.0", Needs::Nothing),
+    ("wasi:http/client", "0.3.0", Needs::Http),
+    ("wasi:http/types", "0.3.0", Needs::Nothing),
+    ("wasi:random/insecure", "0.3.0", Needs::Nothing),
+    ("wasi:random/insecure-seed", "0.3.0", Needs::Nothing),
+    ("wasi:random/random", "0.3.0", Needs::Nothing),
+    ("wasi:sockets/ip-name-lookup", "0.3.0", Needs::Nothing),
+    ("wasi:sockets/types", "0.3.0", Needs::Nothing),
+];
+
+/// What the host has of this name, in the version that is asked for if there are several.
+fn find(name: &str, version: Option<&str>) -> Option<&'static (&'static str, &'static str, Needs)> {
+    let is_03 = version.is_some_and(|version| version.starts_with("0.3."));
+    let (first, second) = if is_03 {
+        (KNOWN_03, KNOWN)
+    } else {
+        (KNOWN, KNOWN_03)
+    };
+    let mut all = first.iter().chain(second);
+    all.find(|(known, ..)| *known == name)
+}
+
+/// Without a manifest, only whether the host has what is imported; without an entry, whether it has it for any.
+pub(super) fn check(
+    interfaces: &Interfaces,
+    entry: Option<EntryKind>,
+    manifest: Option<&Manifest>,
+) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for import in &interfaces.imports {
         let (name, version) = split_name(&import.name);
-        let Some((_, ours, needs)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
+        let Some((_, ours, needs)) = find(name, version) else {
             let message = format!(
                 "the component imports `{}`, which this host does not have",
                 import.name
             );
-            let help = match name {
-                "wasi:keyvalue/store" => Some("use `gantry:kv/store@0.1.0`"),
-                _ if version.is_some_and(|version| version.starts_with("0.3.")) => {
-                    Some("WASI 0.3 is not supported yet: build for wasm32-wasip2")
-                }
-                _ => None,
-            };
-            let mistake = Mistake::new(message);
-            mistakes.push(match help {
-                Some(help) => mistake.with_help(help),
-                None => mistake,
-            });
+            mistakes.push(Mistake::new(message));
             continue;
         };
+        if ours.starts_with("0.3.") && entry.is_some_and(|entry| entry != EntryKind::WasiHttp03) {
+            let message = format!("the component imports `{}` of WASI 0.3", import.name);
+            let help = "WASI 0.3 is for components that export `wasi:http/handler@0.3`; this one \
+                        uses 0.2";
+            mistakes.push(Mistake::new(message).with_help(help));
+            continue;
+        }
         if !version.is_some_and(|version| is_compatible(version, ours)) {
             let message = format!(
                 "the component imports `{}`, but this host has {ours}",

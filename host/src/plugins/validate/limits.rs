@@ -18,6 +18,8 @@ pub struct Ceilings {
     pub cpu_ms_max: u64,
     /// Time on the wall, for one invocation. Also the longest timeout of a route. Default: 60000.
     pub wall_ms_max: u64,
+    /// The time of one invocation whose bodies flow (`stream` of a route). Default: 3600000.
+    pub stream_ms_max: u64,
     /// Invocations of one plugin at the same time. Default: 256.
     pub concurrency_max: u32,
     /// What one invocation may write to the log. Default: 1 MiB.
@@ -32,6 +34,7 @@ impl Default for Ceilings {
             memory_bytes_max: 256 << 20,
             cpu_ms_max: 5000,
             wall_ms_max: 60_000,
+            stream_ms_max: 3_600_000,
             concurrency_max: 256,
             log_bytes_max: 1 << 20,
             body_bytes_max: 32 << 20,
@@ -45,9 +48,10 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Vec<Mistake> {
         let message = format!("{what} asks for {asked}, the operator allows at most {most}");
         mistakes.push(Mistake::new(message).at(manifest.place(place)));
     };
-    let (cpu, wall) = (
+    let (cpu, wall, stream) = (
         Duration::from_millis(ceilings.cpu_ms_max),
         Duration::from_millis(ceilings.wall_ms_max),
+        Duration::from_millis(ceilings.stream_ms_max),
     );
     let asked = &manifest.limits;
     let mut size = |what: &str, asked: Option<u64>, most: u64, place: &str| {
@@ -86,6 +90,8 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Vec<Mistake> {
     for (index, route) in manifest.routes.iter().enumerate() {
         let what = format!("`timeout` of `{}`", route.path);
         time(&what, route.timeout, wall, &format!("route:{index}"));
+        let what = format!("`stream` of `{}`", route.path);
+        time(&what, route.stream, stream, &format!("route:{index}"));
     }
     if let Some(asked) = asked
         .concurrency_max

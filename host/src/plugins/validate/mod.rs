@@ -59,7 +59,7 @@ pub fn validate(
         }
         Some(interfaces) => {
             entry = keep(entry::find(interfaces), &mut mistakes);
-            mistakes.extend(imports::check(interfaces, manifest.as_ref()));
+            mistakes.extend(imports::check(interfaces, entry, manifest.as_ref()));
             mistakes.extend(manifest.iter().flat_map(module::refuse_keys));
         }
         None => {}

@@ -8,12 +8,7 @@ use crate::plugins::manifest::Manifest;
 
 pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    if manifest.routes.is_empty()
-        && matches!(
-            entry,
-            Some(EntryKind::Handler | EntryKind::WasiHttp02 | EntryKind::Extism)
-        )
-    {
+    if manifest.routes.is_empty() && entry.is_some_and(|entry| entry != EntryKind::Transform) {
         let mistake = Mistake::new("the plugin answers requests, but has no route");
         mistakes
             .push(mistake.with_help("add `[[route]]` with `method = \"GET\"` and `path = \"/\"`"));
@@ -23,6 +18,14 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
     let mut patterns: HashMap<String, HashMap<&http::Method, usize>> = HashMap::new();
     for (index, route) in manifest.routes.iter().enumerate() {
         let place = manifest.place(&format!("route:{index}"));
+        if route.stream.is_some() && entry.is_some_and(|entry| !entry.is_standard()) {
+            let message = format!(
+                "`stream` of `{}`: bodies of this plugin do not flow",
+                route.path
+            );
+            let help = "only components of `wasi:http` take and give bodies piece by piece";
+            mistakes.push(Mistake::new(message).at(place).with_help(help));
+        }
         let pattern = nameless(&route.path);
         if !patterns.contains_key(&pattern)
             && let Err(error) = router.insert(pattern.clone(), ())

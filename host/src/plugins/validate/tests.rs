@@ -62,6 +62,7 @@ fn the_export_decides_what_a_component_is() {
     for (export, entry) in [
         (HANDLER, EntryKind::Handler),
         ("wasi:http/incoming-handler@0.2.3", EntryKind::WasiHttp02),
+        ("wasi:http/handler@0.3.2", EntryKind::WasiHttp03),
         ("gantry:transform/transform@0.1.0", EntryKind::Transform),
     ] {
         let bundle = bundle(component(&[], &[export]), "");
@@ -101,8 +102,8 @@ fn exports_that_the_host_cannot_call_are_told() {
             "the component exports nothing that the host could call",
         ),
         (
-            &["wasi:http/handler@0.3.0"],
-            "`wasi:http/handler@0.3.0` (WASI 0.3) is not supported yet",
+            &["wasi:http/handler@0.4.0"],
+            "which this host does not know (it knows `wasi:http/handler@0.3.x`)",
         ),
         (
             &["gantry:http/handler@0.2.0"],
@@ -139,7 +140,10 @@ fn what_is_no_component_is_told_plainly() {
         (Bytes::new(), "plugin.wasm is not WebAssembly"),
         (cut_off, "the component is not valid at byte"),
         (broken, "the component is not valid at byte"),
-        (asynchronous, "WASI 0.3 is not supported yet"),
+        (
+            asynchronous,
+            "asynchronous functions are for components that export `wasi:http/handler@0.3`",
+        ),
     ] {
         let told = told(bundle(wasm, ""));
         assert_eq!(told.len(), 1, "{told:?}");
@@ -266,14 +270,13 @@ fn an_import_that_the_host_does_not_have_is_told_by_name() {
             "acme:billing/pay@1.0.0",
             "imports `acme:billing/pay@1.0.0`, which this host does not have",
         ),
-        ("wasi:keyvalue/store@0.2.0", "(use `gantry:kv/store@0.1.0`)"),
         (
             "wasi:clocks/timezone@0.2.0",
             "which this host does not have",
         ),
         (
             "wasi:clocks/system-clock@0.3.0",
-            "WASI 0.3 is not supported yet",
+            "imports `wasi:clocks/system-clock@0.3.0` of WASI 0.3 (WASI 0.3 is for components",
         ),
         (
             "wasi:io/streams@0.3.0",

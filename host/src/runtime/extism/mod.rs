@@ -72,6 +72,7 @@ pub(super) async fn run(
     pre: &InstancePre<PluginState>,
     store: &mut Store<PluginState>,
     call: &HttpCall,
+    body: &Bytes,
     config: &Config,
 ) -> Result<http::Response<Bytes>, Failure> {
     let Some(target) = &call.target else {
@@ -79,8 +80,10 @@ pub(super) async fn run(
         return Err(Failure::InvalidResponse(reason));
     };
     let input = match target.convention {
-        Convention::Handler => record::request(call, &store.data().call, &store.data().plugin),
-        Convention::Transform { .. } => call.body.clone(),
+        Convention::Handler => {
+            record::request(call, body, &store.data().call, &store.data().plugin)
+        }
+        Convention::Transform { .. } => body.clone(),
     };
     // A record is a copy of the request.
     let held = store.data().allowance.hold(input.len());

@@ -45,8 +45,13 @@ struct Principal<'a> {
 }
 
 /// The request as a handler reads it.
-pub(super) fn request(call: &HttpCall, context: &CallContext, plugin: &PluginSpec) -> Bytes {
-    let body = std::str::from_utf8(&call.body).ok();
+pub(super) fn request(
+    call: &HttpCall,
+    bytes: &Bytes,
+    context: &CallContext,
+    plugin: &PluginSpec,
+) -> Bytes {
+    let body = std::str::from_utf8(bytes).ok();
     let principal = context.principal.as_deref().map(|principal| Principal {
         id: &principal.id,
         kind: principal.kind.as_str(),
@@ -65,7 +70,7 @@ pub(super) fn request(call: &HttpCall, context: &CallContext, plugin: &PluginSpe
         params: &context.path_params,
         headers: Headers(&context.headers),
         body,
-        body_base64: body.is_none().then(|| STANDARD.encode(&call.body)),
+        body_base64: body.is_none().then(|| STANDARD.encode(bytes)),
         request_id: context.request_id.to_string(),
         client_address: context.client_address,
         principal,

@@ -4,6 +4,7 @@
 //! none. Per call: one read, or one short transaction.
 
 pub mod host;
+mod standard;
 mod store;
 #[cfg(test)]
 mod tests;
