@@ -5,6 +5,7 @@
     reason = "tasks of a test end with the test"
 )]
 
+mod accounting;
 mod admin;
 mod app;
 mod auth;

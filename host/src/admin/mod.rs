@@ -19,6 +19,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod trust;
+pub mod usage;
 pub mod users;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -129,6 +130,7 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(settings::show_settings))
         .routes(routes!(plugins::list_plugins))
         .routes(routes!(plugins::get_plugin, plugins::delete_plugin))
+        .routes(routes!(usage::show_usage))
         .routes(routes!(deployments::deploy))
         .routes(routes!(deployments::list_deployments))
         .routes(routes!(deployments::roll_back))

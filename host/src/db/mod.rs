@@ -4,7 +4,16 @@
 //! are `BIGINT` milliseconds since 1970, ids and names are `TEXT`, truth is `BIGINT` 0 or 1: all of it means the same
 //! in both databases.
 
-use std::path::{Path, PathBuf};
+mod thread;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -12,14 +21,18 @@ use sqlx::{
     any::{AnyPoolOptions, install_default_drivers},
 };
 
+pub use thread::{THREAD_CLOCK, ThreadClock};
+
 /// A transaction on the host's rows.
 pub type Transaction = sqlx::Transaction<'static, sqlx::Any>;
+/// A connection to the host's rows, which goes back when it is dropped.
+pub type Connection = sqlx::pool::PoolConnection<sqlx::Any>;
 
 /// How many connections the host keeps to its rows.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Connections that read. Default: 4.
+    /// Connections that read for the host, and as many that read for plugins. Default: 4.
     pub readers: u32,
     /// How long to wait for a connection or a lock. Default: 5000.
     pub wait_ms: u64,
@@ -50,39 +63,72 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Db {
     reader: AnyPool,
-    writer: AnyPool,
+    writer: Single,
+    /// For statements whose processor time somebody pays. Opened when they are first used.
+    metered: Arc<[Single]>,
+    next: Arc<AtomicUsize>,
+}
+
+/// A single connection, and the clock of the thread that works for it.
+#[derive(Debug, Clone)]
+struct Single {
+    pool: AnyPool,
+    clock: Arc<AtomicI32>,
+}
+
+/// Tells what a connection has computed since it was taken.
+#[derive(Debug)]
+pub struct Meter {
+    clock: ThreadClock,
+    began_ns: u64,
+}
+
+impl Meter {
+    /// Processor time so far.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.clock.ns().saturating_sub(self.began_ns))
+    }
+}
+
+impl Single {
+    fn meter(&self) -> Meter {
+        let clock = ThreadClock::of_id(self.clock.load(Relaxed));
+        Meter {
+            clock,
+            began_ns: clock.ns(),
+        }
+    }
 }
 
 impl Db {
     /// Opens (and creates, if need be) the database file and applies the migrations. Once per process.
     pub async fn open(file: &Path, config: &Config) -> Result<Self, Error> {
         install_default_drivers();
+        thread::introduce();
         let url = format!("sqlite://{}?mode=rwc", file.display());
-        let open = |connections: u32| {
-            let wait_ms = config.wait_ms;
-            AnyPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(std::time::Duration::from_millis(wait_ms))
-                .after_connect(move |connection, _| {
-                    Box::pin(async move {
-                        let settings = format!(
-                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                             PRAGMA busy_timeout = {wait_ms};"
-                        );
-                        sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
-                        Ok(())
-                    })
-                })
-                .connect(&url)
-        };
         let failed = |source| Error::Open {
             path: file.to_owned(),
             source,
         };
-        let writer = open(1).await.map_err(failed)?;
-        sqlx::migrate!("../migrations/sqlite").run(&writer).await?;
-        let reader = open(config.readers).await.map_err(failed)?;
-        Ok(Self { reader, writer })
+        let single = || {
+            let clock = Arc::default();
+            let pool = options(1, config, Some(Arc::clone(&clock))).connect_lazy(&url);
+            pool.map(|pool| Single { pool, clock }).map_err(failed)
+        };
+        let writer = single()?;
+        // Here and not at the first write: whether the file can be used must be known now.
+        drop(writer.pool.acquire().await.map_err(failed)?);
+        sqlx::migrate!("../migrations/sqlite")
+            .run(&writer.pool)
+            .await?;
+        let reader = options(config.readers, config, None).connect(&url);
+        let metered: Result<Arc<[_]>, _> = (0..config.readers.max(1)).map(|_| single()).collect();
+        Ok(Self {
+            reader: reader.await.map_err(failed)?,
+            writer,
+            metered: metered?,
+            next: Arc::default(),
+        })
     }
 
     /// For statements that only read.
@@ -92,12 +138,34 @@ impl Db {
 
     /// For single statements that write.
     pub fn writer(&self) -> &AnyPool {
-        &self.writer
+        &self.writer.pool
     }
 
     /// A transaction that may write. Rolls back when dropped.
     pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
-        self.writer.begin().await
+        self.writer.pool.begin().await
+    }
+
+    /// The same, and what it computes.
+    pub async fn begin_metered(&self) -> Result<(Transaction, Meter), sqlx::Error> {
+        let transaction = self.begin().await?;
+        Ok((transaction, self.writer.meter()))
+    }
+
+    /// A connection for statements that only read, and what they compute.
+    pub async fn metered_reader(&self) -> Result<(Connection, Meter), sqlx::Error> {
+        let next = self.next.fetch_add(1, Relaxed) % self.metered.len();
+        let (before, from_here) = self.metered.split_at(next);
+        let in_turn = || from_here.iter().chain(before);
+        for single in in_turn() {
+            if let Some(connection) = single.pool.try_acquire() {
+                return Ok((connection, single.meter()));
+            }
+        }
+        let unopened = in_turn().find(|single| single.pool.size() == 0);
+        let single = unopened.unwrap_or(&self.metered[next]);
+        let connection = single.pool.acquire().await?;
+        Ok((connection, single.meter()))
     }
 
     /// Whether the rows can be reached now.
@@ -111,8 +179,37 @@ impl Db {
     /// Finishes what is under way and closes all connections.
     pub async fn close(&self) {
         self.reader.close().await;
-        self.writer.close().await;
+        for single in self.metered.iter() {
+            single.pool.close().await;
+        }
+        self.writer.pool.close().await;
     }
+}
+
+/// How connections are opened. With a clock, the one of the thread that works for the connection is kept there.
+fn options(connections_max: u32, config: &Config, clock: Option<Arc<AtomicI32>>) -> AnyPoolOptions {
+    let wait_ms = config.wait_ms;
+    AnyPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(Duration::from_millis(wait_ms))
+        .after_connect(move |connection, _| {
+            let clock = clock.clone();
+            Box::pin(async move {
+                let settings = format!(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                     PRAGMA busy_timeout = {wait_ms};"
+                );
+                let settings = sqlx::AssertSqlSafe(settings);
+                sqlx::raw_sql(settings).execute(&mut *connection).await?;
+                if let Some(clock) = clock {
+                    let sql = format!("SELECT {THREAD_CLOCK}()");
+                    let query = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql));
+                    let id = query.fetch_one(connection).await?;
+                    clock.store(i32::try_from(id).unwrap_or_default(), Relaxed);
+                }
+                Ok(())
+            })
+        })
 }
 
 /// Now, as the rows keep time: milliseconds since 1970-01-01T00:00:00Z.

@@ -123,15 +123,13 @@ async fn call(
     let invocation = Invocation {
         context,
         trigger: Trigger::Http(call),
+        account: Arc::clone(&route.metrics.account),
     };
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
     drop(share);
     match outcome.rest {
         Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
-        None => {
-            route.metrics.count_usage(outcome.usage);
-            record.usage(outcome.usage);
-        }
+        None => record.usage(outcome.usage),
     }
     let mut answer = match outcome.result {
         Ok(answer) => {
@@ -150,7 +148,7 @@ async fn call(
     Ok(answer)
 }
 
-/// Lets the plugin go on with an answer that has begun, and counts what it used when it is over.
+/// Lets the plugin go on with an answer that has begun, and tells the access log when it is over.
 fn see_to_its_end(
     state: &State,
     arrival: Arrival,
@@ -162,7 +160,6 @@ fn see_to_its_end(
     let log = state.access_log.clone();
     let run = async move {
         let ended = rest.run().await;
-        route.metrics.count_usage(ended.usage);
         let cause = ended.result.as_ref().err();
         if let Some(error) = cause {
             route.metrics.count_fault(error.fault());

@@ -1,15 +1,16 @@
 //! What is counted per plugin and route, in handles made when a deployment is loaded: a request only adds to them.
 //! Labels come from manifests, so their number is bounded by what is deployed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
 use crate::ids::PluginName;
-use crate::runtime::{Fault, Usage};
+use crate::plugins::accounts::Accounts;
+use crate::runtime::Fault;
+use crate::services::Account;
 
 /// Seconds. From what a plugin needs at least to what it is allowed at most.
 const DURATION_BUCKETS: &[f64] = &[
@@ -24,10 +25,9 @@ const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
-    cpu: CounterVec,
-    memory: IntGaugeVec,
     faults: IntCounterVec,
     swaps: IntCounterVec,
+    accounts: Accounts,
 }
 
 impl Metrics {
@@ -49,20 +49,6 @@ impl Metrics {
                 .buckets(DURATION_BUCKETS.to_vec()),
                 &["plugin", "route"],
             )?,
-            cpu: CounterVec::new(
-                Opts::new(
-                    "gantry_invocation_cpu_seconds_total",
-                    "Processor time of plugins and of the host's work for them, without waiting.",
-                ),
-                &["plugin", "route"],
-            )?,
-            memory: IntGaugeVec::new(
-                Opts::new(
-                    "gantry_invocation_memory_peak_bytes",
-                    "Most memory that one invocation of the route has held since the deployment was loaded.",
-                ),
-                &["plugin", "route"],
-            )?,
             faults: IntCounterVec::new(
                 Opts::new(
                     "gantry_invocation_faults_total",
@@ -77,24 +63,29 @@ impl Metrics {
                 ),
                 &["plugin"],
             )?,
+            accounts: Accounts::default(),
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
-        registry.register(Box::new(metrics.cpu.clone()))?;
-        registry.register(Box::new(metrics.memory.clone()))?;
+        registry.register(Box::new(metrics.accounts.collector()?))?;
         registry.register(Box::new(metrics.faults.clone()))?;
         registry.register(Box::new(metrics.swaps.clone()))?;
         Ok(metrics)
     }
 
+    /// What the calls of all routes have used.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// Handles for one route. Once per deployment.
     pub(super) fn of_route(&self, plugin: &PluginName, route: &str) -> RouteMetrics {
+        let account = self.accounts.of_route(plugin, route);
         let plugin = plugin.as_str();
         RouteMetrics {
+            account,
             requests: CLASSES.map(|class| self.requests.with_label_values(&[plugin, route, class])),
             duration: self.duration.with_label_values(&[plugin, route]),
-            cpu: self.cpu.with_label_values(&[plugin, route]),
-            memory: self.memory.with_label_values(&[plugin, route]),
             client_faults: self
                 .faults
                 .with_label_values(&[plugin, Fault::Client.as_str()]),
@@ -113,13 +104,12 @@ impl Metrics {
 
     /// Forgets the series of a plugin's route that is gone.
     pub(super) fn remove_route(&self, plugin: &PluginName, route: &str) {
+        self.accounts.remove_route(plugin, route);
         let plugin = plugin.as_str();
         for class in CLASSES {
             let _ = self.requests.remove_label_values(&[plugin, route, class]);
         }
         let _ = self.duration.remove_label_values(&[plugin, route]);
-        let _ = self.cpu.remove_label_values(&[plugin, route]);
-        let _ = self.memory.remove_label_values(&[plugin, route]);
     }
 
     /// Forgets the series of a plugin that is gone.
@@ -136,10 +126,10 @@ impl Metrics {
 /// What is counted for one route.
 #[derive(Debug)]
 pub struct RouteMetrics {
+    /// Where calls book what they use.
+    pub account: Arc<Account>,
     requests: [IntCounter; 4],
     duration: Histogram,
-    cpu: Counter,
-    memory: prometheus::IntGauge,
     client_faults: IntCounter,
     plugin_faults: IntCounter,
     platform_faults: IntCounter,
@@ -151,15 +141,6 @@ impl RouteMetrics {
         let class = usize::from(status / 100).clamp(2, 5) - 2;
         self.requests[class].inc();
         self.duration.observe(duration.as_secs_f64());
-    }
-
-    /// Counts what an invocation used.
-    pub fn count_usage(&self, usage: Usage) {
-        self.cpu.inc_by(usage.cpu.as_secs_f64());
-        let bytes = i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX);
-        if bytes > self.memory.get() {
-            self.memory.set(bytes);
-        }
     }
 
     /// Counts an invocation that gave no response.

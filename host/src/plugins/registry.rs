@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use crate::ids::{DeploymentId, PluginName};
+use crate::plugins::accounts::Accounts;
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::build;
 use crate::plugins::change::{Change, Changed};
@@ -165,6 +166,11 @@ impl Registry {
     /// What is live now. A request keeps it to its end, and with it the version that answers it.
     pub fn live(&self) -> Arc<LiveTable> {
         self.live.load_full()
+    }
+
+    /// What the calls of all routes have used.
+    pub fn accounts(&self) -> &Accounts {
+        self.metrics.accounts()
     }
 
     /// Makes the table agree with the rows. A plugin that cannot be loaded keeps its earlier version, and its failure is

@@ -13,6 +13,7 @@ use crate::bindings::wasi::config::store as config;
 use crate::bindings::wasi::logging::logging;
 use crate::http::trace;
 use crate::runtime::{CallContext, PluginSpec};
+use crate::services::Timed;
 use crate::services::log::{CallLog, Level};
 
 /// The part of an instance's data that these interfaces see.
@@ -21,6 +22,8 @@ pub(super) struct View<'a> {
     pub(super) call: &'a CallContext,
     pub(super) log: &'a CallLog,
     pub(super) table: &'a mut ResourceTable,
+    #[expect(dead_code, reason = "times the call until it is dropped")]
+    pub(super) timed: Option<Timed<'a>>,
 }
 
 pub(super) struct HasView;

@@ -12,7 +12,7 @@ use crate::runtime::state::Services;
 use crate::services::log::{CallLog, Level};
 use crate::services::outbound::{self, Budget, Injection, Patience, Sender};
 use crate::services::rehearsal::call;
-use crate::services::{self, Allowance, Held, Kind};
+use crate::services::{self, Allowance, Held, Kind, Service};
 
 /// Most bytes that a guest writes to a body at once. Each open body may have some of it waiting in the host.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -74,6 +74,7 @@ impl Way {
         request: http::Request<Bytes>,
         patience: Patience,
     ) -> Result<http::Response<outbound::Body>, services::Error> {
+        let _timed = self.allowance.time(Service::Outbound);
         let (plugin, services) = (&*self.plugin, &*self.services);
         if let Some(rehearsal) = &services.rehearsal
             && let Some(error) = rehearsal.meet(call!(outbound.send))

@@ -13,6 +13,7 @@ use crate::ids::RequestId;
 use crate::runtime::ExtismTarget;
 use crate::runtime::stream::{BodyError, RequestBody};
 use crate::services;
+use crate::services::Account;
 
 /// Everything a call needs. Nothing is fetched from a global on the way.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Invocation {
     pub context: CallContext,
     /// What the guest is given.
     pub trigger: Trigger,
+    /// Where it is booked what the call uses.
+    pub account: Arc<Account>,
 }
 
 /// What the host knows about a call and no client can forge.

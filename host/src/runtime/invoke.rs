@@ -70,6 +70,7 @@ impl Runtime {
         let Invocation {
             mut context,
             trigger: Trigger::Http(call),
+            account,
         } = invocation;
         let places = match self.take_places(plugin).await {
             Ok(places) => places,
@@ -92,9 +93,9 @@ impl Runtime {
         };
         let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
         let cpu = plugin.spec.limits.cpu;
-        let allowance = Allowance::new(times.deadline.into(), cpu, memory);
-        let clock = CpuClock::start(began, self.config.epoch_tick(), allowance.clone());
-        let store = self.store(plugin, context, allowance.clone(), &clock);
+        let allowance = Allowance::new(times.deadline.into(), cpu, memory, account);
+        let clock = CpuClock::start(began, allowance.clone());
+        let store = clock.work(|| self.store(plugin, context, allowance.clone(), &clock));
         let prepared = Prepared {
             store,
             clock,
@@ -132,19 +133,22 @@ impl Runtime {
         };
         let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
         let memory = &store.data().memory;
-        let usage = Usage {
-            cpu: allowance.cpu_used(),
-            memory_bytes: memory.peak_bytes(),
-        };
+        let (memory_bytes, has_refused) = (memory.peak_bytes(), memory.has_refused());
         let wall = times.deadline.saturating_duration_since(times.began);
-        let result =
-            result.map_err(|failure| failure.explain(&plugin.spec, memory.has_refused(), wall));
+        let result = result.map_err(|failure| failure.explain(&plugin.spec, has_refused, wall));
         if let Err(error) = &result
             && error.fault() == Fault::Plugin
         {
             // The client learns only that it failed; the author finds here why.
             store.data().log.write_verdict(&error.to_string());
         }
+        // The memory is made ready for the next one, which takes longer the more of it was used.
+        clock.work(|| drop(store));
+        allowance.note_memory(memory_bytes);
+        let usage = Usage {
+            cpu: allowance.cpu_used(),
+            memory_bytes,
+        };
         Outcome {
             result: result.map(|response| response.map(Body::Whole)),
             usage,

@@ -1,6 +1,7 @@
 //! Every interface a plugin may import, in one list. Once per engine.
 //!
-//! Each service is handed a function that lends it its part of an instance's data, so that no service sees more.
+//! Each service is handed a function that lends it its part of an instance's data, so that no service sees more. What is
+//! lent is given back when the call of the service is over, and so that is timed here for all of them.
 
 use wasmtime::{Engine, component::Linker};
 
@@ -9,6 +10,7 @@ use crate::bindings::wasi;
 use crate::runtime::EngineKind;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
+use crate::services::Service;
 use crate::services::kv::host as kv_host;
 use crate::services::secrets::host as secrets_host;
 use crate::services::sql::host as sql_host;
@@ -21,15 +23,15 @@ pub(super) fn link(kind: EngineKind, engine: &Engine) -> wasmtime::Result<Linker
     context::identity::add_to_linker::<_, call::HasView>(l, lend_call)?;
     http::request_headers::add_to_linker::<_, call::HasView>(l, lend_call)?;
     kv::store::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
-    wasi::keyvalue::store::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
-    wasi::keyvalue::atomics::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
-    wasi::keyvalue::batch::add_to_linker::<_, kv_host::HasView>(l, lend_kv)?;
+    wasi::keyvalue::store::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
+    wasi::keyvalue::atomics::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
+    wasi::keyvalue::batch::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
     sql::client::add_to_linker::<_, sql_host::HasView>(l, lend_sql)?;
     secrets::store::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
     secrets::reveal::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
     tokens::tokens::add_to_linker::<_, tokens_host::HasView>(l, lend_tokens)?;
-    wasi::config::store::add_to_linker::<_, call::HasView>(l, lend_call)?;
-    wasi::logging::logging::add_to_linker::<_, call::HasView>(l, lend_call)?;
+    wasi::config::store::add_to_linker::<_, call::HasView>(l, lend_config)?;
+    wasi::logging::logging::add_to_linker::<_, call::HasView>(l, lend_log)?;
     // Clocks, random numbers and streams. Files and sockets are linked because standard libraries import them, and
     // there is nothing behind them.
     wasmtime_wasi::p2::add_to_linker_async(l)?;
@@ -42,23 +44,52 @@ pub(super) fn link(kind: EngineKind, engine: &Engine) -> wasmtime::Result<Linker
     Ok(linker)
 }
 
+/// What the host knows of the call costs less to tell than to time.
 fn lend_call(state: &mut PluginState) -> call::View<'_> {
     call::View {
         plugin: &state.plugin,
         call: &state.call,
         log: &state.log,
         table: &mut state.table,
+        timed: None,
+    }
+}
+
+fn lend_config(state: &mut PluginState) -> call::View<'_> {
+    lend_call_timed(state, Service::Config)
+}
+
+fn lend_log(state: &mut PluginState) -> call::View<'_> {
+    lend_call_timed(state, Service::Log)
+}
+
+fn lend_call_timed(state: &mut PluginState, service: Service) -> call::View<'_> {
+    call::View {
+        plugin: &state.plugin,
+        call: &state.call,
+        log: &state.log,
+        table: &mut state.table,
+        timed: Some(state.allowance.time(service)),
     }
 }
 
 fn lend_kv(state: &mut PluginState) -> kv_host::View<'_> {
+    lend_kv_as(state, Service::Kv)
+}
+
+fn lend_keyvalue(state: &mut PluginState) -> kv_host::View<'_> {
+    lend_kv_as(state, Service::Keyvalue)
+}
+
+fn lend_kv_as(state: &mut PluginState, service: Service) -> kv_host::View<'_> {
     kv_host::View {
         rehearsal: state.services.rehearsal.as_deref(),
-        kv: &state.services.kv,
+        kv: state.services.kv.charged_to(&state.allowance),
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.kv,
         allowance: &state.allowance,
         table: &mut state.table,
+        timed: state.allowance.time(service),
     }
 }
 
@@ -70,6 +101,7 @@ fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
         granted: &state.plugin.granted.sql,
         allowance: &state.allowance,
         table: &mut state.table,
+        timed: state.allowance.time(Service::Sql),
     }
 }
 
@@ -80,6 +112,7 @@ fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.secrets,
         table: &mut state.table,
+        timed: state.allowance.time(Service::Secrets),
     }
 }
 
@@ -88,5 +121,6 @@ fn lend_tokens(state: &mut PluginState) -> tokens_host::View<'_> {
         rehearsal: state.services.rehearsal.as_deref(),
         tokens: &state.services.guest_tokens,
         plugin: &state.plugin.name,
+        timed: state.allowance.time(Service::Tokens),
     }
 }

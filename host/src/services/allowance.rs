@@ -4,14 +4,14 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::services::{Error, Kind};
+use crate::services::{Account, Error, Kind, Service};
 
 /// The allowance of one call. Cheap to clone; all clones are the same allowance.
 #[derive(Debug, Clone)]
@@ -21,19 +21,29 @@ pub struct Allowance(Arc<Inner>);
 struct Inner {
     deadline: Instant,
     cpu_ns_max: u64,
-    cpu_ns: AtomicU64,
+    /// What this call has used.
+    used: Account,
+    /// Where that is booked once nobody works for the call any more.
+    account: Arc<Account>,
     memory: Quota,
     /// What the last answer takes until the guest has it, which is when it asks for the next.
     answer: Mutex<Option<Held>>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.account.book(&self.used);
+    }
+}
+
 impl Allowance {
-    /// For a call that ends at the deadline. `memory` is the call's own part.
-    pub fn new(deadline: Instant, cpu_max: Duration, memory: Quota) -> Self {
+    /// For a call that ends at the deadline. `memory` is the call's own part, `account` the one of its route.
+    pub fn new(deadline: Instant, cpu_max: Duration, memory: Quota, account: Arc<Account>) -> Self {
         Self(Arc::new(Inner {
             deadline,
             cpu_ns_max: nanoseconds(cpu_max),
-            cpu_ns: AtomicU64::new(0),
+            used: Account::default(),
+            account,
             memory,
             answer: Mutex::default(),
         }))
@@ -46,18 +56,47 @@ impl Allowance {
 
     /// Processor time used so far, on whatever thread.
     pub fn cpu_used(&self) -> Duration {
-        Duration::from_nanos(self.0.cpu_ns.load(Relaxed))
+        Duration::from_nanos(self.0.used.cpu_ns())
     }
 
     /// Processor time that is left. Zero means that the call is about to be stopped.
     pub fn cpu_left(&self) -> Duration {
-        let used = self.0.cpu_ns.load(Relaxed);
+        let used = self.0.used.cpu_ns();
         Duration::from_nanos(self.0.cpu_ns_max.saturating_sub(used))
     }
 
     /// Counts processor time that was used for this call.
     pub fn charge(&self, cpu: Duration) {
-        self.0.cpu_ns.fetch_add(nanoseconds(cpu), Relaxed);
+        self.0.used.add_cpu(nanoseconds(cpu));
+    }
+
+    /// Counts the memory that the guest has held at most.
+    pub fn note_memory(&self, bytes: usize) {
+        self.0.used.note_memory(bytes as u64);
+    }
+
+    /// Counts rows of SQL that were returned and changed.
+    pub fn count_rows(&self, read: u64, written: u64) {
+        self.0.used.add_rows(read, written);
+    }
+
+    /// Counts bytes that went to other servers and came from them.
+    pub fn count_bytes(&self, sent: u64, received: u64) {
+        self.0.used.add_bytes(sent, received);
+    }
+
+    /// Counts a call of this service, and its time until the result is dropped.
+    pub fn time(&self, service: Service) -> Timed<'_> {
+        Timed {
+            allowance: self,
+            service,
+            began: std::time::Instant::now(),
+        }
+    }
+
+    /// Counts time of a service beside that of its calls.
+    pub fn add_time(&self, service: Service, time: Duration) {
+        self.0.used.add_host_calls(service, 0, nanoseconds(time));
     }
 
     /// Counts bytes that the host keeps for this call, until the result is dropped. `limit` if the call has too many,
@@ -70,6 +109,22 @@ impl Allowance {
     pub fn answer(&self, held: Option<Held>) {
         let mut answer = self.0.answer.lock().unwrap_or_else(PoisonError::into_inner);
         *answer = held;
+    }
+}
+
+/// A call of a service, which is timed until this is dropped.
+#[derive(Debug)]
+pub struct Timed<'a> {
+    allowance: &'a Allowance,
+    service: Service,
+    began: std::time::Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let took = nanoseconds(self.began.elapsed());
+        let used = &self.allowance.0.used;
+        used.add_host_calls(self.service, 1, took);
     }
 }
 
@@ -185,7 +240,12 @@ mod tests {
     use super::*;
 
     fn allowance(memory: Quota) -> Allowance {
-        Allowance::new(Instant::now(), Duration::from_millis(10), memory)
+        Allowance::new(
+            Instant::now(),
+            Duration::from_millis(10),
+            memory,
+            Arc::default(),
+        )
     }
 
     #[test]
@@ -232,6 +292,23 @@ mod tests {
         let call = allowance(Quota::new(usize::MAX).part(usize::MAX).part(usize::MAX));
         let _held = call.hold(10).unwrap();
         assert!(call.hold(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_call_is_booked_when_nobody_works_for_it_any_more() {
+        let account = Arc::new(Account::default());
+        let (now, cpu) = (Instant::now(), Duration::from_secs(1));
+        let call = Allowance::new(now, cpu, Quota::new(0), Arc::clone(&account));
+        let statement = call.clone();
+        call.charge(Duration::from_millis(1));
+        drop(call);
+        assert_eq!(account.totals().calls, 0, "a statement is under way");
+        statement.charge(Duration::from_millis(2));
+        drop(statement.time(Service::Kv));
+        drop(statement);
+        let totals = account.totals();
+        assert_eq!((totals.calls, totals.cpu), (1, Duration::from_millis(3)));
+        assert_eq!(totals.services[0].calls, 1);
     }
 
     #[test]

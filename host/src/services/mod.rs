@@ -1,6 +1,7 @@
 //! What a plugin may ask the host for. Each service has its own `Config`, its limits, its WIT side in `host.rs` and
 //! its SQL in `store.rs`. A service imports no other service.
 
+mod account;
 mod allowance;
 pub mod config;
 mod error;
@@ -13,6 +14,7 @@ pub mod secrets;
 pub mod sql;
 pub mod tokens;
 
-pub use allowance::{Allowance, Held, Quota};
+pub use account::{Account, Service, ServiceTotals, Totals};
+pub use allowance::{Allowance, Held, Quota, Timed};
 pub use error::{Error, Kind};
 use host::granted;

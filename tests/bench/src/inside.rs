@@ -93,6 +93,7 @@ fn invocation(target: &str) -> anyhow::Result<Invocation> {
     Ok(Invocation {
         context,
         trigger: Trigger::Http(call),
+        account: std::sync::Arc::default(),
     })
 }
 

@@ -103,6 +103,18 @@ impl Process {
         pages.expect("the second number is the resident set") * 4096
     }
 
+    /// Processor time of all its threads so far, in user code and in the system, in ticks of the kernel: 100 a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(self.proc("stat")).expect("a process that runs");
+        // The name of the program comes second, in brackets, and may hold anything.
+        let (_, numbers) = stat.rsplit_once(") ").expect("a name in brackets");
+        let of = |number: usize| {
+            let field = numbers.split(' ').nth(number);
+            field.and_then(|field| field.parse::<u64>().ok())
+        };
+        of(11).expect("utime") + of(12).expect("stime")
+    }
+
     /// Files, sockets and pipes that are open.
     pub fn handles(&self) -> usize {
         fs::read_dir(self.proc("fd"))

@@ -9,10 +9,12 @@ use serde::Serialize;
 use crate::admin::deployments::DeploymentBody;
 use crate::admin::page::PageBody;
 use crate::admin::plugins::PluginBody;
+use crate::admin::usage::UsageBody;
 use crate::cli::client::{Client, ClientError, Options};
 use crate::cli::output;
 use crate::cli::plugin::build::size;
 use crate::cli::plugin::project::{Packed, Project, check};
+use crate::cli::plugin::usage;
 use crate::ids::PluginName;
 use crate::plugins::bundle::Bundle;
 use crate::plugins::validate::{Grants, Interfaces, interfaces};
@@ -226,6 +228,7 @@ struct LiveBody {
     plugin: PluginBody,
     /// The newest first.
     deployments: Vec<DeploymentBody>,
+    usage: UsageBody,
 }
 
 impl LiveBody {
@@ -236,6 +239,7 @@ impl LiveBody {
         Ok(Self {
             plugin,
             deployments: page.items,
+            usage: client.get(&["plugins", name, "usage"]).await?,
         })
     }
 }
@@ -315,6 +319,7 @@ fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
         "in progress",
         vec![plugin.invocations_in_progress.to_string()],
     ));
+    lines.push(("used", usage::lines(&body.usage)));
     lines.push(("deployments", deployments.collect()));
     lines.push((
         "last error",

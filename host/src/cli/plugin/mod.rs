@@ -17,6 +17,7 @@ mod rollback;
 mod sign;
 mod signing;
 mod test;
+mod usage;
 mod verify;
 mod watch;
 
@@ -54,6 +55,8 @@ pub(in crate::cli) enum Command {
     List(list::Args),
     /// Show what a plugin is, asks for and serves: of a file, a folder or the server.
     Inspect(inspect::Args),
+    /// Show what a plugin has used, route by route.
+    Usage(usage::Args),
     /// Show what a plugin logs.
     Logs(logs::Args),
     /// Decide what a plugin may use.
@@ -79,6 +82,7 @@ pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::R
         Command::Rollback(args) => rollback::run(args, server).await,
         Command::List(args) => list::run(args, server).await,
         Command::Inspect(args) => inspect::run(args, server).await,
+        Command::Usage(args) => usage::run(args, server).await,
         Command::Logs(args) => logs::run(args, server).await,
         Command::Grant(args) => grant::run(args, server).await,
         Command::Config(args) => config::run(args, server).await,

@@ -8,6 +8,7 @@ use super::State;
 use super::kernel::KernelError;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::state::PluginState;
+use crate::services::Service;
 use crate::services::log::Level;
 
 /// The module that every plugin of Extism imports.
@@ -151,6 +152,8 @@ fn link_settings_and_variables(linker: &mut Linker<PluginState>) -> Result<()> {
         "config_get",
         |mut guest: Guest<'_>, key: u64| -> Result<u64> {
             let plugin = guest.data().plugin.clone();
+            let allowance = guest.data().allowance.clone();
+            let _timed = allowance.time(Service::Config);
             let (state, memory) = parts(guest.data_mut());
             let key = state.kernel.take(key, memory)?;
             let mut values = plugin.config.iter();
@@ -204,6 +207,7 @@ fn link_log(linker: &mut Linker<PluginState>) -> Result<()> {
                 let (state, memory) = parts(guest.data_mut());
                 let message = state.kernel.take(message, memory)?;
                 let message = String::from_utf8_lossy(&message);
+                let _timed = guest.data().allowance.time(Service::Log);
                 guest.data().log.write(level, "", &message);
                 Ok(())
             },

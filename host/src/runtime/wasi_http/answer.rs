@@ -102,15 +102,17 @@ pub(in crate::runtime) async fn drive(
         }
         result
     };
-    let usage = Usage {
-        cpu: allowance.cpu_used(),
-        memory_bytes: store.data().memory.peak_bytes(),
-    };
+    let memory_bytes = store.data().memory.peak_bytes();
     let has_refused = store.data().memory.has_refused();
     let log = store.data().log.clone();
     // What the guest left open nobody can finish any more; what it has written stays readable.
-    drop(store);
+    clock.work(|| drop(store));
     drop(places);
+    allowance.note_memory(memory_bytes);
+    let usage = Usage {
+        cpu: allowance.cpu_used(),
+        memory_bytes,
+    };
     let result = match result {
         Ok(()) => answer.finish(&times).await,
         Err(failure) => Err(failure),

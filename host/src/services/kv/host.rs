@@ -6,6 +6,7 @@ use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services;
 use crate::services::Allowance;
+use crate::services::Timed;
 use crate::services::granted;
 use crate::services::kv::{Entry, Kv, PutOptions};
 use crate::services::rehearsal::{Rehearsal, rehearse};
@@ -14,11 +15,14 @@ use crate::services::rehearsal::{Rehearsal, rehearse};
 pub struct View<'a> {
     /// Lets calls fail on purpose.
     pub rehearsal: Option<&'a Rehearsal>,
-    pub kv: &'a Kv,
+    /// Charged to the call.
+    pub kv: Kv,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
     pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
+    /// Times the call of this service until it is dropped.
+    pub timed: Timed<'a>,
 }
 
 /// Tells the linker which view this service takes.

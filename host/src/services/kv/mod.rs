@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::{self, Db};
 use crate::ids::{Label, PluginName};
-use crate::services::{Error, Kind};
+use crate::services::{Allowance, Error, Kind};
 use store::{Change, Stored};
 use turn::{Access, Turns};
 
@@ -104,6 +104,22 @@ pub struct Kv {
     config: Arc<Config>,
     turns: Arc<Turns>,
     now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Whom the processor time of statements is charged to.
+    payer: Option<Allowance>,
+}
+
+/// Charges what a connection computes, from when it was taken until this is dropped.
+struct Charge {
+    meter: db::Meter,
+    payer: Option<Allowance>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(payer) = &self.payer {
+            payer.charge(self.meter.used());
+        }
+    }
 }
 
 impl fmt::Debug for Kv {
@@ -127,6 +143,16 @@ impl Kv {
             config: Arc::new(config),
             turns: Arc::default(),
             now_ms,
+            payer: None,
+        }
+    }
+
+    /// The same stores, for one call: what statements compute is charged to it.
+    #[must_use]
+    pub fn charged_to(&self, call: &Allowance) -> Self {
+        Self {
+            payer: Some(call.clone()),
+            ..self.clone()
         }
     }
 
@@ -139,7 +165,8 @@ impl Kv {
     ) -> Result<Option<Entry>, Error> {
         check_key(key)?;
         let _turn = self.turn(plugin, Access::Read).await?;
-        let entry = store::find(&self.db, plugin, label, key, (self.now_ms)()).await;
+        let (mut connection, _charge) = self.reader().await.map_err(failed)?;
+        let entry = store::find(&mut connection, plugin, label, key, (self.now_ms)()).await;
         Ok(entry.map_err(failed)?.map(Entry::from))
     }
 
@@ -169,7 +196,8 @@ impl Kv {
         };
         let _turn = self.turn(plugin, Access::Read).await?;
         let now_ms = (self.now_ms)();
-        let found = store::find_many(&self.db, plugin, label, keys, bytes_max, now_ms).await;
+        let (mut connection, _charge) = self.reader().await.map_err(failed)?;
+        let found = store::find_many(&mut connection, plugin, label, keys, bytes_max, now_ms).await;
         let found = found.map_err(failed)?.ok_or_else(too_large)?;
         let of_key = |key| found.get(key).map_or(0, |stored| stored.value.len());
         if keys.iter().map(of_key).sum::<usize>() > bytes_max {
@@ -202,7 +230,8 @@ impl Kv {
         let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
         let expires_at = options.ttl_ms.map(|ttl_ms| expiry(now_ms, ttl_ms));
-        let mut change = Change::begin(&self.db, plugin, now_ms)
+        let (transaction, _charge) = self.writer().await.map_err(failed)?;
+        let mut change = Change::begin(transaction, plugin, now_ms)
             .await
             .map_err(failed)?;
         let present = change.find(label, key).await.map_err(failed)?;
@@ -227,7 +256,8 @@ impl Kv {
         check_key(key)?;
         let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
-        let mut change = Change::begin(&self.db, plugin, now_ms)
+        let (transaction, _charge) = self.writer().await.map_err(failed)?;
+        let mut change = Change::begin(transaction, plugin, now_ms)
             .await
             .map_err(failed)?;
         let present = change.find(label, key).await.map_err(failed)?;
@@ -255,7 +285,8 @@ impl Kv {
         check_key(key)?;
         let _turn = self.turn(plugin, Access::Write).await?;
         let now_ms = (self.now_ms)();
-        let mut change = Change::begin(&self.db, plugin, now_ms)
+        let (transaction, _charge) = self.writer().await.map_err(failed)?;
+        let mut change = Change::begin(transaction, plugin, now_ms)
             .await
             .map_err(failed)?;
         let present = change.find(label, key).await.map_err(failed)?;
@@ -296,7 +327,8 @@ impl Kv {
         let after = after.as_deref().unwrap_or("");
         let _turn = self.turn(plugin, Access::Read).await?;
         let now_ms = (self.now_ms)();
-        let keys = store::keys(&self.db, plugin, label, prefix, after, limit, now_ms).await;
+        let (mut connection, _charge) = self.reader().await.map_err(failed)?;
+        let keys = store::keys(&mut connection, plugin, label, prefix, after, limit, now_ms).await;
         let mut keys = keys.map_err(failed)?;
         // Keys are sorted, so those with the prefix stand together at the beginning.
         let with_prefix = keys
@@ -328,6 +360,21 @@ impl Kv {
     /// Removes everything a plugin keeps.
     pub async fn delete_plugin(&self, plugin: &PluginName) -> Result<(), Error> {
         store::delete_plugin(&self.db, plugin).await.map_err(failed)
+    }
+
+    async fn reader(&self) -> Result<(db::Connection, Charge), sqlx::Error> {
+        let (connection, meter) = self.db.metered_reader().await?;
+        Ok((connection, self.charge(meter)))
+    }
+
+    async fn writer(&self) -> Result<(db::Transaction, Charge), sqlx::Error> {
+        let (transaction, meter) = self.db.begin_metered().await?;
+        Ok((transaction, self.charge(meter)))
+    }
+
+    fn charge(&self, meter: db::Meter) -> Charge {
+        let payer = self.payer.clone();
+        Charge { meter, payer }
     }
 
     async fn turn(

@@ -125,7 +125,7 @@ impl store::HostBucket for View<'_> {
         let bucket = self.table.get(&handle)?;
         let (label, from) = (bucket.label.clone(), bucket.page_end.clone());
         let offset = cursor.unwrap_or(0);
-        let (keys, end) = match page(self.kv, self.plugin, &label, from, offset).await {
+        let (keys, end) = match page(&self.kv, self.plugin, &label, from, offset).await {
             Ok(page) => page,
             Err(error) => return Ok(Err(error.into())),
         };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::Usage;
 use crate::db::{Db, Transaction};
@@ -31,7 +31,7 @@ impl Stored {
 }
 
 pub(super) async fn find(
-    db: &Db,
+    connection: &mut AnyConnection,
     plugin: &PluginName,
     label: &Label,
     key: &str,
@@ -45,14 +45,14 @@ pub(super) async fn find(
     .bind(label.as_str())
     .bind(key)
     .bind(now_ms)
-    .fetch_optional(db.reader())
+    .fetch_optional(connection)
     .await?;
     row.as_ref().map(Stored::read).transpose()
 }
 
 /// Nothing if the values have more than `bytes_max` bytes together.
 pub(super) async fn find_many(
-    db: &Db,
+    connection: &mut AnyConnection,
     plugin: &PluginName,
     label: &Label,
     keys: &[String],
@@ -77,7 +77,7 @@ pub(super) async fn find_many(
         query = query.bind(key.as_str());
     }
     // Row by row, so that no more is held than may be returned.
-    let mut rows = query.fetch(db.reader());
+    let mut rows = query.fetch(connection);
     let (mut found, mut bytes) = (HashMap::new(), 0);
     while let Some(row) = rows.try_next().await? {
         let stored = Stored::read(&row)?;
@@ -91,7 +91,7 @@ pub(super) async fn find_many(
 }
 
 pub(super) async fn keys(
-    db: &Db,
+    connection: &mut AnyConnection,
     plugin: &PluginName,
     label: &Label,
     from: &str,
@@ -111,7 +111,7 @@ pub(super) async fn keys(
     .bind(after)
     .bind(now_ms)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(connection)
     .await
 }
 
@@ -183,11 +183,10 @@ pub(super) struct Change {
 
 impl Change {
     pub(super) async fn begin(
-        db: &Db,
+        mut transaction: Transaction,
         plugin: &PluginName,
         now_ms: i64,
     ) -> Result<Self, sqlx::Error> {
-        let mut transaction = db.begin().await?;
         let row = sqlx::query(
             "INSERT INTO kv_usage (plugin, entries, total_bytes, last_version) VALUES ($1, 0, 0, 1)
              ON CONFLICT (plugin) DO UPDATE SET last_version = kv_usage.last_version + 1

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{lane::Lane, mask::Mask};
-use crate::services::{Error, Held, Kind};
+use crate::services::{Allowance, Error, Held, Kind, Service};
 
 /// What bounds a body.
 pub(super) struct Limits {
@@ -38,6 +38,8 @@ pub(super) struct Kept {
     pub(super) place: OwnedSemaphorePermit,
     #[expect(dead_code, reason = "gives the memory back when it is dropped")]
     pub(super) held: Held,
+    /// The call that reads it.
+    pub(super) allowance: Allowance,
 }
 
 /// A body that is read while it comes. It holds the plugin's place among the requests in flight until it is dropped.
@@ -47,6 +49,8 @@ pub struct Body {
     mask: Mask,
     kept: Kept,
     timer: Pin<Box<Sleep>>,
+    /// Since when its reader waits for the next piece, if it does.
+    waits_since: Option<Instant>,
     is_done: bool,
 }
 
@@ -67,12 +71,14 @@ impl Body {
             mask,
             kept,
             timer,
+            waits_since: None,
             is_done: false,
         }
     }
 
     fn count(&mut self, bytes: usize) -> Result<(), Error> {
         let bytes = bytes as u64;
+        self.kept.allowance.count_bytes(0, bytes);
         let left = self.limits.bytes_max.checked_sub(bytes);
         self.limits.bytes_max = left.ok_or_else(too_large)?;
         let take = |left: u64| left.checked_sub(bytes);
@@ -115,9 +121,16 @@ impl http_body::Body for Body {
                 }
                 Poll::Pending => match self.timer.as_mut().poll(context) {
                     Poll::Ready(()) => Err(timeout()),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        self.waits_since.get_or_insert_with(Instant::now);
+                        return Poll::Pending;
+                    }
                 },
             };
+            if let Some(since) = self.waits_since.take() {
+                let allowance = &self.kept.allowance;
+                allowance.add_time(Service::Outbound, since.elapsed());
+            }
             match result {
                 Ok(piece) => {
                     let until = self.limits.next_until();

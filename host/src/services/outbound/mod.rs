@@ -249,7 +249,14 @@ impl Outbound {
                     bytes_max: config.response_bytes_max,
                     budget: budget.response_bytes_left.clone(),
                 };
-                return self.receive(response, limits, mask, body::Kept { lane, place, held });
+                let allowance = sender.allowance.clone();
+                let kept = body::Kept {
+                    lane,
+                    place,
+                    held,
+                    allowance,
+                };
+                return self.receive(response, limits, mask, kept);
             };
             if redirects_left > 0 {
                 hop = next;
@@ -293,7 +300,9 @@ impl Outbound {
                 HeaderValue::from_static("identity"),
             );
         }
-        lane.count_request(hop.body.len() as u64 + headers::bytes(&headers))?;
+        let bytes = hop.body.len() as u64 + headers::bytes(&headers);
+        lane.count_request(bytes)?;
+        sender.allowance.count_bytes(bytes, 0);
         if let Some(rehearsal) = &self.0.rehearsal {
             let answer = rehearsal.answer(&hop.method, &hop.url, &hop.body)?;
             return Ok(answer.map(reqwest::Body::from).into());
@@ -324,7 +333,9 @@ impl Outbound {
         }
         let (mut head, inner) = http::Response::<reqwest::Body>::from(response).into_parts();
         head.headers = headers::clean_answer(&head.headers, self.0.config.header_bytes_max)?;
-        kept.lane.count_bytes(headers::bytes(&head.headers))?;
+        let bytes = headers::bytes(&head.headers);
+        kept.allowance.count_bytes(0, bytes);
+        kept.lane.count_bytes(bytes)?;
         mask.cover_headers(&mut head.headers);
         head.extensions.clear();
         let body = Body::new(inner, limits, mask, kept);

@@ -177,7 +177,12 @@ fn soon() -> Allowance {
 }
 
 fn until(deadline: Instant) -> Allowance {
-    Allowance::new(deadline, Duration::from_secs(10), Quota::new(64 << 20))
+    Allowance::new(
+        deadline,
+        Duration::from_secs(10),
+        Quota::new(64 << 20),
+        Arc::default(),
+    )
 }
 
 fn get(url: &str) -> http::Request<Bytes> {

@@ -5,6 +5,7 @@ use crate::bindings::gantry::types::types;
 use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services::Error;
+use crate::services::Timed;
 use crate::services::granted;
 use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::secrets::Secrets;
@@ -25,6 +26,8 @@ pub struct View<'a> {
     pub plugin: &'a PluginName,
     pub granted: &'a [Granted],
     pub table: &'a mut ResourceTable,
+    /// Times the call of this service until it is dropped.
+    pub timed: Timed<'a>,
 }
 
 /// Tells the linker which view this service takes.

@@ -6,6 +6,7 @@ use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services;
 use crate::services::Allowance;
+use crate::services::Timed;
 use crate::services::granted;
 use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::sql::{Database, RowSet, RunResult, Sql, Transaction, Value};
@@ -20,6 +21,8 @@ pub struct View<'a> {
     /// What every statement and transaction takes from.
     pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
+    /// Times the call of this service until it is dropped.
+    pub timed: Timed<'a>,
 }
 
 /// Tells the linker which view this service takes.

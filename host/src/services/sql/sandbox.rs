@@ -23,6 +23,7 @@ use super::{
     Config, functions, store,
     temp::{self, Spill},
 };
+use crate::db::{THREAD_CLOCK, ThreadClock};
 use crate::services::{Allowance, Error};
 
 /// After how many steps of SQLite's virtual machine the deadline is looked at: some ten microseconds.
@@ -58,6 +59,7 @@ const FUNCTIONS_REFUSED: &[&str] = &[
     "readfile",
     "writefile",
     "edit",
+    THREAD_CLOCK,
     // These take the product of two lengths, and nothing interrupts a function.
     "json_patch",
     "jsonb_patch",
@@ -149,15 +151,20 @@ impl Guard {
         store::explain(error)
     }
 
+    fn thread_clock(&self) -> ThreadClock {
+        ThreadClock::of_id(self.thread_clock.load(Ordering::Relaxed))
+    }
+
     /// Processor time of the connection's thread so far.
     fn thread_ns(&self) -> u64 {
-        read_clock(self.thread_clock.load(Ordering::Relaxed))
+        self.thread_clock().ns()
     }
 
     /// To be called on the thread on which SQLite works.
     fn meet_thread(&self) {
-        if self.thread_clock.load(Ordering::Relaxed) == 0 {
-            self.thread_clock.store(own_clock(), Ordering::Relaxed);
+        if self.thread_clock() == ThreadClock::default() {
+            let clock = ThreadClock::own().id();
+            self.thread_clock.store(clock, Ordering::Relaxed);
             temp::attach(self.spill.clone());
         }
     }
@@ -186,43 +193,6 @@ impl Drop for Charge {
         let used_ns = self.guard.thread_ns().saturating_sub(self.began_ns);
         self.allowance.charge(Duration::from_nanos(used_ns));
     }
-}
-
-/// The clock of the processor time of the calling thread, which other threads can read.
-#[cfg(target_os = "linux")]
-fn own_clock() -> i32 {
-    let mut clock = 0;
-    // SAFETY: asks about the calling thread, which is there, and writes one number.
-    let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
-    if failed == 0 {
-        clock
-    } else {
-        libc::CLOCK_MONOTONIC
-    }
-}
-
-/// Where a thread's clock cannot be read by others, time counts as processor time.
-#[cfg(not(target_os = "linux"))]
-fn own_clock() -> i32 {
-    libc::CLOCK_MONOTONIC as i32
-}
-
-/// Nanoseconds; zero for a clock that is not there (any more).
-fn read_clock(clock: i32) -> u64 {
-    if clock == 0 {
-        return 0;
-    }
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: takes any number for a clock, and writes one time.
-    let failed = unsafe { libc::clock_gettime(clock as libc::clockid_t, &raw mut time) };
-    if failed != 0 {
-        return 0;
-    }
-    let (s, ns) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
-    s.unwrap_or(0) * 1_000_000_000 + ns.unwrap_or(0)
 }
 
 /// Puts a connection under the rule of its guard. Once per connection.

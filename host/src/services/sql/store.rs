@@ -174,6 +174,7 @@ impl Connection {
                 .collect();
         }
         allowance.answer(Some(held));
+        allowance.count_rows(rows.len() as u64, 0);
         Ok(RowSet { columns, rows })
     }
 
@@ -189,6 +190,7 @@ impl Connection {
         let result = result.map_err(|error| self.guard.explain(&error))?;
         let id = result.last_insert_rowid();
         let rows_affected = result.rows_affected();
+        allowance.count_rows(0, rows_affected);
         let last_insert_id = (rows_affected > 0 && id != 0).then_some(id);
         Ok(RunResult {
             rows_affected,

@@ -62,7 +62,12 @@ fn soon() -> Allowance {
 }
 
 fn until(wall: Duration, cpu: Duration) -> Allowance {
-    Allowance::new(Instant::now() + wall, cpu, Quota::new(64 << 20))
+    Allowance::new(
+        Instant::now() + wall,
+        cpu,
+        Quota::new(64 << 20),
+        Arc::default(),
+    )
 }
 
 fn text(text: &str) -> Value {
@@ -1085,6 +1090,7 @@ async fn what_waits_for_a_result_is_counted_for_the_call() {
             Instant::now() + Duration::from_secs(10),
             Duration::from_secs(10),
             memory,
+            Arc::default(),
         )
     };
     let call = small();

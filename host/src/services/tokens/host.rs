@@ -6,7 +6,7 @@ use crate::bindings::gantry::tokens::tokens;
 use crate::bindings::gantry::types::types;
 use crate::ids::PluginName;
 use crate::services::rehearsal::{Rehearsal, call};
-use crate::services::{Error, Kind};
+use crate::services::{Error, Kind, Timed};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
@@ -14,6 +14,8 @@ pub struct View<'a> {
     pub rehearsal: Option<&'a Rehearsal>,
     pub tokens: &'a GuestTokens,
     pub plugin: &'a PluginName,
+    /// Times the call of this service until it is dropped.
+    pub timed: Timed<'a>,
 }
 
 /// Tells the linker which view this service takes.
