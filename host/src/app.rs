@@ -199,7 +199,7 @@ impl App {
             runtime: Arc::clone(&runtime),
             auth: auth.clone(),
             limiter: Arc::clone(&limiter),
-            clock,
+            clock: clock.clone(),
             access_log: access_log.clone(),
             bodies: Shares::new(
                 config.gateway.bodies_bytes_max,
@@ -228,6 +228,7 @@ impl App {
             registry: Arc::clone(&registry),
             runtime: Arc::clone(&runtime),
             secrets: services.secrets.clone(),
+            clock: clock.clone(),
             logs: logs.clone(),
             settings,
             is_apart: admin_listener.is_some(),
@@ -277,6 +278,8 @@ impl App {
             Arc::clone(&plugins),
             stop.clone(),
         ));
+        let (watcher, until) = (Arc::clone(&plugins), stop.clone());
+        tasks.spawn(async move { watcher.watch_canaries(clock, until).await });
         tasks.close();
         Ok(Self {
             address,

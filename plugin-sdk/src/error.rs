@@ -240,6 +240,18 @@ impl Error {
         }
     }
 
+    /// The same for operators, who may read what no client may.
+    pub(crate) fn into_wit_for_operators(self) -> wit::Error {
+        match *self.0 {
+            Cause::Unexpected(text) => ErrorKind::Internal.with(wit::Detail {
+                code: UNEXPECTED.to_owned(),
+                message: text,
+                retry_after_ms: None,
+            }),
+            cause => Self(Box::new(cause)).into_wit(),
+        }
+    }
+
     /// The same where there is no HTTP: the kind that comes closest to the status.
     pub(crate) fn into_wit(self) -> wit::Error {
         match *self.0 {

@@ -115,6 +115,21 @@ pub use extract::{Bytes, FromRequest, Json, Path, Query};
 /// }
 /// ```
 pub use gantry_sdk_macros::handler;
+/// Makes a function the gate of this version: the host calls it before the version goes live.
+///
+/// An error, a panic or no answer in time refuses the deployment, and what was live stays live. It sees settings,
+/// secrets, databases and granted hosts as a request does.
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::health]
+/// fn health() -> Result<()> {
+///     config::get("greeting")?.or_404("the setting `greeting` is missing")?;
+///     Ok(())
+/// }
+/// ```
+pub use gantry_sdk_macros::health;
 /// Makes a router the plugin: goes on a function without arguments that returns a [`Router`].
 ///
 /// ```
@@ -126,6 +141,22 @@ pub use gantry_sdk_macros::handler;
 /// }
 /// ```
 pub use gantry_sdk_macros::main;
+/// Makes a function the work on data that this version begins with: the host calls it once for each version of the
+/// plugin, after the migrations of its databases and before [`health`](macro@health).
+///
+/// The version before this one is still answering, so only add. Doing it twice must do no harm: if the host dies
+/// halfway, it is called again.
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::migrate]
+/// fn migrate() -> Result<()> {
+///     kv::open("counters")?.increment("schema", 1)?;
+///     Ok(())
+/// }
+/// ```
+pub use gantry_sdk_macros::migrate;
 /// Makes a function a test of the whole plugin: as a component, on a real host of its own.
 ///
 /// ```
@@ -197,6 +228,10 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __rt {
     pub use crate::bindings;
+    pub use crate::bindings::checked::export_checked;
+    pub use crate::bindings::checked::exports::gantry::lifecycle::health::Guest as HealthGuest;
+    pub use crate::bindings::migrating::export_migrating;
+    pub use crate::bindings::migrating::exports::gantry::lifecycle::migrate::Guest as MigrateGuest;
     pub use crate::bindings::module::export_module;
     pub use crate::bindings::module::exports::gantry::http::handler::{
         Guest as HandlerGuest, Request as WitRequest, Response as WitResponse,
@@ -209,6 +244,11 @@ pub mod __rt {
     pub use crate::transform::transform;
 
     use crate::{Error, Request, Response, Result};
+
+    /// Does what the host asks for before this version goes live.
+    pub fn hook(work: impl FnOnce() -> Result<()>) -> Result<(), WitError> {
+        work().map_err(Error::into_wit_for_operators)
+    }
 
     /// Answers one request of the host.
     pub fn serve(

@@ -289,3 +289,67 @@ async fn the_settings_are_printed_as_a_file_that_can_be_used() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("listn"));
     host.stop().await;
 }
+
+#[tokio::test]
+async fn a_version_is_brought_on_step_by_step_and_the_history_says_why() {
+    let host = TestHost::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    write_project(dir.path(), "hello_v1");
+    let plugin = async |args: &[&str]| {
+        let args = [&["plugin"], args].concat();
+        run(&host, dir.path(), &args).await
+    };
+    succeeded(&plugin(&["deploy", "--reason", "first"]).await);
+    std::fs::write(dir.path().join("src/which"), "hello_v2").unwrap();
+    let output = plugin(&["deploy", "--canary", "50", "--reason", "try it"]).await;
+    succeeded(&output);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("for 50 of 100 requests"), "{told}");
+    for _ in 0..10 {
+        host.get("/hello/x").await.assert_status(200);
+    }
+    let status = succeeded(&plugin(&["status", "hello"]).await);
+    for part in ["canary", "stable", "50 %", "REQUESTS", "P99"] {
+        assert!(status.contains(part), "{status}");
+    }
+    let told = plugin(&["status", "hello", "--json"]).await;
+    let told: Value = serde_json::from_str(&succeeded(&told)).unwrap();
+    assert_eq!(told["versions"][1]["requests"], 5, "{told}");
+    succeeded(&plugin(&["promote", "hello", "--weight", "60"]).await);
+    succeeded(&plugin(&["promote", "hello", "--reason", "it is well"]).await);
+    let refused = plugin(&["promote", "hello"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+
+    // An upgrade that asks for more.
+    let manifest = std::fs::read_to_string(dir.path().join("plugin.toml")).unwrap();
+    let more = format!("{manifest}[capabilities]\nkv = [\"data\"]\n");
+    std::fs::write(dir.path().join("plugin.toml"), &more).unwrap();
+    let output = plugin(&["deploy"]).await;
+    succeeded(&output);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("kv:data") && told.contains("gantry plugin approve hello"),
+        "{told}"
+    );
+    let refused = plugin(&["approve", "hello"]).await;
+    assert_eq!(refused.status.code(), Some(2), "nobody was there to agree");
+    succeeded(&plugin(&["approve", "hello", "--reject", "--reason", "refused"]).await);
+    succeeded(&plugin(&["deploy"]).await);
+    succeeded(&plugin(&["approve", "hello", "--yes", "--reason", "they may"]).await);
+    succeeded(&plugin(&["rollback", "hello", "--reason", "not so well"]).await);
+    let history = succeeded(&plugin(&["history", "hello"]).await);
+    let reasons = [
+        "not so well",
+        "they may",
+        "refused",
+        "it is well",
+        "try it",
+        "first",
+    ];
+    let places: Vec<_> = reasons.iter().map(|reason| history.find(reason)).collect();
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{history}"
+    );
+    host.stop().await;
+}

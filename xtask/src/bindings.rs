@@ -53,6 +53,28 @@ const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        package: "wit/lifecycle",
+        world: "checked",
+        output: "plugin-sdk/src/bindings/checked.rs",
+        export_macro: Some("export_checked"),
+        module: "::gantry_sdk::__rt::bindings::checked",
+        reuse: &[(
+            "gantry:types/types@1.0.0",
+            "::gantry_sdk::__rt::bindings::module::gantry::types::types",
+        )],
+    },
+    Target {
+        package: "wit/lifecycle",
+        world: "migrating",
+        output: "plugin-sdk/src/bindings/migrating.rs",
+        export_macro: Some("export_migrating"),
+        module: "::gantry_sdk::__rt::bindings::migrating",
+        reuse: &[(
+            "gantry:types/types@1.0.0",
+            "::gantry_sdk::__rt::bindings::module::gantry::types::types",
+        )],
+    },
+    Target {
         package: "tests/guests/wit",
         world: "guest",
         output: "tests/guests/undeclared_import/bindings.rs",

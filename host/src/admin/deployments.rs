@@ -1,7 +1,7 @@
 //! Putting plugins on the host, their history, and the way back.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,10 @@ use crate::admin::{ApiError, Shared};
 use crate::auth::PlatformPermission;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::rehearsal::Report;
+use crate::plugins::rollout::Weight;
 use crate::plugins::store::Deployment;
 use crate::plugins::trust::{self, Provenance};
-use crate::plugins::{Deployed, GrantMode, Mount, Upload};
+use crate::plugins::{Deployed, GrantMode, Mount, State, Upload};
 
 /// Most characters of a note, and of a source.
 const NOTE_CHARS_MAX: usize = 500;
@@ -46,9 +47,17 @@ pub struct DeploymentBody {
     pub upload_digest: Option<String>,
 }
 
-/// A deployment that just became live.
+/// A deployment that just became live, or is on its way.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployedBody {
+    /// `live`; `canary`, which answers a part of the requests; or `pending-approval`, which answers none.
+    pub state: String,
+    /// Of a hundred requests, for a canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_percent: Option<u32>,
+    /// What has to be granted before it goes live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     pub deployment: DeploymentBody,
     /// The deployment that was live before.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +102,9 @@ pub struct DeployQuery {
     /// Take it even if it is older than what is live. Needs `platform.trust`.
     #[serde(default)]
     pub allow_downgrade: bool,
+    /// Answer only so many of a hundred requests at first, 0 to 99; with 0 only those that ask for it by header.
+    #[param(maximum = 99)]
+    pub canary: Option<u32>,
 }
 
 /// What a plugin is granted along with a deployment.
@@ -108,9 +120,12 @@ pub enum Grant {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollBackRequest {
-    /// Nothing means the deployment before the live one.
+    /// Nothing means the deployment before the live one, or, if there is a canary, the live one.
     #[schema(value_type = Option<String>)]
     pub deployment: Option<DeploymentId>,
+    /// Why, for the history.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 impl DeploymentBody {
@@ -143,8 +158,21 @@ async fn body(shared: &Shared, deployment: Deployment) -> Result<DeploymentBody,
 }
 
 impl DeployedBody {
-    async fn new(shared: &Shared, deployed: Deployed) -> Result<Self, ApiError> {
+    /// With where it came from.
+    pub(super) async fn new(shared: &Shared, deployed: Deployed) -> Result<Self, ApiError> {
+        let (state, weight_percent, missing) = match deployed.state {
+            State::Live => ("live", None, Vec::new()),
+            State::Canary(weight) => ("canary", Some(weight.percent()), Vec::new()),
+            State::Waiting(missing) => (
+                "pending-approval",
+                None,
+                missing.iter().map(ToString::to_string).collect(),
+            ),
+        };
         Ok(Self {
+            state: state.to_owned(),
+            weight_percent,
+            missing,
             deployment: body(shared, deployed.deployment).await?,
             replaced: deployed.replaced.map(|id| id.to_string()),
             mount: MountBody::from(&deployed.mount),
@@ -159,10 +187,11 @@ impl DeployedBody {
 /// Deploy a plugin
 ///
 /// The body is a bundle (`.gantry`) or a component (`.wasm`). When the answer comes, the plugin is live. All mistakes
-/// are told at once, and the version that was live stays live.
-#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 409, description = "`deploy.conflict`: somebody else changed the plugin meanwhile; `deploy.mount_taken`, `deploy.mount_nested`: another plugin is in the way"), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
+/// are told at once, and the version that was live stays live. An upgrade that asks for capabilities it was not granted is
+/// kept until somebody approves it.
+#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 202, description = "It waits for approval", body = DeployedBody), (status = 409, description = "`deploy.conflict`: somebody else changed the plugin meanwhile; `deploy.mount_taken`, `deploy.mount_nested`: another plugin is in the way"), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
 pub(super) async fn deploy(
-    State(shared): State<Shared>,
+    extract::State(shared): extract::State<Shared>,
     caller: Caller<may::Deploy>,
     Query(query): Query<DeployQuery>,
     body: Body,
@@ -175,8 +204,12 @@ pub(super) async fn deploy(
     }
     let upload = read(&shared, caller.id(), query, body).await?;
     let deployed = shared.plugins.deploy(upload).await?;
+    let status = match &deployed.state {
+        State::Waiting(_) => StatusCode::ACCEPTED,
+        _ => StatusCode::CREATED,
+    };
     let body = DeployedBody::new(&shared, deployed).await?;
-    Ok((StatusCode::CREATED, axum::Json(body)))
+    Ok((status, axum::Json(body)))
 }
 
 /// List deployments of a plugin
@@ -184,7 +217,7 @@ pub(super) async fn deploy(
 /// Newest first.
 #[utoipa::path(get, path = "/plugins/{name}/deployments", tag = "plugins", params(("name" = String, Path), PageQuery), responses((status = 200, body = PageBody<DeploymentBody>)))]
 pub(super) async fn list_deployments(
-    State(shared): State<Shared>,
+    extract::State(shared): extract::State<Shared>,
     _: Caller<may::Read>,
     Path(name): Path<PluginName>,
     Query(query): Query<PageQuery>,
@@ -211,16 +244,23 @@ pub(super) async fn list_deployments(
 }
 
 /// Make an earlier deployment live again
+///
+/// If there is a canary and no deployment is named, the canary is taken back.
 #[utoipa::path(post, path = "/plugins/{name}/rollback", tag = "plugins", params(("name" = String, Path)), request_body = RollBackRequest, responses((status = 200, body = DeployedBody)))]
 pub(super) async fn roll_back(
-    State(shared): State<Shared>,
+    extract::State(shared): extract::State<Shared>,
     caller: Caller<may::Deploy>,
     Path(name): Path<PluginName>,
     Json(request): Json<RollBackRequest>,
 ) -> Result<axum::Json<DeployedBody>, ApiError> {
     let deployed = shared
         .plugins
-        .roll_back(&name, request.deployment, caller.id())
+        .roll_back(
+            &name,
+            request.deployment,
+            caller.id(),
+            checked(request.reason)?,
+        )
         .await?;
     Ok(axum::Json(DeployedBody::new(&shared, deployed).await?))
 }
@@ -241,13 +281,8 @@ async fn read(
             return Err(ApiError::invalid("deploy.mount_invalid", detail));
         }
     };
-    let note = query.note.filter(|note| !note.is_empty());
-    let source = query.source.filter(|source| !source.is_empty());
-    let is_too_long = |text: &String| text.chars().count() > NOTE_CHARS_MAX;
-    if [&note, &source].into_iter().flatten().any(is_too_long) {
-        let detail = format!("a note and a source have at most {NOTE_CHARS_MAX} characters each");
-        return Err(ApiError::invalid("deploy.note_too_long", detail));
-    }
+    let (note, source) = (checked(query.note)?, checked(query.source)?);
+    let canary = query.canary.map(weight).transpose()?;
     let place = shared.uploads.acquire().await;
     let max = shared.plugins.config().bundle.bytes_max;
     let bytes = match Limited::new(body, max).collect().await {
@@ -279,12 +314,31 @@ async fn read(
         mount,
         is_nested_accepted: query.nested,
         grant,
+        canary,
         config: None,
         source,
         allows_downgrade: query.allow_downgrade,
         by: by.to_owned(),
         note,
     })
+}
+
+/// A reason as the history takes it: of bounded length, and nothing rather than an empty one.
+pub(super) fn checked(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    let reason = reason.filter(|reason| !reason.is_empty());
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.chars().count() > NOTE_CHARS_MAX)
+    {
+        let detail = format!("a note and a source have at most {NOTE_CHARS_MAX} characters each");
+        return Err(ApiError::invalid("deploy.note_too_long", detail));
+    }
+    Ok(reason)
+}
+
+pub(super) fn weight(percent: u32) -> Result<Weight, ApiError> {
+    Weight::new(percent)
+        .map_err(|error| ApiError::invalid("rollout.weight_invalid", error.to_string()))
 }
 
 fn mount(host: Option<&str>, path: &str) -> Result<Mount, ApiError> {

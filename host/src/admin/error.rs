@@ -178,6 +178,12 @@ impl From<DeployError> for ApiError {
             }
             DeployError::Store(error) => error.into(),
             DeployError::Artifact(error) => Self::internal(&chain(&error)),
+            DeployError::Unhealthy { .. } => unprocessable("deploy.unhealthy", detail),
+            DeployError::Hook { .. } => unprocessable("deploy.migration_failed", detail),
+            DeployError::Migrating { .. } => {
+                Self::new(StatusCode::CONFLICT, "deploy.conflict", detail)
+            }
+            DeployError::CanaryMoves => unprocessable("deploy.canary_moves", detail),
             DeployError::NotLive { .. } => unprocessable("deploy.not_live", detail),
             DeployError::Host(cause) => Self::internal(&format!("{cause:#}")),
         }
@@ -272,6 +278,8 @@ impl From<StoreError> for ApiError {
             StoreError::MountTaken { .. } => (StatusCode::CONFLICT, "deploy.mount_taken"),
             StoreError::MountNested { .. } => (StatusCode::CONFLICT, "deploy.mount_nested"),
             StoreError::Changed { .. } => (StatusCode::CONFLICT, "deploy.conflict"),
+            StoreError::RolloutNotFound { .. } => (StatusCode::NOT_FOUND, "rollout.not_found"),
+            StoreError::ApprovalNotFound { .. } => (StatusCode::NOT_FOUND, "approval.not_found"),
             StoreError::GrantNotFound { .. } => (StatusCode::NOT_FOUND, "grant.not_found"),
             StoreError::Row { .. } | StoreError::Rows(_) => return Self::internal(&chain(&error)),
         };

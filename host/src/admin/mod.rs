@@ -12,6 +12,7 @@ pub mod page;
 mod pages;
 pub mod plugins;
 pub mod roles;
+pub mod rollouts;
 pub mod routes;
 pub mod secrets;
 pub mod settings;
@@ -32,6 +33,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::auth::Auth;
+use crate::clock::Clock;
 use crate::plugins::Plugins;
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
@@ -67,6 +69,7 @@ pub struct State {
     pub runtime: Arc<Runtime>,
     pub secrets: Secrets,
     pub logs: Logs,
+    pub clock: Clock,
     /// What the host was started with.
     pub settings: Arc<serde_json::Value>,
     /// Whether no plugin answers on the listener of this API.
@@ -134,6 +137,15 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(deployments::deploy))
         .routes(routes!(deployments::list_deployments))
         .routes(routes!(deployments::roll_back))
+        .routes(routes!(rollouts::show_status))
+        .routes(routes!(rollouts::list_history))
+        .routes(routes!(rollouts::set_canary))
+        .routes(routes!(rollouts::promote))
+        .routes(routes!(
+            rollouts::show_approval,
+            rollouts::approve,
+            rollouts::reject
+        ))
         .routes(routes!(routes::list_routes))
         .routes(routes!(
             grants::list_grants,

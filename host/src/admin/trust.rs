@@ -107,7 +107,12 @@ pub(super) async fn show_trust(
     _: Caller<may::Read>,
 ) -> Result<axum::Json<TrustBody>, ApiError> {
     let trust = shared.plugins.trust();
-    let rows = shared.plugins.store().live().await?;
+    let wanted = shared.plugins.store().wanted().await?.into_iter();
+    let rows = wanted.flat_map(|wanted| {
+        let canary = wanted.canary.map(|(row, _)| row);
+        std::iter::once(wanted.stable).chain(canary)
+    });
+    let rows: Vec<_> = rows.collect();
     let unfit = trust.unfit(&rows).await.map_err(trust::Error::from)?;
     let unfit = unfit.into_iter().map(|(plugin, refusal)| UnfitBody {
         plugin: plugin.to_string(),

@@ -282,7 +282,16 @@ impl Client {
 
     /// Deletes one thing.
     pub(super) async fn delete(&self, path: &[&str]) -> anyhow::Result<()> {
-        self.send(Method::DELETE, path, &[], None).await?;
+        self.delete_with(path, &[]).await
+    }
+
+    /// Deletes one thing, with parameters.
+    pub(super) async fn delete_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        self.send(Method::DELETE, path, query, None).await?;
         Ok(())
     }
 

@@ -18,8 +18,9 @@ use crate::http::Problem;
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
+use crate::plugins::rollout::Choice;
 use crate::plugins::routes::{Found, Route};
-use crate::runtime::{CallContext, HttpCall, Invocation, RequestBody, Rest, Trigger};
+use crate::runtime::{CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger};
 
 pub(super) async fn dispatch(
     state: &State,
@@ -30,7 +31,9 @@ pub(super) async fn dispatch(
     let (head, incoming) = request.into_parts();
     let table = state.registry.live();
     let host = host_of(&head);
-    let plugin = table.find(host, head.uri.path()).ok_or_else(not_found)?;
+    let slot = table.find(host, head.uri.path()).ok_or_else(not_found)?;
+    let choice = slot.choose(&head.headers, state.registry.version_header());
+    let plugin = choice.plugin;
     let mount_length = plugin.mount.path.len();
     let below = below(head.uri.path(), mount_length);
     let (route, path_params) = match plugin.routes.find(&head.method, &below) {
@@ -46,7 +49,7 @@ pub(super) async fn dispatch(
     let answer = call(
         state,
         arrival,
-        plugin,
+        &choice,
         route,
         path_params,
         head,
@@ -71,13 +74,14 @@ pub(super) async fn dispatch(
 async fn call(
     state: &State,
     arrival: Arrival,
-    plugin: &Arc<LivePlugin>,
+    choice: &Choice<'_>,
     route: &Arc<Route>,
     path_params: Vec<(String, String)>,
     head: http::request::Parts,
     incoming: Incoming,
     record: &mut AccessRecord,
 ) -> Result<Response<Body>, Problem> {
+    let plugin = choice.plugin;
     let principal = authenticate(state, route, &head.headers)?;
     if let Some(principal) = &principal {
         record.principal(&principal.id);
@@ -101,6 +105,7 @@ async fn call(
     let deadline = Instant::now() + timeout;
     let context = CallContext {
         request_id: arrival.id,
+        trigger: "http",
         route: Some(Arc::clone(&route.pattern)),
         path_params,
         client_address: Some(arrival.client),
@@ -125,7 +130,13 @@ async fn call(
         trigger: Trigger::Http(call),
         account: Arc::clone(&route.metrics.account),
     };
+    let began_ns = state.clock.monotonic_ns();
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
+    let now_ns = state.clock.monotonic_ns();
+    let is_platforms = matches!(
+        outcome.result,
+        Err(InvokeError::Saturated { .. } | InvokeError::Retired | InvokeError::Host(_))
+    );
     drop(share);
     match outcome.rest {
         Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
@@ -144,6 +155,16 @@ async fn call(
             response::of_problem(response::explain(&error, plugin).with_request_id(arrival.id))
         }
     };
+    if choice.is_counted {
+        let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
+        let is_error = answer.status().is_server_error() && !is_platforms;
+        plugin.figures.count(now_ns, took, is_error);
+    }
+    if choice.is_named {
+        let name = state.registry.version_header().clone();
+        let version = plugin.version_value.clone();
+        answer.headers_mut().insert(name, version);
+    }
     add_limits(answer.headers_mut(), decision.as_ref());
     Ok(answer)
 }

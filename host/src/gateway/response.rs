@@ -56,6 +56,12 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
             "too many requests are in progress; try again",
         )
         .with_retry_after_s(1),
+        InvokeError::Retired => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "plugin.retired",
+            "the version that was answering was replaced and has no more time to finish; try again",
+        )
+        .with_retry_after_s(1),
         InvokeError::Host(error) => Problem::internal(&format!("{error:#}")),
     }
 }

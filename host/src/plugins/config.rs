@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plugins::validate::Ceilings;
-use crate::plugins::{bundle, store, trust};
+use crate::plugins::{bundle, rollout, store, trust};
 
 /// Uploads, and what plugins get.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// How much history is kept.
     pub history: store::Config,
+    /// How new versions are brought on.
+    pub rollout: rollout::Config,
 }
 
 impl Default for Config {
@@ -39,6 +41,7 @@ impl Default for Config {
             ceilings: Ceilings::default(),
             defaults: Defaults::default(),
             history: store::Config::default(),
+            rollout: rollout::Config::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod build;
 pub mod bundle;
 mod change;
 mod config;
+mod control;
 mod deploy;
 pub mod manifest;
 pub mod metrics;
@@ -14,6 +15,7 @@ pub(crate) mod mistake;
 mod mount;
 pub mod registry;
 pub mod rehearsal;
+pub mod rollout;
 pub mod routes;
 mod row;
 pub mod store;
@@ -21,7 +23,8 @@ pub mod trust;
 pub mod validate;
 
 pub use config::{Config, Defaults, Tests};
-pub use deploy::{DeployError, Deployed, GrantMode, Kept, Plugins, Upload};
+pub use control::{Kept, Plugins};
+pub use deploy::{DeployError, Deployed, GrantMode, State, Upload};
 pub use mistake::{Location, Mistake};
 pub use mount::{InvalidMount, Mount};
 

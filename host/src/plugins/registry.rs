@@ -1,9 +1,14 @@
 //! Which plugins are live. There are two ways to a new table, and both swap one pointer: `refresh` makes memory agree with
 //! the rows at start-up, and `change` changes rows and memory together, or neither.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
 
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::accounts::Accounts;
@@ -12,12 +17,13 @@ use crate::plugins::build;
 use crate::plugins::change::{Change, Changed};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
+use crate::plugins::rollout::{Figures, Slot};
 use crate::plugins::routes::{MountTable, RouteTable};
 use crate::plugins::store::{LiveRow, Store, StoreError};
 use crate::plugins::trust::{Policy, Refusal, Trust, TrustList};
 use crate::plugins::validate::Grants;
 use crate::plugins::{Config, LoadFailure, Mount};
-use crate::runtime::{LoadedPlugin, Runtime};
+use crate::runtime::{Hook, LoadedPlugin, Runtime};
 
 /// A deployment that answers requests.
 #[derive(Debug)]
@@ -25,7 +31,13 @@ pub struct LivePlugin {
     pub loaded: Arc<LoadedPlugin>,
     pub routes: RouteTable,
     pub mount: Mount,
+    /// What it did lately.
+    pub figures: Figures,
+    /// Its version, to be put into an answer.
+    pub version_value: HeaderValue,
     manifest: Manifest,
+    /// Its id as text, for requests that choose it by header.
+    id: String,
     /// What it was made from. If the row says the same, there is nothing to do.
     row: LiveRow,
 }
@@ -46,6 +58,11 @@ impl LivePlugin {
         &self.row.grants
     }
 
+    /// Whether a request that asks for this means it: its version, or the id of its deployment.
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        name == self.version_value.as_bytes() || name == self.id.as_bytes()
+    }
+
     /// Which deployment of it this is.
     pub fn deployment(&self) -> DeploymentId {
         self.loaded.spec().deployment
@@ -56,8 +73,8 @@ impl LivePlugin {
 #[derive(Debug, Default)]
 pub struct LiveTable {
     mounts: MountTable,
-    plugins: BTreeMap<PluginName, Arc<LivePlugin>>,
-    /// Plugins whose wanted deployment could not be loaded, and why. An earlier one of them may still answer.
+    slots: BTreeMap<PluginName, Arc<Slot>>,
+    /// Plugins of which a wanted deployment could not be loaded, and why. An earlier one of them may still answer.
     unloaded: BTreeMap<PluginName, String>,
     /// Those, and the ones whose mount another plugin has.
     failures: BTreeMap<PluginName, String>,
@@ -67,18 +84,18 @@ pub struct LiveTable {
 
 impl LiveTable {
     fn new(
-        plugins: BTreeMap<PluginName, Arc<LivePlugin>>,
+        slots: BTreeMap<PluginName, Arc<Slot>>,
         unloaded: BTreeMap<PluginName, String>,
         trusted: Arc<TrustList>,
     ) -> Self {
-        let (mounts, refused) = MountTable::new(plugins.values());
+        let (mounts, refused) = MountTable::new(slots.values());
         let mut failures = unloaded.clone();
         for name in refused {
             failures.insert(name, "another plugin has the same mount".to_owned());
         }
         Self {
             mounts,
-            plugins,
+            slots,
             unloaded,
             failures,
             trusted,
@@ -86,23 +103,33 @@ impl LiveTable {
     }
 
     /// The plugin that answers on this host and path.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<LivePlugin>> {
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Slot>> {
         self.mounts.find(host, path)
     }
 
-    /// Whether a plugin has this host name for itself.
+    /// Whether some plugin hangs on this host name.
     pub fn has_host(&self, host: &str) -> bool {
         self.mounts.has_host(host)
     }
 
-    /// A plugin by its name.
+    /// The stable version of a plugin, by its name.
     pub fn get(&self, name: &PluginName) -> Option<&Arc<LivePlugin>> {
-        self.plugins.get(name)
+        self.slots.get(name).map(|slot| &slot.stable)
+    }
+
+    /// The versions of a plugin, by its name.
+    pub fn slot(&self, name: &PluginName) -> Option<&Arc<Slot>> {
+        self.slots.get(name)
+    }
+
+    /// The stable versions of all live plugins, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<LivePlugin>> {
+        self.slots().map(|slot| &slot.stable)
     }
 
     /// All live plugins by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<LivePlugin>> {
-        self.plugins.values()
+    pub fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.slots.values()
     }
 
     /// What is wanted and not live, with the reason.
@@ -118,6 +145,8 @@ pub(super) enum ChangeError {
     Store(#[from] StoreError),
     #[error("`{plugin}` could not be made live: {reason}")]
     NotLive { plugin: PluginName, reason: String },
+    #[error("`{plugin}` says that it is not fit to go live: {reason}")]
+    Unhealthy { plugin: PluginName, reason: String },
     #[error("the host stopped before the change was made")]
     Interrupted,
 }
@@ -126,7 +155,7 @@ pub(super) enum ChangeError {
 const HOST: &str = "";
 
 /// How often a change is tried while the plugin's rows change under it.
-const TRIES_MAX: usize = 4;
+const TRIES_MAX: usize = 6;
 
 /// The live table and the ways to renew it. One per process.
 pub struct Registry {
@@ -180,36 +209,56 @@ impl Registry {
         let before = self.live();
         let trusted = Arc::new(self.trust.list().await?);
         let is_same_list = trusted == before.trusted;
-        let mut plugins = BTreeMap::new();
+        let mut slots = BTreeMap::new();
         let mut unloaded = BTreeMap::new();
-        for row in self.store.live().await? {
-            let name = row.plugin.clone();
-            let mut old = before.plugins.get(&name);
-            // Whose signature counts no more goes, even if nothing better is there.
-            if let Some(one) = old
-                && !is_same_list
-                && self.trust.check(&trusted, &one.row).await?.is_err()
-            {
-                old = None;
-            }
-            if let Some(old) = old.filter(|old| old.row == row) {
-                plugins.insert(name, Arc::clone(old));
-                continue;
-            }
-            match self.load(row).await {
-                Ok(plugin) => {
-                    plugins.insert(name, Arc::new(plugin));
+        for wanted in self.store.wanted().await? {
+            let name = wanted.stable.plugin.clone();
+            let slot = before.slots.get(&name);
+            let mut old = Vec::new();
+            for version in slot.into_iter().flat_map(|slot| slot.versions()) {
+                // Whose signature counts no more goes, even if nothing better is there.
+                if is_same_list || self.trust.check(&trusted, &version.row).await?.is_ok() {
+                    old.push(Arc::clone(version));
                 }
-                Err(error) => {
-                    tracing::error!(plugin.name = %name, error.cause = %error, "Plugin `{name}` cannot be made live");
-                    unloaded.insert(name.clone(), error.to_string());
-                    if let Some(old) = old {
-                        plugins.insert(name, Arc::clone(old));
-                    }
-                }
+            }
+            let stable = self.find_or_load(&old, wanted.stable, &mut unloaded).await;
+            let canary = match wanted.canary {
+                Some((row, weight)) => self
+                    .find_or_load(&old, row, &mut unloaded)
+                    .await
+                    .map(|plugin| (plugin, weight)),
+                None => None,
+            };
+            // An earlier version rather than none.
+            let is_left =
+                |stable: &&Arc<LivePlugin>| old.iter().any(|one| Arc::ptr_eq(one, stable));
+            let earlier = slot.map(|slot| &slot.stable).filter(is_left).cloned();
+            if let Some(stable) = stable.or(earlier) {
+                slots.insert(name, kept(slot, Slot::new(stable, canary)));
             }
         }
-        Ok(self.swap(&before, LiveTable::new(plugins, unloaded, trusted)))
+        Ok(self.swap(&before, LiveTable::new(slots, unloaded, trusted)))
+    }
+
+    /// The version that is live already or can be loaded. If it cannot, the reason is kept.
+    async fn find_or_load(
+        &self,
+        old: &[Arc<LivePlugin>],
+        row: LiveRow,
+        unloaded: &mut BTreeMap<PluginName, String>,
+    ) -> Option<Arc<LivePlugin>> {
+        if let Some(found) = of_row(old.iter(), &row) {
+            return Some(found);
+        }
+        let name = row.plugin.clone();
+        match Box::pin(self.load(row)).await {
+            Ok(plugin) => Some(Arc::new(plugin)),
+            Err(error) => {
+                tracing::error!(plugin.name = %name, error.cause = %error, "Plugin `{name}` cannot be made live");
+                unloaded.insert(name, error.to_string());
+                None
+            }
+        }
     }
 
     /// Makes one change of one plugin in rows and memory. `ready` is what it leads to, if that is loaded already. What the
@@ -241,7 +290,7 @@ impl Registry {
         ready: Option<LivePlugin>,
         by: &str,
     ) -> Result<Changed, ChangeError> {
-        let mut ready = ready.map(Arc::new);
+        let mut ready: Vec<_> = ready.map(Arc::new).into_iter().collect();
         let mut failure = None;
         for _ in 0..TRIES_MAX {
             // The turn comes before the transaction: whoever has the one writer never waits for the turn.
@@ -249,40 +298,70 @@ impl Registry {
             let before = self.live();
             let mut tx = self.store.begin().await?;
             let changed = self.store.apply(&mut tx, plugin, change, by).await?;
-            let mut plugins = before.plugins.clone();
+            let mut slots = before.slots.clone();
             let mut unloaded = before.unloaded.clone();
             unloaded.remove(plugin);
-            let row = self.store.live_of(&mut tx, plugin).await?;
-            let refusal = match &row {
-                Some(row) => self.refusal(row).await?,
-                None => None,
-            };
-            match (row, refusal) {
-                (None, _) => drop(plugins.remove(plugin)),
+            let old = before.slots.get(plugin);
+            let mut wanted = self.store.wanted_of(&mut tx, plugin).await?;
+            let mut refusal = None;
+            if let Some(wanted) = &mut wanted {
                 // The key may have been revoked since somebody asked.
+                refusal = self.refusal(&wanted.stable).await?;
+                if let Some((row, _)) = &wanted.canary
+                    && let Some(refusal) = self.refusal(row).await?
+                {
+                    unloaded.insert(plugin.clone(), refusal.to_string());
+                    wanted.canary = None;
+                }
+            }
+            match (wanted, refusal) {
+                (None, _) => drop(slots.remove(plugin)),
                 (Some(_), Some(refusal)) => {
-                    plugins.remove(plugin);
+                    slots.remove(plugin);
                     unloaded.insert(plugin.clone(), refusal.to_string());
                 }
-                (Some(row), None) => {
-                    let is_row = |candidate: &&Arc<LivePlugin>| candidate.row == row;
-                    let old = before.plugins.get(plugin);
-                    if let Some(found) = old.filter(is_row).or(ready.as_ref().filter(is_row)) {
-                        plugins.insert(plugin.clone(), Arc::clone(found));
-                    } else if let Some((_, reason)) = failure.take_if(|(of, _)| *of == row) {
-                        unloaded.insert(plugin.clone(), reason);
-                    } else {
-                        // Loading takes its time. Nobody else should wait for it.
-                        drop((tx, turn));
-                        match self.load(row.clone()).await {
-                            Ok(plugin) => ready = Some(Arc::new(plugin)),
-                            Err(error) => failure = Some((row, error.to_string())),
+                (Some(wanted), None) => {
+                    let found = |row: &LiveRow| {
+                        let old = old.into_iter().flat_map(|old| old.versions());
+                        of_row(old.chain(&ready), row)
+                    };
+                    let stable = found(&wanted.stable);
+                    let canary = wanted.canary.as_ref();
+                    let canary = canary.map(|(row, weight)| (row, found(row), *weight));
+                    let missing = match (&stable, &canary) {
+                        (None, _) => Some(wanted.stable.clone()),
+                        (_, Some((row, None, _))) => Some((*row).clone()),
+                        _ => None,
+                    };
+                    match (missing, stable) {
+                        (None, Some(stable)) => {
+                            let canary =
+                                canary.and_then(|(_, found, weight)| Some((found?, weight)));
+                            slots.insert(plugin.clone(), kept(old, Slot::new(stable, canary)));
                         }
-                        continue;
+                        (Some(row), _) if failure.as_ref().is_some_and(|(of, _)| *of == row) => {
+                            let reason = failure.take().map(|(_, reason)| reason);
+                            unloaded.insert(plugin.clone(), reason.unwrap_or_default());
+                        }
+                        (Some(row), _) => {
+                            // Loading takes its time. Nobody else should wait for it.
+                            drop((tx, turn));
+                            match self.load(row.clone()).await {
+                                Ok(loaded) => {
+                                    if change.is_gated() {
+                                        self.check_health(plugin, &loaded.loaded).await?;
+                                    }
+                                    ready.push(Arc::new(loaded));
+                                }
+                                Err(error) => failure = Some((row, error.to_string())),
+                            }
+                            continue;
+                        }
+                        (None, None) => {}
                     }
                 }
             }
-            let table = LiveTable::new(plugins, unloaded, Arc::clone(&before.trusted));
+            let table = LiveTable::new(slots, unloaded, Arc::clone(&before.trusted));
             if let Some(reason) = table.failures.get(plugin)
                 && (change.makes_live() || !before.failures.contains_key(plugin))
             {
@@ -306,20 +385,73 @@ impl Registry {
         Ok(self.trust.check(&list, row).await?.err())
     }
 
+    /// Asks a version whether it is fit to answer, if it has a say in that.
+    pub(super) async fn check_health(
+        &self,
+        plugin: &PluginName,
+        loaded: &LoadedPlugin,
+    ) -> Result<(), ChangeError> {
+        let config = &self.config.rollout;
+        let (cpu, wall) = (config.health_cpu_ms, config.health_wall_ms);
+        let (cpu, wall) = (Duration::from_millis(cpu), Duration::from_millis(wall));
+        let health = self.runtime.call_hook(loaded, Hook::Health, cpu, wall);
+        health.await.map_err(|error| ChangeError::Unhealthy {
+            plugin: plugin.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// The header by which a request chooses between a stable version and its canary.
+    pub fn version_header(&self) -> &HeaderName {
+        &self.config.rollout.header
+    }
+
     /// The step that makes it so. Only for who holds the turn.
     fn swap(&self, before: &LiveTable, table: LiveTable) -> Arc<LiveTable> {
         let table = Arc::new(table);
         self.live.store(Arc::clone(&table));
-        for (name, new) in &table.plugins {
-            let old = before.plugins.get(name);
-            if !old.is_some_and(|old| Arc::ptr_eq(old, new)) {
-                let deployment = new.deployment();
+        for (name, slot) in &table.slots {
+            let old = before.slots.get(name);
+            if !old.is_some_and(|old| Arc::ptr_eq(&old.stable, &slot.stable)) {
+                let deployment = slot.stable.deployment();
                 tracing::info!(plugin.name = %name, deployment.id = %deployment, "Plugin `{name}` is live");
                 self.metrics.count_swap(name);
             }
         }
         self.forget_series(before, &table);
+        self.retire(before, &table);
         table
+    }
+
+    /// Gives the versions that were replaced their time to finish.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody waits for it; if the host stops first, requests are let finish anyway"
+    )]
+    fn retire(&self, before: &LiveTable, after: &LiveTable) {
+        // Only as long as there is a request that uses it.
+        let mut replaced: Vec<Weak<LoadedPlugin>> = Vec::new();
+        for (name, old) in &before.slots {
+            let new = after.slots.get(name);
+            if new.is_some_and(|new| Arc::ptr_eq(old, new)) {
+                continue;
+            }
+            let is_kept = |version: &Arc<LivePlugin>| {
+                new.is_some_and(|new| new.versions().any(|kept| Arc::ptr_eq(kept, version)))
+            };
+            let gone = old.versions().filter(|version| !is_kept(version));
+            replaced.extend(gone.map(|version| Arc::downgrade(&version.loaded)));
+        }
+        if replaced.is_empty() {
+            return;
+        }
+        let drain = Duration::from_secs(self.config.rollout.drain_s);
+        tokio::spawn(async move {
+            tokio::time::sleep(drain).await;
+            for version in replaced.iter().filter_map(Weak::upgrade) {
+                version.retire();
+            }
+        });
     }
 
     /// A deployment out of its rows and its component, if a trusted key stands for it: here, so that no way leads around.
@@ -344,29 +476,34 @@ impl Registry {
     ) -> Result<LivePlugin, LoadFailure> {
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
+        let version = row.version.to_string();
         Ok(LivePlugin {
             loaded: Arc::new(loaded),
             routes,
             mount,
+            figures: Figures::new(self.config.rollout.window()),
+            // Versions are plain ASCII.
+            version_value: HeaderValue::try_from(version)
+                .unwrap_or(HeaderValue::from_static("unknown")),
             manifest,
+            id: row.deployment.to_string(),
             row,
         })
     }
 
     /// Series of routes that no live plugin has any more would only grow in number.
     fn forget_series(&self, before: &LiveTable, after: &LiveTable) {
-        for (name, old) in &before.plugins {
-            let new = after.plugins.get(name);
+        let has_route = |slot: &Slot, pattern: &str| {
+            let mut routes = slot.versions().flat_map(|version| version.routes.iter());
+            routes.any(|route| *route.pattern == *pattern)
+        };
+        for (name, old) in &before.slots {
+            let new = after.slots.get(name);
             if new.is_some_and(|new| Arc::ptr_eq(old, new)) {
                 continue;
             }
-            for route in old.routes.iter() {
-                let is_kept = new.is_some_and(|new| {
-                    new.routes
-                        .iter()
-                        .any(|other| other.pattern == route.pattern)
-                });
-                if !is_kept {
+            for route in old.versions().flat_map(|version| version.routes.iter()) {
+                if !new.is_some_and(|new| has_route(new, &route.pattern)) {
                     self.metrics.remove_route(name, &route.pattern);
                 }
             }
@@ -374,5 +511,21 @@ impl Registry {
                 self.metrics.remove_plugin(name);
             }
         }
+    }
+}
+
+/// The version that was made from this row.
+fn of_row<'a>(
+    mut versions: impl Iterator<Item = &'a Arc<LivePlugin>>,
+    row: &LiveRow,
+) -> Option<Arc<LivePlugin>> {
+    versions.find(|version| version.row == *row).cloned()
+}
+
+/// The old slot if it is the same as the new one, so that requests go on being spread as they were.
+fn kept(old: Option<&Arc<Slot>>, new: Slot) -> Arc<Slot> {
+    match old {
+        Some(old) if old.is_same(&new) => Arc::clone(old),
+        _ => Arc::new(new),
     }
 }

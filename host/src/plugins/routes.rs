@@ -10,7 +10,7 @@ use crate::ids::{Permission, PluginName};
 use crate::limits::Policy;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
-use crate::plugins::registry::LivePlugin;
+use crate::plugins::rollout::Slot;
 use crate::runtime::ExtismTarget;
 
 /// One route of a live plugin, with all that a request needs to know about it.
@@ -166,28 +166,27 @@ impl RouteTable {
 /// All live plugins, by host name and mount path.
 #[derive(Debug, Default)]
 pub struct MountTable {
-    any_host: matchit::Router<Arc<LivePlugin>>,
-    hosts: HashMap<String, matchit::Router<Arc<LivePlugin>>>,
+    any_host: matchit::Router<Arc<Slot>>,
+    hosts: HashMap<String, matchit::Router<Arc<Slot>>>,
 }
 
 impl MountTable {
     /// A table of these plugins. Two on the same mount are refused; which one, the error tells.
-    pub(super) fn new<'a>(
-        plugins: impl Iterator<Item = &'a Arc<LivePlugin>>,
-    ) -> (Self, Vec<PluginName>) {
+    pub(super) fn new<'a>(slots: impl Iterator<Item = &'a Arc<Slot>>) -> (Self, Vec<PluginName>) {
         let mut table = Self::default();
         let mut refused = Vec::new();
-        for plugin in plugins {
+        for slot in slots {
+            let plugin = &slot.stable;
             let tree = match &plugin.mount.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
                 None => &mut table.any_host,
             };
             let path = &plugin.mount.path;
-            let below = tree.insert(format!("{path}/{{*rest}}"), Arc::clone(plugin));
-            let itself = tree.insert(format!("{path}/"), Arc::clone(plugin));
+            let below = tree.insert(format!("{path}/{{*rest}}"), Arc::clone(slot));
+            let itself = tree.insert(format!("{path}/"), Arc::clone(slot));
             let bare = match path.is_empty() {
                 true => Ok(()),
-                false => tree.insert(path.clone(), Arc::clone(plugin)),
+                false => tree.insert(path.clone(), Arc::clone(slot)),
             };
             if below.and(itself).and(bare).is_err() {
                 refused.push(plugin.name().clone());
@@ -202,7 +201,7 @@ impl MountTable {
     }
 
     /// The plugin with the longest mount that holds this path: one of this host, else one of every host.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<LivePlugin>> {
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Slot>> {
         let own = if self.hosts.is_empty() {
             None
         } else {

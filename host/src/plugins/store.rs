@@ -5,11 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sqlx::{AnyConnection, Row as _, any::AnyRow};
+use sqlx::{AnyConnection, AnyPool, Row as _, any::AnyRow};
 
 use crate::db::{Db, Transaction};
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::plugins::Mount;
+use crate::plugins::rollout::Weight;
+use crate::plugins::rollout::store::weight;
 use crate::plugins::row::{config, deployment, entry, mount, parsed, plugin};
 use crate::plugins::validate::{Grant, Grants};
 use crate::runtime::EntryKind;
@@ -20,12 +22,15 @@ use crate::runtime::EntryKind;
 pub struct Config {
     /// Most deployments of one plugin; the oldest go first, the live one never. Default: 100.
     pub deployments_kept_max: u32,
+    /// Most lines of one plugin's history: who deployed, promoted, rolled back, and why. Default: 1000.
+    pub events_kept_max: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             deployments_kept_max: 100,
+            events_kept_max: 1000,
         }
     }
 }
@@ -56,6 +61,10 @@ pub enum StoreError {
          `gantry plugin inspect {plugin}` and deploy again"
     )]
     Changed { plugin: PluginName },
+    #[error("`{plugin}` has no canary; `gantry plugin status {plugin}` shows what answers")]
+    RolloutNotFound { plugin: PluginName },
+    #[error("nothing of `{plugin}` waits for approval")]
+    ApprovalNotFound { plugin: PluginName },
     #[error("`{grant}` is not granted to the plugin `{plugin}`")]
     GrantNotFound { plugin: PluginName, grant: Grant },
     #[error("a row of the table `{table}` cannot be understood: {reason}")]
@@ -80,6 +89,14 @@ pub struct LiveRow {
     /// The operator's values, without the author's defaults.
     pub config: Map<String, Value>,
     pub grants: Grants,
+}
+
+/// What is to answer for one plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedRow {
+    pub stable: LiveRow,
+    /// With its part of the requests.
+    pub canary: Option<(LiveRow, Weight)>,
 }
 
 /// One version of a plugin as it was put on the platform.
@@ -126,33 +143,52 @@ impl Store {
         Self { db, config }
     }
 
-    /// All live deployments, by name of the plugin, as they are at one moment.
-    pub async fn live(&self) -> Result<Vec<LiveRow>, StoreError> {
-        let mut tx = self.db.reader().begin().await?;
-        let query = sqlx::query(LIVE_ROWS);
-        let rows = query.bind("").fetch_all(&mut *tx).await?;
-        let mut grants = all_grants(&mut tx).await?;
-        let mut live = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let plugin: PluginName = parsed(row, "plugins", "plugin")?;
-            let own = grants.remove(&plugin).unwrap_or_default();
-            live.push(live_row(row, own.into_iter().collect())?);
-        }
-        Ok(live)
+    pub(super) fn reader(&self) -> &AnyPool {
+        self.db.reader()
     }
 
-    /// The live deployment of one plugin, as this transaction leaves it.
-    pub(super) async fn live_of(
+    pub(super) fn writer(&self) -> &AnyPool {
+        self.db.writer()
+    }
+
+    /// What is to answer for each plugin, by name, as it is at one moment.
+    pub async fn wanted(&self) -> Result<Vec<WantedRow>, StoreError> {
+        let mut tx = self.db.reader().begin().await?;
+        let stable = sqlx::query(LIVE_ROWS).bind("").fetch_all(&mut *tx).await?;
+        let canaries = sqlx::query(CANARY_ROWS)
+            .bind("")
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut grants = all_grants(&mut tx).await?;
+        let mut of_plugin = HashMap::new();
+        for row in &canaries {
+            let plugin: PluginName = parsed(row, "plugins", "plugin")?;
+            of_plugin.insert(plugin, row);
+        }
+        let mut wanted = Vec::with_capacity(stable.len());
+        for row in &stable {
+            let plugin: PluginName = parsed(row, "plugins", "plugin")?;
+            let own = grants.remove(&plugin).unwrap_or_default();
+            let canary = of_plugin.remove(&plugin);
+            wanted.push(wanted_row(row, canary, own.into_iter().collect())?);
+        }
+        Ok(wanted)
+    }
+
+    /// What is to answer for one plugin, as this transaction leaves it.
+    pub(super) async fn wanted_of(
         &self,
         tx: &mut Transaction,
         plugin: &PluginName,
-    ) -> Result<Option<LiveRow>, StoreError> {
+    ) -> Result<Option<WantedRow>, StoreError> {
         let query = sqlx::query(LIVE_ROWS).bind(plugin.as_str());
         let Some(row) = query.fetch_optional(&mut **tx).await? else {
             return Ok(None);
         };
+        let query = sqlx::query(CANARY_ROWS).bind(plugin.as_str());
+        let canary = query.fetch_optional(&mut **tx).await?;
         let grants = grants_of(&mut *tx, plugin).await?;
-        live_row(&row, grants).map(Some)
+        wanted_row(&row, canary.as_ref(), grants).map(Some)
     }
 
     /// A transaction for [`Self::apply`]. Rolls back when dropped.
@@ -238,9 +274,11 @@ impl Store {
         refuse_mount(&mut connection, plugin, mount, is_nested_accepted).await
     }
 
-    /// The components that some deployment needs; all other artifacts may go.
+    /// The components that some deployment needs, and the uploads that wait; all other artifacts may go.
     pub async fn referenced_artifacts(&self) -> Result<BTreeSet<Digest>, StoreError> {
-        let query = sqlx::query("SELECT DISTINCT component FROM deployments");
+        let query = sqlx::query(
+            "SELECT component FROM deployments UNION SELECT upload AS component FROM approvals",
+        );
         let rows = query.fetch_all(self.db.reader()).await?;
         rows.iter()
             .map(|row| parsed(row, "deployments", "component"))
@@ -253,6 +291,25 @@ const LIVE_ROWS: &str = "SELECT d.id, d.plugin, d.version, d.component, d.entry,
      p.mount_host, p.mount_path, p.config \
      FROM plugins p JOIN deployments d ON d.id = p.live_deployment \
      WHERE $1 = '' OR p.name = $1 ORDER BY d.plugin";
+
+/// The same of canaries.
+const CANARY_ROWS: &str = "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, \
+     p.mount_host, p.mount_path, p.config, r.weight \
+     FROM rollouts r JOIN plugins p ON p.name = r.plugin JOIN deployments d ON d.id = r.deployment \
+     WHERE $1 = '' OR p.name = $1 ORDER BY d.plugin";
+
+fn wanted_row(
+    stable: &AnyRow,
+    canary: Option<&AnyRow>,
+    grants: Grants,
+) -> Result<WantedRow, StoreError> {
+    let canary = match canary {
+        Some(row) => Some((live_row(row, grants.clone())?, weight(row, "rollouts")?)),
+        None => None,
+    };
+    let stable = live_row(stable, grants)?;
+    Ok(WantedRow { stable, canary })
+}
 
 fn live_row(row: &AnyRow, grants: Grants) -> Result<LiveRow, StoreError> {
     Ok(LiveRow {

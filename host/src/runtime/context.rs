@@ -45,7 +45,7 @@ impl invocation::Host for View<'_> {
     }
 
     fn trigger(&mut self) -> String {
-        "http".to_owned()
+        self.call.trigger.to_owned()
     }
 
     fn route(&mut self) -> Option<String> {

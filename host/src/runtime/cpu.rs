@@ -24,6 +24,8 @@ pub(super) enum Stop {
     Deadline,
     #[error("the processor time is used up")]
     Cpu,
+    #[error("another version took its place")]
+    Retired,
 }
 
 /// How long the last reading of a thread's own clock is good for. A shorter poll counts as long as it lasts.

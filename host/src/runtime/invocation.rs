@@ -30,6 +30,8 @@ pub struct Invocation {
 #[derive(Debug)]
 pub struct CallContext {
     pub request_id: RequestId,
+    /// What caused the call, in the words of the contract.
+    pub trigger: &'static str,
     /// The pattern of the route below the mount, `/orders/{id}`.
     pub route: Option<Arc<str>>,
     /// Names and decoded values, in the order of the pattern.
@@ -115,6 +117,8 @@ pub enum InvokeError {
     /// The answer had begun, and the client went away or stood still.
     #[error("the client went away, or took nothing for too long, before the answer was complete")]
     ClientGone,
+    #[error("another version took its place, and its time to finish is over")]
+    Retired,
     #[error("{limit} calls are already running")]
     Saturated { limit: u32 },
     #[error("the host failed while calling the plugin")]
@@ -151,7 +155,7 @@ impl InvokeError {
                 _ => Fault::Client,
             },
             Self::RequestBody(_) | Self::ClientGone => Fault::Client,
-            Self::Saturated { .. } | Self::Host(_) => Fault::Platform,
+            Self::Saturated { .. } | Self::Retired | Self::Host(_) => Fault::Platform,
             _ => Fault::Plugin,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +27,9 @@ use crate::runtime::{
     Trigger, Usage, extism, response,
 };
 use crate::services::Allowance;
+
+/// Calls that take no longer never learn that their version was replaced: asking costs a lock.
+pub(super) const SHORT: Duration = Duration::from_millis(500);
 
 /// What came out of a call, and what it used.
 pub struct Outcome {
@@ -128,10 +131,21 @@ impl Runtime {
             times,
         } = prepared;
         let result = {
-            let run = std::pin::pin!(run(&plugin.entry, &mut store, call, &self.config));
-            tokio::time::timeout_at(times.deadline.into(), clock.timed(run)).await
+            let run = pin!(run(&plugin.entry, &mut store, call, &self.config));
+            let mut run = pin!(clock.timed(run));
+            let soon = times.deadline.min(times.began + SHORT);
+            match tokio::time::timeout_at(soon.into(), run.as_mut()).await {
+                Ok(result) => result,
+                Err(_) => tokio::select! {
+                    biased;
+                    result = run => result,
+                    () = tokio::time::sleep_until(times.deadline.into()) => {
+                        Err(Failure::Stopped(Stop::Deadline))
+                    }
+                    () = plugin.retired.cancelled() => Err(Failure::Stopped(Stop::Retired)),
+                },
+            }
         };
-        let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
         let memory = &store.data().memory;
         let (memory_bytes, has_refused) = (memory.peak_bytes(), memory.has_refused());
         let wall = times.deadline.saturating_duration_since(times.began);
@@ -203,7 +217,7 @@ impl Runtime {
         }
     }
 
-    fn store(
+    pub(super) fn store(
         &self,
         plugin: &LoadedPlugin,
         context: CallContext,
@@ -267,6 +281,7 @@ impl Failure {
         match self {
             Self::Returned(error) => InvokeError::Returned(error.into()),
             Self::Stopped(Stop::Deadline) => InvokeError::DeadlineExceeded { limit_ms: ms(wall) },
+            Self::Stopped(Stop::Retired) => InvokeError::Retired,
             Self::Stopped(Stop::Cpu) => InvokeError::CpuExceeded {
                 limit_ms: ms(spec.limits.cpu),
             },

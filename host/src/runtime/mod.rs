@@ -9,6 +9,7 @@ mod cpu;
 mod egress;
 mod engine;
 mod extism;
+mod hook;
 mod invocation;
 mod invoke;
 mod lanes;
@@ -25,6 +26,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -40,6 +42,7 @@ pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
 pub use engine::EngineKind;
 pub use extism::{Convention as ExtismConvention, Target as ExtismTarget};
+pub use hook::Hook;
 pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
 pub use invoke::{Ended, Outcome, Rest};
 pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec};
@@ -48,6 +51,7 @@ pub use stream::{Body, BodyError, BodyStream, CutOff, RequestBody};
 
 use compile::{Code, Compiler};
 use engine::Reset;
+use hook::Hooks;
 use limit::{Place, Places};
 use plugin::Entry;
 use state::PluginState;
@@ -142,22 +146,26 @@ impl Runtime {
             | EntryKind::Transform
             | EntryKind::Extism => self.load_code(spec.digest, wasm, caller).await?,
         };
-        let entry = match code {
-            Code::Component(component) => link_component(pool, &component, spec.entry)?,
-            Code::Module(module) => Entry::Extism {
-                pre: pool
-                    .extism_linker
-                    .instantiate_pre(&module)
-                    .map_err(|error| cannot_link(&error))?,
-            },
+        let (entry, hooks) = match code {
+            Code::Component(component) => {
+                let (entry, hooks) = link_component(pool, &component, spec.entry)?;
+                (entry, Some(hooks))
+            }
+            Code::Module(module) => {
+                let pre = pool.extism_linker.instantiate_pre(&module);
+                let pre = pre.map_err(|error| cannot_link(&error))?;
+                (Entry::Extism { pre }, None)
+            }
         };
         let wait = Duration::from_millis(self.config.queue_wait_ms);
         let places = Places::of_plugin(&spec.limits, wait);
         Ok(LoadedPlugin {
             spec: Arc::new(spec),
             entry,
+            hooks,
             places,
             memory: self.memory.part(self.config.held_bytes_per_plugin_max),
+            retired: CancellationToken::new(),
         })
     }
 
@@ -221,8 +229,12 @@ impl Runtime {
     }
 }
 
-/// Links a component and finds the function that answers.
-fn link_component(pool: &Pool, component: &Component, kind: EntryKind) -> Result<Entry, LoadError> {
+/// Links a component and finds the function that answers, and what else the host calls.
+fn link_component(
+    pool: &Pool,
+    component: &Component,
+    kind: EntryKind,
+) -> Result<(Entry, Hooks), LoadError> {
     let pre = pool
         .linker
         .instantiate_pre(component)
@@ -233,7 +245,8 @@ fn link_component(pool: &Pool, component: &Component, kind: EntryKind) -> Result
             instance.and_then(|instance| component.get_export_index(Some(&instance), function));
         function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
     };
-    Ok(match kind {
+    let hooks = Hooks::of(component, &pre);
+    let entry = match kind {
         EntryKind::Handler => Entry::Handler {
             pre,
             handle: export("gantry:http/handler@0.1.0", "handle")?,
@@ -252,7 +265,8 @@ fn link_component(pool: &Pool, component: &Component, kind: EntryKind) -> Result
             let reason = "it is a component and no module of Extism".to_owned();
             return Err(LoadError::Link(reason));
         }
-    })
+    };
+    Ok((entry, hooks))
 }
 
 fn cannot_link(error: &wasmtime::Error) -> LoadError {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Engine,
     component::{ComponentExportIndex, InstancePre},
@@ -10,6 +11,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
+use crate::runtime::hook::Hooks;
 use crate::runtime::limit::Places;
 use crate::runtime::state::PluginState;
 use crate::services::Quota;
@@ -103,15 +105,24 @@ impl EntryKind {
 pub struct LoadedPlugin {
     pub(super) spec: Arc<PluginSpec>,
     pub(super) entry: Entry,
+    /// Only components can have any.
+    pub(super) hooks: Option<Hooks>,
     pub(super) places: Places,
     /// What the host keeps for all its calls together.
     pub(super) memory: Quota,
+    /// Set when another version has taken its place for long enough.
+    pub(super) retired: CancellationToken,
 }
 
 impl LoadedPlugin {
     /// What it is and may use.
     pub fn spec(&self) -> &PluginSpec {
         &self.spec
+    }
+
+    /// Stops the calls that are still in progress: another version has taken its place for long enough.
+    pub fn retire(&self) {
+        self.retired.cancel();
     }
 
     /// How many calls are in progress.

@@ -55,6 +55,34 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     ))
 }
 
+/// `#[gantry_sdk::health]` on a function that says whether this version may answer.
+#[proc_macro_attribute]
+pub fn health(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(item, HEALTH, "::gantry_sdk::__rt::hook(NAME)")
+}
+
+/// `#[gantry_sdk::migrate]` on a function that brings the plugin's data to this version.
+#[proc_macro_attribute]
+pub fn migrate(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(item, MIGRATE, "::gantry_sdk::__rt::hook(NAME)")
+}
+
+const HEALTH: &str = "
+    impl ::gantry_sdk::__rt::HealthGuest for __Plugin {
+        fn check() -> ::core::result::Result<(), ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_checked!(__Plugin);";
+
+const MIGRATE: &str = "
+    impl ::gantry_sdk::__rt::MigrateGuest for __Plugin {
+        fn migrate() -> ::core::result::Result<(), ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_migrating!(__Plugin);";
+
 const HANDLER: &str = "
     impl ::gantry_sdk::__rt::HandlerGuest for __Plugin {
         fn handle(

@@ -14,6 +14,10 @@
 )]
 
 #[rustfmt::skip] // as the generator writes it, so that `cargo xtask bindings --check` can compare
+pub mod checked;
+#[rustfmt::skip] // likewise
+pub mod migrating;
+#[rustfmt::skip] // likewise
 pub mod module;
 #[rustfmt::skip] // likewise
 pub mod transformation;

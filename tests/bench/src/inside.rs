@@ -58,7 +58,7 @@ async fn swaps(app: &App, figures: &mut Figures) -> anyhow::Result<()> {
         swap.push(began.elapsed().as_secs_f64() * 1e3);
         let began = Instant::now();
         app.plugins
-            .roll_back(&"bench".parse()?, None, "bench")
+            .roll_back(&"bench".parse()?, None, "bench", None)
             .await?;
         rollback.push(began.elapsed().as_secs_f64() * 1e3);
     }
@@ -74,6 +74,7 @@ fn invocation(target: &str) -> anyhow::Result<Invocation> {
     let uri: Uri = target.parse()?;
     let is_calls = uri.path().ends_with("calls");
     let context = CallContext {
+        trigger: "http",
         request_id: RequestId::new(),
         route: None,
         path_params: Vec::new(),

@@ -42,6 +42,15 @@ impl Client {
         }
     }
 
+    /// The same client, asking where another one asks: the host may be at another address after a restart.
+    #[must_use]
+    pub fn at(&self, other: &Self) -> Self {
+        Self {
+            authorization: self.authorization.clone(),
+            ..other.clone()
+        }
+    }
+
     /// A request to be filled in and given to [`Client::send`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));

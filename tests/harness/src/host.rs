@@ -203,6 +203,7 @@ impl TestHost {
             name: None,
             mount,
             is_nested_accepted: true,
+            canary: None,
             grant,
             config: None,
             source: None,
@@ -224,7 +225,7 @@ impl TestHost {
     /// Makes the deployment before the live one live again.
     pub async fn roll_back(&self, plugin: &str) -> Result<Deployed, DeployError> {
         let plugin: PluginName = plugin.parse().expect("a plugin name");
-        self.plugins().roll_back(&plugin, None, "test").await
+        self.plugins().roll_back(&plugin, None, "test", None).await
     }
 }
 

@@ -59,7 +59,10 @@ async fn what_the_operator_changes_during_a_deployment_is_kept_and_the_deploymen
                     let mount = Mount::new(None, "/moved").unwrap();
                     plugins.set_mount(&name, mount, false, "operator").await
                 }
-                _ => plugins.roll_back(&name, None, "operator").await.map(drop),
+                _ => plugins
+                    .roll_back(&name, None, "operator", None)
+                    .await
+                    .map(drop),
             }
         };
         let deploy = host.try_deploy(&manifest, slow(), GrantMode::AllAsked);

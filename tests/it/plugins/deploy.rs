@@ -42,6 +42,7 @@ fn upload(bytes: Bytes) -> Upload {
         name: None,
         mount: None,
         is_nested_accepted: false,
+        canary: None,
         grant: GrantMode::AllAsked,
         config: None,
         source: None,
@@ -90,18 +91,6 @@ async fn whatever_is_wrong_the_old_version_serves_and_nothing_is_half_live() {
             "a migration that fails",
             upload(pack(&with_sql, &v2, &[slipped])),
             |error| matches!(error, DeployError::Migrate { .. }),
-        ),
-        (
-            "a capability that nobody granted",
-            Upload {
-                grant: GrantMode::Keep,
-                ..upload(pack(
-                    &manifests::with("hello", "[capabilities]\nkv = [\"data\"]\n"),
-                    &v2,
-                    &[],
-                ))
-            },
-            |error| matches!(error, DeployError::Mistakes(_)),
         ),
         (
             "a mount that another plugin has",
@@ -273,7 +262,7 @@ async fn a_rollback_goes_back_one_by_one_or_to_the_one_that_is_named() {
     let name = "hello".parse().unwrap();
     let back = host
         .plugins()
-        .roll_back(&name, Some(first.deployment.id), "test")
+        .roll_back(&name, Some(first.deployment.id), "test", None)
         .await
         .unwrap();
     assert_eq!(back.deployment.id, first.deployment.id);

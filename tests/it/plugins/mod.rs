@@ -3,5 +3,7 @@
 mod conflict;
 mod deploy;
 mod kill;
+mod lifecycle;
 mod rehearsal;
+mod rollout;
 mod swap;

@@ -90,6 +90,7 @@ fn links_between_documents_lead_somewhere() {
 
 /// What a code begins with.
 const AREAS: &[&str] = &[
+    "approval",
     "auth",
     "capability",
     "config",
@@ -104,6 +105,7 @@ const AREAS: &[&str] = &[
     "outbound",
     "plugin",
     "request",
+    "rollout",
     "route",
     "secrets",
     "sql",

@@ -141,6 +141,7 @@ impl Stand {
             mount: None,
             is_nested_accepted: false,
             grant: GrantMode::AllAsked,
+            canary: None,
             source: None,
             allows_downgrade: true,
             config: Some(first.config.clone()),

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::ids::RequestId;
 use crate::plugins::manifest::{Step, TestBody, TestCase};
 use crate::plugins::rehearsal::Play;
-use crate::runtime::EntryKind;
+use crate::runtime::{EntryKind, Hook, InvokeError};
 use crate::services::rehearsal::{Plan, Rehearsal};
 use crate::services::{Error, log, sql};
 
@@ -180,12 +180,35 @@ impl<'a> Runner<'a> {
             self.config = test.config.clone();
         }
         self.rehearsal.clock.set_ms(test.at_ms);
+        if let Err(error) = self.migrate(test).await? {
+            return Ok(Some(format!("migrating the data: {error}")));
+        }
         self.rehearsal.begin(Plan {
             seed: test.seed,
             answers: test.outside.iter().map(|it| it.answer.clone()).collect(),
             failing,
         });
         Ok(None)
+    }
+
+    /// Lets the plugin work on its data, which is empty again. What it calls for that is not part of the test.
+    async fn migrate(&self, test: &TestCase) -> anyhow::Result<Result<(), InvokeError>> {
+        self.rehearsal.begin(Plan {
+            seed: test.seed,
+            answers: Vec::new(),
+            failing: None,
+        });
+        let live = self.app.registry.live();
+        let live = live
+            .get(&self.play.plugin)
+            .context("the plugin is not live any more")?;
+        let config = &self.app.plugins.config().rollout;
+        let (cpu, wall) = (config.migrate_cpu_ms, config.migrate_wall_ms);
+        let (cpu, wall) = (Duration::from_millis(cpu), Duration::from_millis(wall));
+        let runtime = &self.app.runtime;
+        Ok(runtime
+            .call_hook(&live.loaded, Hook::Migrate, cpu, wall)
+            .await)
     }
 
     /// Makes a request over the network, as every client does.

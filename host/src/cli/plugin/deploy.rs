@@ -41,8 +41,11 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     remote: Remote,
     /// Why, for the history.
-    #[arg(long, value_name = "TEXT")]
-    note: Option<String>,
+    #[arg(long, value_name = "TEXT", alias = "note")]
+    reason: Option<String>,
+    /// Let it answer so many of a hundred requests at first, 0 to 99; with 0 only those that ask for it by header.
+    #[arg(long, value_name = "PERCENT")]
+    canary: Option<u32>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -68,7 +71,8 @@ pub(super) struct Sending<'a> {
     pub(super) place: &'a Place,
     pub(super) name: Option<&'a str>,
     pub(super) grants_all: bool,
-    pub(super) note: Option<&'a str>,
+    pub(super) reason: Option<&'a str>,
+    pub(super) canary: Option<u32>,
     /// Where the bytes came from, if not from here.
     pub(super) source: Option<&'a str>,
     pub(super) allows_downgrade: bool,
@@ -98,7 +102,8 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         place: &args.place,
         name: name.as_deref(),
         grants_all,
-        note: args.note.as_deref(),
+        reason: args.reason.as_deref(),
+        canary: args.canary,
         source: source.as_deref(),
         allows_downgrade: args.allow_downgrade,
     };
@@ -107,10 +112,12 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         return output::print_json(&deployed);
     }
     tell(&client, &deployed);
-    output::next(&format!(
-        "gantry plugin logs {} --follow",
-        deployed.deployment.plugin
-    ));
+    let plugin = &deployed.deployment.plugin;
+    output::next(&match deployed.state.as_str() {
+        "pending-approval" => format!("gantry plugin approve {plugin}"),
+        "canary" => format!("gantry plugin status {plugin}"),
+        _ => format!("gantry plugin logs {plugin} --follow"),
+    });
     Ok(())
 }
 
@@ -121,7 +128,9 @@ pub(super) async fn send(client: &Client, sending: Sending<'_>) -> anyhow::Resul
     query.extend(sending.place.host.as_deref().map(|host| ("host", host)));
     query.extend(sending.place.nested.then_some(("nested", "true")));
     query.extend(sending.name.map(|name| ("name", name)));
-    query.extend(sending.note.map(|note| ("note", note)));
+    query.extend(sending.reason.map(|reason| ("note", reason)));
+    let canary = sending.canary.map(|percent| percent.to_string());
+    query.extend(canary.as_deref().map(|percent| ("canary", percent)));
     query.extend(sending.source.map(|source| ("source", source)));
     if sending.allows_downgrade {
         query.push(("allow_downgrade", "true"));
@@ -152,7 +161,23 @@ pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
         "{} {} in {} ms",
         deployment.plugin, deployment.version, deployed.took_ms
     );
-    output::progress("Live", &what);
+    match deployed.state.as_str() {
+        "pending-approval" => {
+            output::progress(
+                "Waiting",
+                &format!("{what}: it asks for more than it was granted"),
+            );
+            for grant in &deployed.missing {
+                output::progress("Missing", grant);
+            }
+            return;
+        }
+        "canary" => {
+            let percent = deployed.weight_percent.unwrap_or_default();
+            output::progress("Canary", &format!("{what}, for {percent} of 100 requests"));
+        }
+        _ => output::progress("Live", &what),
+    }
     let mount = &deployed.mount;
     let place = match &mount.host {
         Some(host) => format!("{} for the host {host}", client.address(&mount.path)),

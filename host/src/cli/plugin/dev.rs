@@ -119,7 +119,8 @@ impl Session {
             place: &self.place,
             name: None,
             grants_all: self.grants_all,
-            note: Some("gantry plugin dev"),
+            reason: Some("gantry plugin dev"),
+            canary: None,
         };
         let deployed = deploy::send(&self.client, sending).await?;
         let is_first = self.live.replace(digest).is_none();

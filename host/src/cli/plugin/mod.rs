@@ -1,21 +1,25 @@
 //! `gantry plugin …`: everything between an empty folder and a plugin that answers.
 
+mod approve;
 mod build;
 mod config;
 mod deploy;
 mod dev;
 mod grant;
+mod history;
 mod inspect;
 mod keygen;
 mod list;
 mod logs;
 mod new;
 mod project;
+mod promote;
 mod push;
 mod remove;
 mod rollback;
 mod sign;
 mod signing;
+mod status;
 mod test;
 mod usage;
 mod verify;
@@ -51,6 +55,14 @@ pub(in crate::cli) enum Command {
     Pull(push::PullArgs),
     /// Make an earlier deployment live again.
     Rollback(rollback::Args),
+    /// Give a canary more requests, or all of them.
+    Promote(promote::Args),
+    /// Agree to what an upgrade asks for, or refuse it.
+    Approve(approve::Args),
+    /// Show which versions of a plugin answer, and how well.
+    Status(status::Args),
+    /// Show what happened to the versions of a plugin, who did it and why.
+    History(history::Args),
     /// List the plugins of the server.
     List(list::Args),
     /// Show what a plugin is, asks for and serves: of a file, a folder or the server.
@@ -80,6 +92,10 @@ pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::R
         Command::Push(args) => push::push(args).await,
         Command::Pull(args) => push::pull(args).await,
         Command::Rollback(args) => rollback::run(args, server).await,
+        Command::Promote(args) => promote::run(args, server).await,
+        Command::Approve(args) => approve::run(args, server).await,
+        Command::Status(args) => status::run(args, server).await,
+        Command::History(args) => history::run(args, server).await,
         Command::List(args) => list::run(args, server).await,
         Command::Inspect(args) => inspect::run(args, server).await,
         Command::Usage(args) => usage::run(args, server).await,

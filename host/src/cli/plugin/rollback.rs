@@ -12,8 +12,11 @@ use crate::cli::plugin::deploy;
 pub(in crate::cli) struct Args {
     /// The plugin.
     name: String,
-    /// The deployment to go back to. Default: the one before the live one.
+    /// The deployment to go back to. Default: the one before the live one; if there is a canary, the live one.
     deployment: Option<String>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -26,9 +29,11 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         Usage("a deployment is named by its id; see `gantry plugin inspect`".to_owned())
     })?;
     let path = ["plugins", &args.name, "rollback"];
-    let deployed: DeployedBody = client
-        .send_json(Method::POST, &path, &RollBackRequest { deployment })
-        .await?;
+    let request = RollBackRequest {
+        deployment,
+        reason: args.reason,
+    };
+    let deployed: DeployedBody = client.send_json(Method::POST, &path, &request).await?;
     if args.json {
         return output::print_json(&deployed);
     }

@@ -8,6 +8,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::ids::DeploymentId;
+use crate::plugins::rollout::{Approval, Weight};
 use crate::plugins::store::{Deployment, LiveRow};
 use crate::plugins::validate::{Grant, Grants};
 use crate::plugins::{GrantMode, Mount};
@@ -17,9 +18,31 @@ use crate::plugins::{GrantMode, Mount};
 pub(in crate::plugins) enum Change {
     /// A new deployment with mount and settings, live at once. Grants are written only if they are given along.
     Record(Box<Record>),
-    /// An earlier deployment: the newest one before the live one, if none is named.
+    /// An earlier deployment: if none is named, the stable one if there is a canary, else the newest one that was live before
+    /// the live one.
     RollBack {
         to: Option<DeploymentId>,
+        reason: Option<String>,
+    },
+    /// Another part of the requests for the canary.
+    CanaryWeight {
+        weight: Weight,
+        reason: Option<String>,
+    },
+    /// The canary gets all requests.
+    Promote {
+        reason: Option<String>,
+    },
+    /// The canary gets none any more. Only this one, if one is named.
+    EndCanary {
+        only: Option<DeploymentId>,
+        reason: Option<String>,
+    },
+    /// An upgrade waits for approval.
+    Ask(Box<Approval>),
+    /// It is not approved.
+    Reject {
+        reason: Option<String>,
     },
     Mount {
         mount: Mount,
@@ -45,12 +68,34 @@ pub(in crate::plugins) struct Record {
     pub(in crate::plugins) grant: GrantMode,
     pub(in crate::plugins) is_nested_accepted: bool,
     pub(in crate::plugins) note: Option<String>,
+    /// The part of the requests that it gets at first; nothing for all of them at once. A plugin's first deployment gets
+    /// all in any case.
+    pub(in crate::plugins) canary: Option<Weight>,
+    /// Who agreed to what it asks for, and why, if it had to wait for that.
+    pub(in crate::plugins) approved: Option<Approved>,
+}
+
+/// Somebody's agreement to what an upgrade asks for.
+#[derive(Debug, Clone)]
+pub(in crate::plugins) struct Approved {
+    pub(in crate::plugins) grants: Vec<Grant>,
+    pub(in crate::plugins) by: String,
+    pub(in crate::plugins) reason: Option<String>,
 }
 
 impl Change {
     /// Whether it is meant to make a deployment live, and is pointless if that cannot be loaded.
     pub(in crate::plugins) fn makes_live(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::RollBack { .. })
+        matches!(
+            self,
+            Self::Record(_) | Self::RollBack { .. } | Self::Promote { .. }
+        )
+    }
+
+    /// Whether the version is asked first if it is fit to answer. The way back is open in any case: what it leads to has
+    /// answered before, and what is live now is worse.
+    pub(in crate::plugins) fn is_gated(&self) -> bool {
+        matches!(self, Self::Record(_) | Self::Promote { .. })
     }
 }
 
@@ -61,6 +106,11 @@ pub(in crate::plugins) enum Changed {
     Live {
         deployment: Box<Deployment>,
         replaced: Option<DeploymentId>,
+    },
+    /// This deployment answers a part of the requests.
+    Canary {
+        deployment: Box<Deployment>,
+        weight: Weight,
     },
     Settings,
 }

@@ -7,8 +7,12 @@ use sqlx::Row as _;
 
 use crate::db::{Transaction, now_ms};
 use crate::ids::{DeploymentId, PluginName};
-use crate::plugins::change::{Change, Changed, Record};
-use crate::plugins::row::{deployment, entry_word, optional};
+use crate::plugins::change::{Approved, Change, Changed, Record};
+use crate::plugins::rollout::store::{
+    NewEvent, delete_approval, delete_rollout, note, put_approval, put_rollout, rollout_of,
+};
+use crate::plugins::rollout::{EventKind, Weight};
+use crate::plugins::row::{deployment, entry_word, optional, parsed};
 use crate::plugins::store::{Deployment, Store, StoreError, grants_of, refuse_mount};
 use crate::plugins::validate::Grants;
 use crate::plugins::{GrantMode, Mount};
@@ -25,7 +29,83 @@ impl Store {
         let now = now_ms();
         match change {
             Change::Record(record) => return self.record(tx, record, by, now).await,
-            Change::RollBack { to } => return roll_back(tx, plugin, *to, by, now).await,
+            Change::RollBack { to, reason } => {
+                let reason = reason.as_deref();
+                if to.is_none() && rollout_of(&mut *tx, plugin).await?.is_some() {
+                    return self.end_canary(tx, plugin, None, by, reason).await;
+                }
+                return self.roll_back(tx, plugin, *to, by, reason).await;
+            }
+            Change::CanaryWeight { weight, reason } => {
+                touch(tx, plugin).await?;
+                let deployment = canary_of(tx, plugin).await?;
+                put_rollout(tx, plugin, deployment.id, *weight, by, now).await?;
+                let kind = EventKind::CanaryWeight;
+                let event = event(kind, &deployment, Some(*weight), by, reason.as_deref());
+                self.note(tx, plugin, &event).await?;
+                return Ok(Changed::Canary {
+                    deployment: Box::new(deployment),
+                    weight: *weight,
+                });
+            }
+            Change::Promote { reason } => {
+                touch(tx, plugin).await?;
+                let replaced = live_of(tx, plugin).await?.flatten();
+                let mut deployment = canary_of(tx, plugin).await?;
+                delete_rollout(tx, plugin).await?;
+                set_live(tx, plugin, deployment.id, by, now).await?;
+                let event = event(
+                    EventKind::Promoted,
+                    &deployment,
+                    None,
+                    by,
+                    reason.as_deref(),
+                );
+                self.note(tx, plugin, &event).await?;
+                deployment.is_live = true;
+                return Ok(Changed::Live {
+                    deployment: Box::new(deployment),
+                    replaced,
+                });
+            }
+            Change::EndCanary { only, reason } => {
+                return self
+                    .end_canary(tx, plugin, *only, by, reason.as_deref())
+                    .await;
+            }
+            Change::Ask(approval) => {
+                let found = live_of(tx, plugin).await?;
+                found.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))?;
+                put_approval(tx, approval).await?;
+                let event = NewEvent {
+                    kind: EventKind::Asked,
+                    deployment: approval.id,
+                    version: &approval.version,
+                    weight: None,
+                    by,
+                    reason: approval.reason.as_deref(),
+                };
+                self.note(tx, plugin, &event).await?;
+            }
+            Change::Reject { reason } => {
+                let found = live_of(tx, plugin).await?;
+                found.ok_or_else(|| StoreError::PluginNotFound(plugin.clone()))?;
+                let plugin = plugin.clone();
+                let asked = approval_of(tx, &plugin).await?;
+                let Some((id, version)) = asked else {
+                    return Err(StoreError::ApprovalNotFound { plugin });
+                };
+                delete_approval(tx, &plugin).await?;
+                let event = NewEvent {
+                    kind: EventKind::Rejected,
+                    deployment: id,
+                    version: &version,
+                    weight: None,
+                    by,
+                    reason: reason.as_deref(),
+                };
+                self.note(tx, &plugin, &event).await?;
+            }
             Change::Mount {
                 mount,
                 is_nested_accepted,
@@ -81,6 +161,8 @@ impl Store {
             grant,
             is_nested_accepted,
             note,
+            canary,
+            approved,
         } = record;
         let plugin = &wanted.plugin;
         let replaced = live_of(tx, plugin).await?.flatten();
@@ -118,8 +200,27 @@ impl Store {
             return Err(StoreError::Changed { plugin });
         }
         set_mount(tx, plugin, &wanted.mount).await?;
-        if *grant == GrantMode::AllAsked {
+        if let Some(Approved { by, reason, .. }) = approved {
+            if !delete_approval(tx, plugin).await? {
+                let plugin = plugin.clone();
+                return Err(StoreError::ApprovalNotFound { plugin });
+            }
             write_grants(tx, plugin, &wanted.grants, by, now).await?;
+            let event = NewEvent {
+                kind: EventKind::Approved,
+                deployment: wanted.deployment,
+                version: &wanted.version,
+                weight: None,
+                by,
+                reason: reason.as_deref(),
+            };
+            self.note(tx, plugin, &event).await?;
+        } else {
+            // What waited is overtaken.
+            delete_approval(tx, plugin).await?;
+            if *grant == GrantMode::AllAsked {
+                write_grants(tx, plugin, &wanted.grants, by, now).await?;
+            }
         }
         sqlx::query(
             "INSERT INTO deployments \
@@ -137,9 +238,8 @@ impl Store {
         .bind(note.as_deref())
         .execute(&mut **tx)
         .await?;
-        set_live(tx, plugin, wanted.deployment, by, now).await?;
-        self.forget_oldest(tx, plugin, wanted.deployment).await?;
-        let deployment = Deployment {
+        let canary = canary.filter(|_| replaced.is_some());
+        let mut deployment = Deployment {
             id: wanted.deployment,
             plugin: plugin.clone(),
             version: wanted.version.clone(),
@@ -149,12 +249,106 @@ impl Store {
             created_at_ms: now,
             created_by: by.to_owned(),
             note: note.clone(),
-            is_live: true,
+            is_live: false,
         };
+        let changed = if let Some(weight) = canary {
+            put_rollout(tx, plugin, wanted.deployment, weight, by, now).await?;
+            let kind = EventKind::CanaryStarted;
+            let event = event(kind, &deployment, Some(weight), by, note.as_deref());
+            self.note(tx, plugin, &event).await?;
+            Changed::Canary {
+                deployment: Box::new(deployment),
+                weight,
+            }
+        } else {
+            delete_rollout(tx, plugin).await?;
+            set_live(tx, plugin, wanted.deployment, by, now).await?;
+            let event = event(EventKind::Deployed, &deployment, None, by, note.as_deref());
+            self.note(tx, plugin, &event).await?;
+            deployment.is_live = true;
+            Changed::Live {
+                deployment: Box::new(deployment),
+                replaced,
+            }
+        };
+        self.forget_oldest(tx, plugin, wanted.deployment).await?;
+        Ok(changed)
+    }
+
+    /// Makes an earlier deployment live again: the newest one that was live before the live one, if none is named.
+    async fn roll_back(
+        &self,
+        tx: &mut Transaction,
+        plugin: &PluginName,
+        to: Option<DeploymentId>,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<Changed, StoreError> {
+        touch(tx, plugin).await?;
+        let replaced = live_of(tx, plugin).await?.flatten();
+        let mut deployment = match to {
+            Some(to) => deployment_of(tx, plugin, to).await?,
+            None => {
+                // Ids are ordered by time. A canary that was taken back was never live.
+                let row = sqlx::query(
+                    "SELECT * FROM deployments WHERE plugin = $1 AND id < $2 \
+                     AND live_at_ms IS NOT NULL ORDER BY id DESC LIMIT 1",
+                )
+                .bind(plugin.as_str())
+                .bind(replaced.map(|id| id.to_string()).unwrap_or_default())
+                .fetch_optional(&mut **tx)
+                .await?;
+                let row = row.ok_or_else(|| StoreError::DeploymentNotFound {
+                    plugin: plugin.clone(),
+                })?;
+                deployment(&row, None)?
+            }
+        };
+        delete_rollout(tx, plugin).await?;
+        set_live(tx, plugin, deployment.id, by, now_ms()).await?;
+        let event = event(EventKind::RolledBack, &deployment, None, by, reason);
+        self.note(tx, plugin, &event).await?;
+        deployment.is_live = true;
         Ok(Changed::Live {
             deployment: Box::new(deployment),
             replaced,
         })
+    }
+
+    /// Takes a canary back: the stable version answers everything.
+    async fn end_canary(
+        &self,
+        tx: &mut Transaction,
+        plugin: &PluginName,
+        only: Option<DeploymentId>,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<Changed, StoreError> {
+        touch(tx, plugin).await?;
+        let canary = canary_of(tx, plugin).await?;
+        let stable = live_of(tx, plugin).await?.flatten();
+        let (Some(stable), true) = (stable, only.is_none_or(|only| only == canary.id)) else {
+            let plugin = plugin.clone();
+            return Err(StoreError::RolloutNotFound { plugin });
+        };
+        let mut stable = deployment_of(tx, plugin, stable).await?;
+        delete_rollout(tx, plugin).await?;
+        let event = event(EventKind::RolledBack, &canary, None, by, reason);
+        self.note(tx, plugin, &event).await?;
+        stable.is_live = true;
+        Ok(Changed::Live {
+            deployment: Box::new(stable),
+            replaced: Some(canary.id),
+        })
+    }
+
+    async fn note(
+        &self,
+        tx: &mut Transaction,
+        plugin: &PluginName,
+        event: &NewEvent<'_>,
+    ) -> Result<(), StoreError> {
+        note(tx, plugin, event, self.config.events_kept_max).await
     }
 
     async fn forget_oldest(
@@ -165,7 +359,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         // The live one is mostly the newest, but of two that were deployed at once it may be the other.
         sqlx::query(
-            "DELETE FROM deployments WHERE plugin = $1 AND id <> $3 AND id NOT IN \
+            "DELETE FROM deployments WHERE plugin = $1 AND id <> $3 \
+             AND id NOT IN (SELECT live_deployment FROM plugins WHERE name = $1) \
+             AND id NOT IN (SELECT deployment FROM rollouts WHERE plugin = $1) AND id NOT IN \
              (SELECT id FROM deployments WHERE plugin = $1 ORDER BY id DESC LIMIT $2)",
         )
         .bind(plugin.as_str())
@@ -190,49 +386,65 @@ async fn live_of(
     }
 }
 
-/// Makes an earlier deployment live again: the newest one before the live one, if none is named.
-async fn roll_back(
+fn event<'a>(
+    kind: EventKind,
+    deployment: &'a Deployment,
+    weight: Option<Weight>,
+    by: &'a str,
+    reason: Option<&'a str>,
+) -> NewEvent<'a> {
+    NewEvent {
+        kind,
+        deployment: deployment.id,
+        version: &deployment.version,
+        weight,
+        by,
+        reason,
+    }
+}
+
+async fn deployment_of(
     tx: &mut Transaction,
     plugin: &PluginName,
-    to: Option<DeploymentId>,
-    by: &str,
-    now: i64,
-) -> Result<Changed, StoreError> {
-    touch(tx, plugin).await?;
-    let replaced = live_of(tx, plugin).await?.flatten();
-    let row = match to {
-        Some(to) => {
-            sqlx::query("SELECT * FROM deployments WHERE plugin = $1 AND id = $2")
-                .bind(plugin.as_str())
-                .bind(to.to_string())
-                .fetch_optional(&mut **tx)
-                .await?
-        }
-        None => {
-            // Ids are ordered by time.
-            sqlx::query(
-                "SELECT * FROM deployments WHERE plugin = $1 AND id < $2 ORDER BY id DESC LIMIT 1",
-            )
-            .bind(plugin.as_str())
-            .bind(replaced.map(|id| id.to_string()).unwrap_or_default())
-            .fetch_optional(&mut **tx)
-            .await?
-        }
-    };
+    id: DeploymentId,
+) -> Result<Deployment, StoreError> {
+    let row = sqlx::query("SELECT * FROM deployments WHERE plugin = $1 AND id = $2")
+        .bind(plugin.as_str())
+        .bind(id.to_string())
+        .fetch_optional(&mut **tx)
+        .await?;
     let row = row.ok_or_else(|| StoreError::DeploymentNotFound {
         plugin: plugin.clone(),
     })?;
-    let mut deployment = deployment(&row, None)?;
-    set_live(tx, plugin, deployment.id, by, now).await?;
-    deployment.is_live = true;
-    Ok(Changed::Live {
-        deployment: Box::new(deployment),
-        replaced,
-    })
+    deployment(&row, None)
+}
+
+async fn canary_of(tx: &mut Transaction, plugin: &PluginName) -> Result<Deployment, StoreError> {
+    let Some((id, _)) = rollout_of(&mut *tx, plugin).await? else {
+        let plugin = plugin.clone();
+        return Err(StoreError::RolloutNotFound { plugin });
+    };
+    deployment_of(tx, plugin, id).await
+}
+
+async fn approval_of(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+) -> Result<Option<(DeploymentId, semver::Version)>, StoreError> {
+    let row = sqlx::query("SELECT id, version FROM approvals WHERE plugin = $1")
+        .bind(plugin.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let id = parsed(&row, "approvals", "id")?;
+    Ok(Some((id, parsed(&row, "approvals", "version")?)))
 }
 
 async fn delete(tx: &mut Transaction, plugin: &PluginName) -> Result<(), StoreError> {
     for statement in [
+        "DELETE FROM plugin_events WHERE plugin = $1",
+        "DELETE FROM approvals WHERE plugin = $1",
+        "DELETE FROM rollouts WHERE plugin = $1",
         "DELETE FROM grants WHERE plugin = $1",
         "DELETE FROM deployments WHERE plugin = $1",
     ] {
@@ -287,6 +499,11 @@ async fn set_live(
     .bind(plugin.as_str())
     .execute(&mut **tx)
     .await?;
+    sqlx::query("UPDATE deployments SET live_at_ms = $1 WHERE id = $2")
+        .bind(now)
+        .bind(deployment.to_string())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

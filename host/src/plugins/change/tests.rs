@@ -19,6 +19,7 @@ async fn store(deployments_kept_max: u32) -> (tempfile::TempDir, Store) {
             db,
             Config {
                 deployments_kept_max,
+                ..Config::default()
             },
         ),
     )
@@ -57,7 +58,7 @@ fn live(changed: Changed) -> (Deployment, Option<DeploymentId>) {
             deployment,
             replaced,
         } => (*deployment, replaced),
-        Changed::Settings => panic!("nothing became live"),
+        other => panic!("nothing became live: {other:?}"),
     }
 }
 
@@ -74,8 +75,15 @@ async fn record(
         grant,
         is_nested_accepted: true,
         note: note.map(str::to_owned),
+        canary: None,
+        approved: None,
     }));
     make(store, &wanted.plugin, change).await.map(live)
+}
+
+async fn live_rows(store: &Store) -> Vec<LiveRow> {
+    let wanted = store.wanted().await.unwrap();
+    wanted.into_iter().map(|wanted| wanted.stable).collect()
 }
 
 async fn revision(store: &Store, plugin: &PluginName) -> Option<i64> {
@@ -88,7 +96,9 @@ async fn roll_back(
     plugin: &PluginName,
     to: Option<DeploymentId>,
 ) -> Result<(Deployment, Option<DeploymentId>), StoreError> {
-    make(store, plugin, Change::RollBack { to }).await.map(live)
+    make(store, plugin, Change::RollBack { to, reason: None })
+        .await
+        .map(live)
 }
 
 #[tokio::test]
@@ -101,7 +111,7 @@ async fn what_is_recorded_is_live_and_the_same() {
         .unwrap();
 
     assert_eq!(replaced, None);
-    assert_eq!(store.live().await.unwrap(), [wanted]);
+    assert_eq!(live_rows(&store).await, [wanted]);
     let name = deployment.plugin.clone();
     assert_eq!(
         store.deployments(&name, None, 10).await.unwrap(),
@@ -128,7 +138,7 @@ async fn rolling_back_makes_the_one_before_live_again() {
         (deployment.id, replaced),
         (first.deployment, Some(second.deployment))
     );
-    assert_eq!(store.live().await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(live_rows(&store).await, std::slice::from_ref(&first));
     assert_eq!(
         store.find_plugin(name).await.unwrap().unwrap().live_by,
         "ben"
@@ -153,7 +163,7 @@ async fn rolling_back_makes_the_one_before_live_again() {
     roll_back(&store, name, Some(second.deployment))
         .await
         .unwrap();
-    assert_eq!(store.live().await.unwrap(), [second]);
+    assert_eq!(live_rows(&store).await, [second]);
 }
 
 #[tokio::test]
@@ -213,7 +223,7 @@ async fn a_mount_belongs_to_one_plugin() {
     );
     let root = Mount::new(None, "/").unwrap();
     make(&store, &blog.plugin, to(root)).await.unwrap();
-    let [blog, _] = &store.live().await.unwrap()[..] else {
+    let [blog, _] = &live_rows(&store).await[..] else {
         panic!()
     };
     assert_eq!(blog.mount.to_string(), "/");
@@ -236,7 +246,7 @@ async fn grants_and_settings_are_replaced_as_a_whole() {
         make(&store, &shop.plugin, change).await.unwrap();
     }
 
-    let [live] = &store.live().await.unwrap()[..] else {
+    let [live] = &live_rows(&store).await[..] else {
         panic!()
     };
     assert_eq!(live.grants, grants);
@@ -260,7 +270,10 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
             mount: blog_mount,
             is_nested_accepted: false,
         },
-        Change::RollBack { to: None },
+        Change::RollBack {
+            to: None,
+            reason: None,
+        },
         Change::Delete,
     ];
     for change in meanwhile {
@@ -282,10 +295,12 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
             grant: GrantMode::AllAsked,
             is_nested_accepted: false,
             note: None,
+            canary: None,
+            approved: None,
         }));
         make(&store, name, change.clone()).await.unwrap();
         let left = (
-            store.live().await.unwrap(),
+            live_rows(&store).await,
             store.find_plugin(name).await.unwrap(),
         );
 
@@ -296,7 +311,7 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
             "{change:?}: {refused:?}"
         );
         let now = (
-            store.live().await.unwrap(),
+            live_rows(&store).await,
             store.find_plugin(name).await.unwrap(),
         );
         assert_eq!(now, left, "{change:?}");
@@ -316,13 +331,15 @@ async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
         grant: GrantMode::AllAsked,
         is_nested_accepted: false,
         note: None,
+        canary: None,
+        approved: None,
     }));
     let refused = make(&store, &first.plugin, late.clone()).await;
     assert!(
         matches!(refused, Err(StoreError::Changed { .. })),
         "{refused:?}"
     );
-    assert_eq!(store.live().await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(live_rows(&store).await, std::slice::from_ref(&first));
     // Nor does one that began before the plugin was removed and came back.
     let old = revision(&store, &first.plugin).await;
     make(&store, &first.plugin, Change::Delete).await.unwrap();
@@ -370,6 +387,8 @@ async fn a_mount_inside_another_one_must_be_wanted() {
                 grant: GrantMode::Keep,
                 is_nested_accepted,
                 note: None,
+                canary: None,
+                approved: None,
             }))
         };
         let refused = make(&store, &blog.plugin, record(false, None)).await;
@@ -398,7 +417,7 @@ async fn the_live_deployment_is_never_forgotten() {
             .await
             .unwrap();
     }
-    assert_eq!(store.live().await.unwrap(), [slow]);
+    assert_eq!(live_rows(&store).await, [slow]);
 }
 
 #[tokio::test]
@@ -435,7 +454,7 @@ async fn a_deleted_plugin_leaves_nothing_and_can_come_back() {
 
     make(&store, &shop.plugin, Change::Delete).await.unwrap();
 
-    assert_eq!(store.live().await.unwrap(), []);
+    assert_eq!(live_rows(&store).await, []);
     assert_eq!(store.grants(&shop.plugin).await.unwrap(), Grants::default());
     assert!(store.referenced_artifacts().await.unwrap().is_empty());
     make(&store, &shop.plugin, Change::Delete)

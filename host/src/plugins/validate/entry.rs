@@ -12,6 +12,12 @@ const ENTRIES: &[(&str, &str, EntryKind)] = &[
     ("gantry:transform/transform", "0.1.", EntryKind::Transform),
 ];
 
+/// What a plugin may export beside the one that answers.
+const HOOKS: &[(&str, &str)] = &[
+    ("gantry:lifecycle/health", "0.1."),
+    ("gantry:lifecycle/migrate", "0.1."),
+];
+
 pub(super) fn find(interfaces: &Interfaces) -> Result<EntryKind, Vec<Mistake>> {
     let mut found = Vec::new();
     let mut mistakes = Vec::new();
@@ -28,6 +34,10 @@ pub(super) fn find(interfaces: &Interfaces) -> Result<EntryKind, Vec<Mistake>> {
                 mistakes
                     .push(Mistake::new(message).with_help(format!("it knows `{name}@{known}x`")));
             }
+        } else if HOOKS.iter().any(|(hook, known)| {
+            *hook == name && version.is_some_and(|version| version.starts_with(known))
+        }) {
+            // Called before the version goes live, if it is there.
         } else if name.starts_with("gantry:") && export.has_functions {
             mistakes.push(Mistake::new(format!(
                 "the export `{}` is not supported yet",

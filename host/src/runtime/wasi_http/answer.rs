@@ -19,7 +19,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::{Head, request, v02, v03, whole};
 use crate::runtime::cpu::Stop;
-use crate::runtime::invoke::{Ended, Failure, Prepared};
+use crate::runtime::invoke::{Ended, Failure, Prepared, SHORT};
 use crate::runtime::limit::Place;
 use crate::runtime::plugin::Entry;
 use crate::runtime::stream::{BodyError, BodyStream, End, Link, RequestBody, State};
@@ -96,6 +96,7 @@ pub(in crate::runtime) async fn drive(
             biased;
             result = clock.timed(both) => result,
             result = watch(&link, &times, flows, false) => result,
+            failure = replaced(&plugin, &times) => Err(failure),
         };
         if result.is_err() {
             link.fail();
@@ -114,7 +115,11 @@ pub(in crate::runtime) async fn drive(
         memory_bytes,
     };
     let result = match result {
-        Ok(()) => answer.finish(&times).await,
+        Ok(()) => tokio::select! {
+            biased;
+            result = answer.finish(&times) => result,
+            failure = replaced(&plugin, &times) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     let result = result.map_err(|failure| {
@@ -374,6 +379,13 @@ async fn watch(
         }
     })
     .await
+}
+
+/// Waits until another version has taken the plugin's place for long enough. The first moments do without it.
+async fn replaced(plugin: &LoadedPlugin, times: &Times) -> Failure {
+    sleep_until((times.began + SHORT).into()).await;
+    plugin.retired.cancelled().await;
+    Failure::Stopped(Stop::Retired)
 }
 
 impl Times {

@@ -1,0 +1,91 @@
+//! What keeps a deployment, or another change of a plugin, from being made.
+
+use crate::ids::{Label, PluginName};
+use crate::plugins::artifact;
+use crate::plugins::bundle::BundleError;
+use crate::plugins::mistake;
+use crate::plugins::registry::ChangeError;
+use crate::plugins::rehearsal::Report;
+use crate::plugins::store::StoreError;
+use crate::plugins::trust;
+use crate::plugins::{InvalidMount, LoadFailure, Mistake};
+use crate::runtime::LoadError;
+use crate::services::sql;
+
+/// Why a plugin could not be deployed, rolled back or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    #[error("the plugin has {}", mistake::count(.0))]
+    Mistakes(Vec<Mistake>),
+    #[error(transparent)]
+    Trust(#[from] trust::Refusal),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("a component alone needs a name; give one with --name")]
+    NameMissing,
+    #[error(transparent)]
+    Mount(#[from] InvalidMount),
+    #[error("the config does not fit the plugin's schema: {}", .0.join("; "))]
+    Config(Vec<String>),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("migrating the database `{label}` failed: {source}")]
+    Migrate {
+        label: Label,
+        source: sql::MigrateError,
+    },
+    #[error("{}", .0.summary())]
+    Tests(Report),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error("`{plugin}` could not be made live: {reason}")]
+    NotLive { plugin: PluginName, reason: String },
+    #[error("`{plugin}` says that it is not fit to go live: {reason}")]
+    Unhealthy { plugin: PluginName, reason: String },
+    #[error("migrating the data of `{plugin}` {version} failed: {reason}")]
+    Hook {
+        plugin: PluginName,
+        version: semver::Version,
+        reason: String,
+    },
+    #[error(
+        "the data of `{plugin}` {version} is being migrated by another deployment; deploy again when that is done"
+    )]
+    Migrating {
+        plugin: PluginName,
+        version: semver::Version,
+    },
+    #[error(
+        "a canary answers where the plugin hangs now; deploy it without another mount, or move the plugin first"
+    )]
+    CanaryMoves,
+    #[error("the host failed while changing plugins")]
+    Host(#[source] anyhow::Error),
+}
+
+impl From<ChangeError> for DeployError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Store(error) => Self::Store(error),
+            ChangeError::NotLive { plugin, reason } => Self::NotLive { plugin, reason },
+            ChangeError::Unhealthy { plugin, reason } => Self::Unhealthy { plugin, reason },
+            ChangeError::Interrupted => Self::Host(error.into()),
+        }
+    }
+}
+
+impl From<LoadFailure> for DeployError {
+    fn from(failure: LoadFailure) -> Self {
+        match failure {
+            LoadFailure::Manifest(mistakes) => Self::Mistakes(mistakes),
+            LoadFailure::Config(mistakes) => Self::Config(mistakes),
+            LoadFailure::Route(mistake) => Self::Mistakes(vec![Mistake::new(mistake)]),
+            LoadFailure::Trust(refusal) => Self::Trust(refusal),
+            LoadFailure::Rows(error) => Self::Store(error),
+            LoadFailure::Artifact(error) => Self::Artifact(error),
+            LoadFailure::Load(error) => Self::Load(error),
+        }
+    }
+}
