@@ -219,6 +219,7 @@ impl App {
             registry: Arc::clone(&registry),
             metrics,
             config: config.metrics.clone(),
+            clock: clock.clone(),
             is_for_operators: false,
             stop: stop.clone(),
         };

@@ -9,6 +9,7 @@ mod accounting;
 mod admin;
 mod app;
 mod auth;
+mod breaker;
 mod cli;
 mod components;
 mod connections;

@@ -1,5 +1,7 @@
 //! The plugins on the host.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use crate::admin::{ApiError, Shared};
 use crate::ids::PluginName;
 use crate::plugins::Mount;
 use crate::plugins::registry::{LivePlugin, LiveTable};
+use crate::plugins::routes::Route;
 use crate::plugins::store::PluginRow;
 use crate::plugins::validate::Grants;
 
@@ -46,8 +49,26 @@ pub struct PluginBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     pub invocations_in_progress: u32,
+    /// Routes that keep crashing, from which calls are kept away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_routes: Vec<HeldRouteBody>,
     #[schema(format = DateTime)]
     pub created_at: String,
+}
+
+/// A route that keeps crashing.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HeldRouteBody {
+    pub methods: Vec<String>,
+    /// Below the mount, as the manifest has it.
+    pub route: String,
+    /// Whether calls of everybody are kept away. Else it is those of some clients.
+    pub is_for_everybody: bool,
+    /// For how much longer, if it is for everybody. With 0 the next call is let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Clients whose own calls are kept away.
+    pub clients: usize,
 }
 
 /// Where the routes of a plugin hang.
@@ -112,7 +133,7 @@ impl From<&Mount> for MountBody {
 }
 
 impl PluginBody {
-    fn new(row: PluginRow, live: &LiveTable) -> Self {
+    fn new(row: PluginRow, live: &LiveTable, now_ns: u64) -> Self {
         let plugin = live.get(&row.name);
         let spec = plugin.map(|plugin| plugin.loaded.spec());
         Self {
@@ -131,6 +152,9 @@ impl PluginBody {
             limits: spec.map(|spec| LimitsBody::from(&spec.limits)),
             last_error: live.failures().get(&row.name).cloned(),
             invocations_in_progress: plugin.map_or(0, |plugin| plugin.loaded.calls_in_progress()),
+            held_routes: plugin
+                .map(|plugin| held_routes(plugin, now_ns))
+                .unwrap_or_default(),
             created_at: time(row.created_at_ms),
             name: row.name.to_string(),
         }
@@ -150,6 +174,22 @@ impl From<&crate::runtime::Limits> for LimitsBody {
     }
 }
 
+fn held_routes(plugin: &LivePlugin, now_ns: u64) -> Vec<HeldRouteBody> {
+    let body = |route: &Arc<Route>| {
+        let standing = route.breaker.standing(now_ns);
+        let left = standing.everybody;
+        let is_held = left.is_some() || standing.clients > 0;
+        is_held.then(|| HeldRouteBody {
+            methods: route.methods.iter().map(ToString::to_string).collect(),
+            route: route.pattern.to_string(),
+            is_for_everybody: left.is_some(),
+            retry_after_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            clients: standing.clients,
+        })
+    };
+    plugin.routes.iter().filter_map(body).collect()
+}
+
 fn capabilities(plugin: &LivePlugin) -> Vec<CapabilityBody> {
     let asked = Grants::all_of(plugin.manifest());
     let body = |grant: &_| CapabilityBody {
@@ -166,14 +206,14 @@ pub(super) async fn list_plugins(
     _: Caller<may::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<PageBody<PluginBody>>, ApiError> {
-    let live = shared.registry.live();
+    let (live, now_ns) = (shared.registry.live(), shared.clock.monotonic_ns());
     let page = query.of(shared.plugins.store().plugins().await?, |row| {
         row.name.to_string()
     })?;
     let items = page
         .items
         .into_iter()
-        .map(|row| PluginBody::new(row, &live))
+        .map(|row| PluginBody::new(row, &live, now_ns))
         .collect();
     Ok(axum::Json(PageBody {
         items,
@@ -189,7 +229,8 @@ pub(super) async fn get_plugin(
     Path(name): Path<PluginName>,
 ) -> Result<axum::Json<PluginBody>, ApiError> {
     let row = shared.plugins.get(&name).await?;
-    Ok(axum::Json(PluginBody::new(row, &shared.registry.live())))
+    let (live, now_ns) = (shared.registry.live(), shared.clock.monotonic_ns());
+    Ok(axum::Json(PluginBody::new(row, &live, now_ns)))
 }
 
 /// Remove a plugin

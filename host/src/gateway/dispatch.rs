@@ -16,6 +16,7 @@ use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, headers, response};
 use crate::http::Problem;
 use crate::limits::{Caller, Check, Decision};
+use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Choice;
@@ -131,6 +132,11 @@ async fn call(
         account: Arc::clone(&route.metrics.account),
     };
     let began_ns = state.clock.monotonic_ns();
+    let pass = route.breaker.admit(arrival.client, began_ns);
+    let pass = pass.map_err(|held| {
+        route.metrics.count_kept_away();
+        response::kept_away(held)
+    })?;
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
     let now_ns = state.clock.monotonic_ns();
     let is_platforms = matches!(
@@ -138,6 +144,8 @@ async fn call(
         Err(InvokeError::Saturated { .. } | InvokeError::Retired | InvokeError::Host(_))
     );
     drop(share);
+    let event = pass.settle(end_of(outcome.result.as_ref().err()), now_ns);
+    tell(event, plugin, route);
     match outcome.rest {
         Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
         None => record.usage(outcome.usage),
@@ -178,13 +186,18 @@ fn see_to_its_end(
     rest: Rest,
 ) {
     let (plugin, route) = (Arc::clone(plugin), Arc::clone(route));
-    let log = state.access_log.clone();
+    let (log, clock) = (state.access_log.clone(), state.clock.clone());
     let run = async move {
         let ended = rest.run().await;
         let cause = ended.result.as_ref().err();
         if let Some(error) = cause {
             route.metrics.count_fault(error.fault());
             response::report(error, &plugin);
+            if error.is_crash() {
+                let now_ns = clock.monotonic_ns();
+                let event = route.breaker.count(arrival.client, End::Crashed, now_ns);
+                tell(event, &plugin, &route);
+            }
         }
         let took = arrival.began.elapsed();
         log.end_stream(&arrival.id, &ended, took);
@@ -194,6 +207,40 @@ fn see_to_its_end(
         reason = "it ends with the body, and so with the connection, for which the listener waits"
     )]
     tokio::spawn(run);
+}
+
+/// What the end of a call says of the plugin. An error that it returns of its own accord is an answer.
+fn end_of(error: Option<&InvokeError>) -> End {
+    match error {
+        None | Some(InvokeError::Returned(_) | InvokeError::InvalidResponse { .. }) => {
+            End::Answered
+        }
+        Some(error) if error.is_crash() => End::Crashed,
+        Some(_) => End::Other,
+    }
+}
+
+/// Counts what a call has changed at its route, and tells the host's log.
+fn tell(event: Option<Event>, plugin: &LivePlugin, route: &Route) {
+    let (name, pattern) = (plugin.name(), &route.pattern);
+    match event {
+        Some(Event::Held { scope, time }) => {
+            route.metrics.count_hold(scope);
+            let (scope, ms) = (scope.as_str(), time.as_millis());
+            tracing::warn!(
+                plugin.name = %name, route = %pattern, scope, hold_ms = %ms,
+                "`{pattern}` of `{name}` keeps crashing; calls of {scope} are kept away"
+            );
+        }
+        Some(Event::Released { scope }) => {
+            let scope = scope.as_str();
+            tracing::info!(
+                plugin.name = %name, route = %pattern, scope,
+                "`{pattern}` of `{name}` answers again; calls of {scope} are let through"
+            );
+        }
+        None => {}
+    }
 }
 
 fn authenticate(

@@ -15,11 +15,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, Forbidden, PlatformPermission};
+use crate::clock::Clock;
 use crate::db::Db;
 use crate::gateway::response;
 use crate::http::Problem;
 use crate::http::problem::ProblemItem;
-use crate::plugins::registry::Registry;
+use crate::plugins::registry::{LiveTable, Registry};
 
 /// How metrics are given out.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -50,6 +51,7 @@ pub struct State {
     /// Whether only operators can reach this listener.
     pub is_for_operators: bool,
     /// Cancelled when the host is about to stop: from then on it is not ready.
+    pub clock: Clock,
     pub stop: CancellationToken,
 }
 
@@ -111,7 +113,13 @@ async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Respon
         }
     }
     if reasons.is_empty() {
-        return Json(json!({ "status": "ready", "database": "ok" })).into_response();
+        let mut body = json!({ "status": "ready", "database": "ok" });
+        // A plugin that crashes is no reason to send its requests, and those of all others, to another node.
+        let held = held_routes(&live, state.clock.monotonic_ns());
+        if !held.is_empty() && state.require_operator(&headers).is_ok() {
+            body["held_routes"] = held.into();
+        }
+        return Json(body).into_response();
     }
     let item = |detail| ProblemItem {
         at: None,
@@ -126,6 +134,20 @@ async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Respon
     .with_errors(reasons.into_iter().map(item).collect())
     .with_retry_after_s(1)
     .into_response()
+}
+
+/// Routes from which calls of everybody are kept away, as `PLUGIN METHODS PATTERN`.
+fn held_routes(live: &LiveTable, now_ns: u64) -> Vec<String> {
+    let routes = live
+        .iter()
+        .flat_map(|plugin| plugin.routes.iter().map(move |route| (plugin, route)));
+    routes
+        .filter(|(_, route)| route.breaker.standing(now_ns).everybody.is_some())
+        .map(|(plugin, route)| {
+            let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+            format!("{} {} {}", plugin.name(), methods.join(","), route.pattern)
+        })
+        .collect()
 }
 
 async fn metrics(

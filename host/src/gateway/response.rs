@@ -10,6 +10,7 @@ use crate::gateway::body;
 use crate::http::Problem;
 use crate::ids::RequestId;
 use crate::limits::Decision;
+use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
 use crate::runtime::{BodyError, InvokeError};
 use crate::services::{self, Kind};
@@ -153,6 +154,16 @@ const API_KEY: http::HeaderName = http::HeaderName::from_static("x-api-key");
 pub(crate) fn login_required() -> Problem {
     let detail = "log in and send `Authorization: Bearer …`, or send an API key in `X-API-Key`";
     Problem::new(StatusCode::UNAUTHORIZED, "auth.required", detail)
+}
+
+/// The route keeps crashing, and calls are kept away from it.
+pub(super) fn kept_away(held: Held) -> Problem {
+    let retry_s = held.retry_after.as_millis().div_ceil(1000).max(1);
+    let retry_s = u64::try_from(retry_s).unwrap_or(u64::MAX);
+    let detail =
+        format!("this part of the plugin keeps failing and has a rest; try again in {retry_s} s");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "plugin.held_off", detail)
+        .with_retry_after_s(retry_s)
 }
 
 /// A limit was reached (RFC 9457 problem type of draft-ietf-httpapi-ratelimit-headers).

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
+use crate::plugins::breaker::Breaker;
 use crate::plugins::manifest::{
     self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
 };
@@ -188,6 +189,7 @@ pub(super) fn routes(
             route.stream,
             usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
             metrics.of_route(&row.plugin, &route.path),
+            Breaker::new(config.breaker.clone()),
         ));
     }
     RouteTable::new(routes).map_err(LoadFailure::Route)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plugins::validate::Ceilings;
-use crate::plugins::{bundle, rollout, store, trust};
+use crate::plugins::{breaker, bundle, rollout, store, trust};
 
 /// Uploads, and what plugins get.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub history: store::Config,
     /// How new versions are brought on.
     pub rollout: rollout::Config,
+    /// When calls are kept away from a route that keeps crashing.
+    pub breaker: breaker::Config,
 }
 
 impl Default for Config {
@@ -42,6 +44,7 @@ impl Default for Config {
             defaults: Defaults::default(),
             history: store::Config::default(),
             rollout: rollout::Config::default(),
+            breaker: breaker::Config::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use prometheus::{
 
 use crate::ids::PluginName;
 use crate::plugins::accounts::Accounts;
+use crate::plugins::breaker::Scope;
 use crate::runtime::Fault;
 use crate::services::Account;
 
@@ -17,6 +18,8 @@ const DURATION_BUCKETS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 10.0,
 ];
+
+const SCOPES: [Scope; 2] = [Scope::Client, Scope::Everybody];
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
@@ -27,6 +30,8 @@ pub struct Metrics {
     duration: HistogramVec,
     faults: IntCounterVec,
     swaps: IntCounterVec,
+    holds: IntCounterVec,
+    kept_away: IntCounterVec,
     accounts: Accounts,
 }
 
@@ -63,10 +68,26 @@ impl Metrics {
                 ),
                 &["plugin"],
             )?,
+            holds: IntCounterVec::new(
+                Opts::new(
+                    "gantry_route_holds_total",
+                    "How often calls were kept away from a route that kept crashing: those of a client or of everybody.",
+                ),
+                &["plugin", "route", "scope"],
+            )?,
+            kept_away: IntCounterVec::new(
+                Opts::new(
+                    "gantry_route_kept_away_total",
+                    "Requests that were not let through to a route that kept crashing.",
+                ),
+                &["plugin", "route"],
+            )?,
             accounts: Accounts::default(),
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.holds.clone()))?;
+        registry.register(Box::new(metrics.kept_away.clone()))?;
         registry.register(Box::new(metrics.accounts.collector()?))?;
         registry.register(Box::new(metrics.faults.clone()))?;
         registry.register(Box::new(metrics.swaps.clone()))?;
@@ -86,6 +107,11 @@ impl Metrics {
             account,
             requests: CLASSES.map(|class| self.requests.with_label_values(&[plugin, route, class])),
             duration: self.duration.with_label_values(&[plugin, route]),
+            holds: SCOPES.map(|scope| {
+                self.holds
+                    .with_label_values(&[plugin, route, scope.as_str()])
+            }),
+            kept_away: self.kept_away.with_label_values(&[plugin, route]),
             client_faults: self
                 .faults
                 .with_label_values(&[plugin, Fault::Client.as_str()]),
@@ -110,6 +136,12 @@ impl Metrics {
             let _ = self.requests.remove_label_values(&[plugin, route, class]);
         }
         let _ = self.duration.remove_label_values(&[plugin, route]);
+        for scope in SCOPES {
+            let _ = self
+                .holds
+                .remove_label_values(&[plugin, route, scope.as_str()]);
+        }
+        let _ = self.kept_away.remove_label_values(&[plugin, route]);
     }
 
     /// Forgets the series of a plugin that is gone.
@@ -130,6 +162,8 @@ pub struct RouteMetrics {
     pub account: Arc<Account>,
     requests: [IntCounter; 4],
     duration: Histogram,
+    holds: [IntCounter; 2],
+    kept_away: IntCounter,
     client_faults: IntCounter,
     plugin_faults: IntCounter,
     platform_faults: IntCounter,
@@ -141,6 +175,19 @@ impl RouteMetrics {
         let class = usize::from(status / 100).clamp(2, 5) - 2;
         self.requests[class].inc();
         self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts that calls are kept away from now on.
+    pub fn count_hold(&self, scope: Scope) {
+        match scope {
+            Scope::Client => self.holds[0].inc(),
+            Scope::Everybody => self.holds[1].inc(),
+        }
+    }
+
+    /// Counts a request that was not let through.
+    pub fn count_kept_away(&self) {
+        self.kept_away.inc();
     }
 
     /// Counts an invocation that gave no response.

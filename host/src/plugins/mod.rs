@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod artifact;
+pub mod breaker;
 mod build;
 pub mod bundle;
 mod change;

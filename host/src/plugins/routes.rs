@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::ids::{Permission, PluginName};
 use crate::limits::Policy;
+use crate::plugins::breaker::Breaker;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::rollout::Slot;
@@ -31,6 +32,8 @@ pub struct Route {
     pub stream: Option<Duration>,
     pub body_bytes_max: usize,
     pub metrics: RouteMetrics,
+    /// Whether it keeps crashing.
+    pub breaker: Breaker,
     /// Names of the parameters, in the order of the pattern.
     params: Vec<String>,
 }
@@ -49,6 +52,7 @@ impl Route {
         stream: Option<Duration>,
         body_bytes_max: usize,
         metrics: RouteMetrics,
+        breaker: Breaker,
     ) -> Self {
         let params = names(pattern).map(str::to_owned).collect();
         let pattern = pattern.into();
@@ -63,6 +67,7 @@ impl Route {
             stream,
             body_bytes_max,
             metrics,
+            breaker,
             params,
         }
     }

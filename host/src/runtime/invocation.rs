@@ -145,6 +145,17 @@ impl Fault {
 }
 
 impl InvokeError {
+    /// Whether the host had to end the call: it would have gone on, or has trapped.
+    pub fn is_crash(&self) -> bool {
+        matches!(
+            self,
+            Self::DeadlineExceeded { .. }
+                | Self::CpuExceeded { .. }
+                | Self::MemoryExceeded { .. }
+                | Self::Trapped { .. }
+        )
+    }
+
     /// Who has to act on this.
     pub fn fault(&self) -> Fault {
         use services::Kind;

@@ -319,6 +319,15 @@ fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
         "in progress",
         vec![plugin.invocations_in_progress.to_string()],
     ));
+    let held = plugin.held_routes.iter().map(|held| {
+        let whom = match held.retry_after_ms {
+            Some(ms) => format!("everybody is kept away for {ms} ms more"),
+            None => format!("{} clients are kept away", held.clients),
+        };
+        let methods = held.methods.join(",");
+        format!("{methods} {} keeps crashing: {whom}", held.route)
+    });
+    lines.push(("held", held.collect()));
     lines.push(("used", usage::lines(&body.usage)));
     lines.push(("deployments", deployments.collect()));
     lines.push((

@@ -33,6 +33,9 @@ fn row(plugin: &PluginBody) -> Vec<String> {
     let state = match (&plugin.last_error, &plugin.deployment) {
         (Some(error), Some(_)) => format!("live, but the newer deployment failed: {error}"),
         (Some(error), None) => format!("not live: {error}"),
+        (None, _) if plugin.held_routes.iter().any(|held| held.is_for_everybody) => {
+            "live, but a part of it keeps crashing".to_owned()
+        }
         (None, _) => "live".to_owned(),
     };
     let host = plugin.mount.host.as_deref().unwrap_or_default();
