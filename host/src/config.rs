@@ -135,10 +135,11 @@ impl Config {
 fn settings_of(
     variables: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> config::Map<String, String> {
-    const COMMAND_LINE: [&str; 4] = [
+    const COMMAND_LINE: [&str; 5] = [
         "GANTRY_SERVER",
         "GANTRY_API_KEY",
         "GANTRY_CONFIG",
+        "GANTRY_CACHE_DIR",
         "GANTRY_SDK_PATH",
     ];
     variables

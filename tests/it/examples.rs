@@ -227,3 +227,39 @@ async fn sse_sends_events_until_the_client_leaves() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_are_kept_in_every_language() {
+    let host = TestHost::start().await;
+    for name in ["js-notes", "python-notes", "c-notes"] {
+        if guests::in_language(&format!("examples/{name}")).is_none() {
+            continue;
+        }
+        // Its tests are run, too, before it is live.
+        host.deploy_folder(&format!("examples/{name}"), &format!("/{name}"))
+            .await;
+        let (all, one) = (format!("/{name}/notes"), format!("/{name}/notes/1"));
+        let request = host.request(Method::POST, &all).body(" Buy müsli\n");
+        let answer = host.send(request).await.assert_status(201);
+        let note = json!({ "id": 1, "text": "Buy müsli" });
+        assert_eq!(answer.json::<Value>(), note, "{name}");
+        for reads in 1..=2 {
+            let answer = host.get(&one).await.assert_status(200);
+            let note = json!({ "id": 1, "text": "Buy müsli", "reads": reads });
+            assert_eq!(answer.json::<Value>(), note, "{name}");
+        }
+        host.delete(&one).await.assert_problem(401, "auth.required");
+        let permission = format!("{name}:notes.write");
+        let role = json!({ "name": name, "permissions": [permission] });
+        host.admin()
+            .post("/_gantry/api/v1/roles", &role)
+            .await
+            .assert_status(201);
+        let writer = host.user(&format!("{name}@example.com"), &[name]).await;
+        writer.delete(&one).await.assert_status(204);
+        writer
+            .delete(&one)
+            .await
+            .assert_problem(404, "note.unknown");
+    }
+}

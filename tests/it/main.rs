@@ -17,6 +17,7 @@ mod examples;
 mod extism;
 mod gateway;
 mod isolation;
+mod languages;
 mod manifests;
 mod operators;
 mod plugins;

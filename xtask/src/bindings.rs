@@ -1,4 +1,4 @@
-//! Generates the checked-in Rust bindings of guests from `wit/`, so that a plugin's build parses no WIT.
+//! Generates the checked-in bindings of guests in Rust and C from `wit/`, so that a plugin's build parses no WIT.
 
 use std::fs;
 use std::path::Path;
@@ -109,19 +109,48 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 fn write(only_check: bool) -> anyhow::Result<()> {
     for target in TARGETS {
-        let path = crate::root().join(target.output);
         let text = generate(target).with_context(|| format!("generating {}", target.output))?;
-        let is_current = fs::read_to_string(&path).is_ok_and(|current| current == text);
-        match (is_current, only_check) {
-            (true, _) => {}
-            (false, true) => bail!("{} is stale: run `cargo xtask bindings`", target.output),
-            (false, false) => {
-                fs::write(&path, text)?;
-                println!("wrote {}", target.output);
-            }
+        write_file(target.output, &text, only_check)?;
+    }
+    for (name, text) in generate_c().context("generating the bindings for C")? {
+        write_file(&format!("{C_FOLDER}/{name}"), &text, only_check)?;
+    }
+    Ok(())
+}
+
+fn write_file(output: &str, text: &str, only_check: bool) -> anyhow::Result<()> {
+    let path = crate::root().join(output);
+    let is_current = fs::read_to_string(&path).is_ok_and(|current| current == text);
+    match (is_current, only_check) {
+        (true, _) => {}
+        (false, true) => bail!("{output} is stale: run `cargo xtask bindings`"),
+        (false, false) => {
+            fs::write(&path, text)?;
+            println!("wrote {output}");
         }
     }
     Ok(())
+}
+
+/// Where the kit for C is.
+const C_FOLDER: &str = "languages/c/gantry";
+
+/// `bindings.h` and `bindings.c`, of everything that a business module may use.
+fn generate_c() -> anyhow::Result<Vec<(String, String)>> {
+    let (mut resolve, package) = resolve("wit/worlds")?;
+    let world = resolve.select_world(&[package], Some("module"))?;
+    let options = wit_bindgen_c::Opts {
+        // What the component is made of follows from the manifest, when it is made.
+        no_object_file: true,
+        rename_world: Some("bindings".to_owned()),
+        ..wit_bindgen_c::Opts::default()
+    };
+    let mut files = Files::default();
+    options.build().generate(&mut resolve, world, &mut files)?;
+    files
+        .iter()
+        .map(|(name, text)| Ok((name.to_owned(), String::from_utf8(text.to_vec())?)))
+        .collect()
 }
 
 fn generate(target: &Target) -> anyhow::Result<String> {

@@ -9,6 +9,7 @@ mod contract;
 mod demo;
 mod extism_reference;
 mod guests;
+mod languages;
 mod registry;
 mod test;
 
@@ -25,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         "test" => test::run(options),
         "bench" => bench::run(options),
         "guests" => guests::run(options),
+        "languages" => languages::run(options),
         "extism-reference" => extism_reference::run(options),
         "bindings" => bindings::run(options),
         "configuration" => configuration::run(options),
@@ -44,6 +46,7 @@ cargo xtask demo [--once]              start a server with a restaurant in it; w
 cargo xtask test [-- FILTER]           build what tests need and run all of them
 cargo xtask bench [--json FILE]         measure how fast the host is, side by side with native servers; needs `wrk`
 cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
+cargo xtask languages [--measure]      build the plugins in other languages; measure what each language costs
 cargo xtask extism-reference [--check]  ask Extism's own host what its modules do there; for tests of Extism
 cargo xtask bindings [--check]         generate the SDK's bindings from wit/, or say whether they are stale
 cargo xtask wit [--release]            hold wit/ against the released contracts, or keep it as a released one

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, registry};
+use crate::{bindings, command, guests, languages, registry};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
@@ -19,9 +19,11 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     build_programs()?;
     let mut tests = command::cargo(&["test", "--no-fail-fast"]);
     tests.args(SELECTION);
+    let mut without = languages::prepare()?;
     if !registry::prepare() {
-        tests.env("GANTRY_TESTS_WITHOUT", registry::PROGRAM);
+        without.push(registry::PROGRAM.to_owned());
     }
+    tests.env("GANTRY_TESTS_WITHOUT", without.join(","));
     if !filter.is_empty() {
         tests.arg("--").args(filter);
     }

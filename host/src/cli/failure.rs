@@ -9,6 +9,11 @@ use crate::cli::client::ClientError;
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
+/// This machine lacks a program or a connection that the command needs. The process exits with 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Lacking(pub(super) String);
+
 /// The failure as text for standard error, ending with a line break.
 pub(super) fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();

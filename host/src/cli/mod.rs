@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Options;
-use failure::Usage;
+use failure::{Lacking, Usage};
 
 /// Gantry: a server that hosts sandboxed WebAssembly plugins.
 #[derive(Debug, Parser)]
@@ -91,7 +91,11 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", failure::render(&error));
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            ExitCode::from(match () {
+                () if error.is::<Usage>() => 2,
+                () if error.is::<Lacking>() => 3,
+                () => 1,
+            })
         }
     }
 }

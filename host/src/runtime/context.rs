@@ -89,17 +89,22 @@ impl invocation::Host for View<'_> {
 impl request_headers::Host for View<'_> {
     fn get(&mut self, name: String) -> Option<String> {
         let value = self.call.headers.get(name.as_str())?;
-        value.to_str().ok().map(str::to_owned)
+        text_of(value).map(str::to_owned)
     }
 
     fn all(&mut self) -> Vec<(String, String)> {
         let headers = self.call.headers.iter();
         headers
             .filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+                Some((name.as_str().to_owned(), text_of(value)?.to_owned()))
             })
             .collect()
     }
+}
+
+/// As the contract has it: text is UTF-8, not only what is ASCII.
+fn text_of(value: &http::HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
 }
 
 /// What a guest's handle to a principal stands for.

@@ -1,8 +1,9 @@
 //! How fast the host is. Every figure over HTTP is measured side by side, in alternating rounds, against a bare native
 //! server with the same handler; the load comes from `wrk`. Prints machine, settings, medians and errors; `--json FILE`
-//! writes the figures as one object.
+//! writes the figures as one object. `languages` measures what a plugin costs by the language it is written in.
 
 mod inside;
+mod languages;
 mod load;
 mod servers;
 
@@ -14,6 +15,10 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(server) = arguments.strip_prefix(&["serve".to_owned()]) {
         return servers::serve(server.first().map(String::as_str).unwrap_or_default());
+    }
+    if let Some(plugins) = arguments.strip_prefix(&["languages".to_owned()]) {
+        print_machine();
+        return languages::measure(plugins);
     }
     let options = Options::read(&arguments)?;
     let mut figures = BTreeMap::new();

@@ -138,7 +138,7 @@ async fn gantry() -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-fn config(dir: &TempDir) -> Config {
+pub(crate) fn config(dir: &TempDir) -> Config {
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: dir.path().join("data"),

@@ -61,6 +61,31 @@ pub fn has_extism_examples() -> bool {
     has_target("wasm32-unknown-unknown")
 }
 
+/// The component of a plugin that `cargo xtask languages` builds, by its folder: `tests/languages/js`. Nothing on a machine
+/// that has not the tools of the language, which is said.
+pub fn in_language(folder: &str) -> Option<Bytes> {
+    let manifest = std::fs::read_to_string(root().join(folder).join("plugin.toml"))
+        .unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let mut lines = manifest.lines();
+    let language = lines.find_map(|line| line.strip_prefix("language = \""));
+    let language = language.expect("a language").trim_end_matches('"');
+    if is_without(language) {
+        eprintln!("left out: {folder}, because the tools for {language} are not to be had");
+        return None;
+    }
+    let path = root().join(folder).join("target/plugin.wasm");
+    match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => panic!("{}: {error}; run `cargo xtask languages`", path.display()),
+    }
+}
+
+/// Whether `cargo xtask test` could not get something and has said so.
+pub fn is_without(name: &str) -> bool {
+    let without = std::env::var("GANTRY_TESTS_WITHOUT").unwrap_or_default();
+    without.split(',').any(|other| other == name)
+}
+
 /// Asked of the compiler, so that a module that should be there and is not is still a failure.
 fn has_target(target: &str) -> bool {
     let output = std::process::Command::new("rustc")

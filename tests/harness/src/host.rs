@@ -240,6 +240,12 @@ fn pack_folder(folder: &str) -> Bytes {
     let to = dir.path().join(folder);
     std::fs::create_dir_all(to.join("migrations")).expect("a folder");
     std::fs::copy(from.join("plugin.toml"), to.join("plugin.toml")).expect("a manifest");
+    // In other languages than Rust it is in the folder of the plugin.
+    let component = "target/plugin.wasm";
+    if from.join(component).is_file() {
+        std::fs::create_dir(to.join("target")).expect("a folder");
+        std::fs::copy(from.join(component), to.join(component)).expect("a component");
+    }
     for migration in std::fs::read_dir(from.join("migrations"))
         .into_iter()
         .flatten()

@@ -85,7 +85,7 @@ impl OciRegistry {
 /// Where the program is. Tests that need it are left out only if that was said aloud.
 fn program() -> Option<PathBuf> {
     const NAME: &str = "docker-registry";
-    if std::env::var("GANTRY_TESTS_WITHOUT").is_ok_and(|without| without == NAME) {
+    if guests::is_without(NAME) {
         return None;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -9,6 +9,7 @@ mod grant;
 mod history;
 mod inspect;
 mod keygen;
+mod language;
 mod list;
 mod logs;
 mod new;

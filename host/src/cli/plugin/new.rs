@@ -6,7 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use crate::cli::output;
+use crate::cli::plugin::language;
+use crate::cli::plugin::project::Project;
 use crate::ids::PluginName;
+use crate::plugins::manifest::Language;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -15,6 +18,9 @@ pub(in crate::cli) struct Args {
     /// What the plugin begins as.
     #[arg(long, value_enum, default_value_t)]
     template: Template,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value_t)]
+    lang: Lang,
     /// The folder of the `gantry-sdk` crate. Default: one in a folder above, else the published version.
     #[arg(long, env = "GANTRY_SDK_PATH", value_name = "DIR")]
     sdk_path: Option<PathBuf>,
@@ -30,18 +36,91 @@ enum Template {
     Transform,
 }
 
-/// The files that do not differ.
-const COMMON: [(&str, &str); 3] = [
+/// What a plugin is written in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Lang {
+    /// With the crate `gantry-sdk`.
+    #[default]
+    Rust,
+    /// JavaScript, which runs in QuickJS.
+    Js,
+    /// Python, which runs in CPython.
+    Python,
+    /// C, with the C library of WASI.
+    C,
+}
+
+/// A path in the plugin's folder, and what stands there.
+type File = (&'static str, &'static str);
+
+impl Lang {
+    /// The language that the command line builds by itself, and the files of a plugin in it.
+    fn files(self) -> Option<(Language, [File; 3])> {
+        match self {
+            Self::Rust => None,
+            Self::Js => Some((
+                Language::JavaScript,
+                [
+                    (
+                        "plugin.toml",
+                        include_str!("templates/js/plugin.toml.template"),
+                    ),
+                    (
+                        "src/plugin.js",
+                        include_str!("templates/js/plugin.js.template"),
+                    ),
+                    ("README.md", include_str!("templates/js/README.md.template")),
+                ],
+            )),
+            Self::Python => Some((
+                Language::Python,
+                [
+                    (
+                        "plugin.toml",
+                        include_str!("templates/python/plugin.toml.template"),
+                    ),
+                    (
+                        "src/plugin.py",
+                        include_str!("templates/python/plugin.py.template"),
+                    ),
+                    (
+                        "README.md",
+                        include_str!("templates/python/README.md.template"),
+                    ),
+                ],
+            )),
+            Self::C => Some((
+                Language::C,
+                [
+                    (
+                        "plugin.toml",
+                        include_str!("templates/c/plugin.toml.template"),
+                    ),
+                    (
+                        "src/plugin.c",
+                        include_str!("templates/c/plugin.c.template"),
+                    ),
+                    ("README.md", include_str!("templates/c/README.md.template")),
+                ],
+            )),
+        }
+    }
+}
+
+const IGNORED: File = (".gitignore", include_str!("templates/gitignore.template"));
+
+/// The files of a plugin in Rust that do not differ.
+const COMMON: [File; 3] = [
     ("Cargo.toml", include_str!("templates/Cargo.toml.template")),
     (
         ".cargo/config.toml",
         include_str!("templates/cargo_config.toml.template"),
     ),
-    (".gitignore", include_str!("templates/gitignore.template")),
+    IGNORED,
 ];
 
 impl Template {
-    fn files(self) -> [(&'static str, &'static str); 3] {
+    fn files(self) -> [File; 3] {
         match self {
             Self::Http => [
                 (
@@ -75,6 +154,13 @@ impl Template {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let here = std::env::current_dir()?;
     let folder = here.join(args.name.as_str());
+    if let Some((language, files)) = args.lang.files() {
+        if args.template != Template::Http {
+            bail!("this template is for Rust only; leave --template or --lang out");
+        }
+        write_in(language, &folder, &args.name, files)?;
+        return tell(&args.name);
+    }
     let sdk = match &args.sdk_path {
         Some(path) => Some(sdk_at(path)?),
         None => here
@@ -83,9 +169,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             .find(|path| is_sdk(path)),
     };
     write(&folder, &args.name, args.template, sdk.as_deref())?;
-    output::progress("Created", &format!("{}/", args.name));
-    output::next(&format!("cd {} && gantry plugin dev", args.name));
+    tell(&args.name)
+}
+
+fn tell(name: &PluginName) -> anyhow::Result<()> {
+    output::progress("Created", &format!("{name}/"));
+    output::next(&format!("cd {name} && gantry plugin dev"));
     Ok(())
+}
+
+/// A plugin in a language that the command line builds, with the kit, so that an editor finds it at once.
+fn write_in(
+    language: Language,
+    folder: &Path,
+    name: &PluginName,
+    files: [File; 3],
+) -> anyhow::Result<()> {
+    refuse_taken(folder)?;
+    for (path, text) in files.into_iter().chain([IGNORED]) {
+        write_file(folder, path, &text.replace("{{name}}", name.as_str()))?;
+    }
+    language::lay(folder, &Project::open(folder)?.manifest, language)
 }
 
 fn write(
@@ -94,10 +198,7 @@ fn write(
     template: Template,
     sdk: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let is_taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if is_taken {
-        bail!("{} is there already; choose another name", folder.display());
-    }
+    refuse_taken(folder)?;
     let sdk = match sdk {
         // As TOML, because a path may hold quotes.
         Some(path) => format!(
@@ -111,13 +212,25 @@ fn write(
             .replace("{{name}}", name.as_str())
             .replace("{{crate}}", &name.as_str().replace('-', "_"))
             .replace("{{sdk}}", &sdk);
-        let path = folder.join(path);
-        let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_file(folder, path, &text)?;
     }
     Ok(())
+}
+
+fn refuse_taken(folder: &Path) -> anyhow::Result<()> {
+    let is_taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if is_taken {
+        bail!("{} is there already; choose another name", folder.display());
+    }
+    Ok(())
+}
+
+fn write_file(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+    let path = folder.join(path);
+    let parent = path.parent().unwrap_or(folder);
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("cannot create {}", parent.display()))?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn sdk_at(path: &Path) -> anyhow::Result<PathBuf> {
@@ -137,7 +250,7 @@ fn is_sdk(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::manifest::Manifest;
+    use crate::plugins::manifest::{BuildStep, Manifest};
 
     #[test]
     fn every_template_is_a_plugin_of_the_wanted_name_without_a_mistake() {
@@ -173,6 +286,28 @@ mod tests {
             ] {
                 assert!(!read(path).contains("{{"), "{path}");
             }
+        }
+    }
+
+    #[test]
+    fn a_plugin_in_another_language_has_its_source_and_its_kit() {
+        let name: PluginName = "my-shop".parse().unwrap();
+        for (lang, source, kit) in [
+            (Lang::Js, "src/plugin.js", "gantry/index.js"),
+            (Lang::Python, "src/plugin.py", "gantry/__init__.py"),
+            (Lang::C, "src/plugin.c", "gantry/gantry.h"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (language, files) = lang.files().unwrap();
+            write_in(language, dir.path(), &name, files).unwrap();
+            let manifest = Project::open(dir.path()).unwrap().manifest;
+            assert_eq!(manifest.plugin.name, name);
+            assert_eq!(manifest.build.unwrap().step, BuildStep::Language(language));
+            for path in [source, kit, "README.md", ".gitignore"] {
+                let text = std::fs::read_to_string(dir.path().join(path)).unwrap();
+                assert!(!text.contains("{{"), "{path}");
+            }
+            write_in(language, dir.path(), &name, files).unwrap_err();
         }
     }
 

@@ -10,9 +10,10 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 
+use crate::cli::plugin::language;
 use crate::plugins::Mistake;
 use crate::plugins::bundle::{self, Bundle, pack};
-use crate::plugins::manifest::Manifest;
+use crate::plugins::manifest::{BuildStep, Manifest};
 use crate::plugins::mistake;
 use crate::plugins::validate::{Ceilings, Grants, ValidPlugin, validate};
 
@@ -81,15 +82,24 @@ impl Project {
         })
     }
 
-    /// Runs the manifest's build command, if there is one, and says how long it took. What it prints goes to standard
-    /// error as it comes, so that standard output stays for results.
+    /// Builds what the manifest says how to, and says how long it took.
     pub(super) fn build(&self) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let Some(build) = &self.manifest.build else {
-            return Ok(Duration::ZERO);
-        };
+        match self.manifest.build.as_ref().map(|build| &build.step) {
+            None => return Ok(Duration::ZERO),
+            Some(BuildStep::Command(command)) => self.run(command)?,
+            Some(BuildStep::Language(language)) => {
+                language::build(&self.folder, &self.manifest, *language)?;
+            }
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Runs the manifest's build command. What it prints goes to standard error as it comes, so that standard output
+    /// stays for results.
+    fn run(&self, command: &str) -> anyhow::Result<()> {
         let status = Command::new("sh")
-            .args(["-c", &build.command])
+            .args(["-c", command])
             .current_dir(&self.folder)
             // The manifest says where the result is; a target directory of the caller's would put it elsewhere.
             .env_remove("CARGO_TARGET_DIR")
@@ -97,15 +107,15 @@ impl Project {
             .stdin(Stdio::null())
             .stdout(std::io::stderr())
             .status()
-            .with_context(|| format!("cannot run the build: {}", build.command))?;
+            .with_context(|| format!("cannot run the build: {command}"))?;
         if !status.success() {
             return Err(BuildFailed {
-                command: build.command.clone(),
+                command: command.to_owned(),
                 status,
             }
             .into());
         }
-        Ok(began.elapsed())
+        Ok(())
     }
 
     /// Packs what was built, and checks it as the server will.

@@ -89,6 +89,12 @@ const LATER: &[&str] = &[
 ];
 
 impl Capabilities {
+    /// Whether there is a secret that the plugin may read.
+    pub fn reveals(&self) -> bool {
+        let mut secrets = self.secrets.iter();
+        secrets.any(|secret| secret.usage == SecretUse::Reveal)
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_, '_>) -> Self {
         reader.remember("capabilities".to_owned(), fields.span());
         let kv = read_kv(reader, &mut fields);

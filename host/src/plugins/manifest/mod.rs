@@ -23,7 +23,7 @@ use toml::de::DeTable;
 use crate::ids::PluginName;
 use crate::plugins::{Location, Mistake};
 
-pub use about::{About, Build, Component, DeclaredPermission};
+pub use about::{About, Build, BuildStep, Component, DeclaredPermission, Language};
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
 pub use extism::{Export, ExportKind};

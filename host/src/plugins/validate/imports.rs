@@ -2,7 +2,7 @@
 
 use super::component::Interfaces;
 use crate::plugins::Mistake;
-use crate::plugins::manifest::{Capabilities, Manifest, SecretUse};
+use crate::plugins::manifest::{Capabilities, Manifest};
 use crate::runtime::EntryKind;
 
 /// What must be declared before an interface may be imported.
@@ -178,7 +178,6 @@ fn is_compatible(asked: &str, ours: &str) -> bool {
 
 /// The line to add to the manifest, if it is not there.
 fn missing_line(needs: Needs, declared: &Capabilities) -> Option<&'static str> {
-    let mut secrets = declared.secrets.iter();
     let (is_declared, line) = match needs {
         Needs::Nothing => (true, ""),
         Needs::Kv => (!declared.kv.is_empty(), "kv = [\"LABEL\"]"),
@@ -187,11 +186,11 @@ fn missing_line(needs: Needs, declared: &Capabilities) -> Option<&'static str> {
             "sql = [{ label = \"main\", migrations = \"migrations/\" }]",
         ),
         Needs::Secret => (
-            secrets.next().is_some(),
+            !declared.secrets.is_empty(),
             "secrets = [{ label = \"LABEL\", use = \"reveal\" }]",
         ),
         Needs::Reveal => (
-            secrets.any(|secret| secret.usage == SecretUse::Reveal),
+            declared.reveals(),
             "secrets = [{ label = \"LABEL\", use = \"reveal\" }]",
         ),
         Needs::Http => (
