@@ -1,12 +1,16 @@
 //! Plugins in other languages than Rust: what they can do, and what happens to those that misbehave, is the same in all.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use gantry::services::log::Filter;
 use gantry_harness::{Answer, TestHost, guests};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::manifests;
 use crate::services::remote::Remote;
@@ -253,4 +257,77 @@ fn names(component: &Bytes) -> String {
     all.map(|interface| interface.name.as_str())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[tokio::test]
+async fn a_new_plugin_in_each_language_passes_its_test() {
+    let dir = tempfile::tempdir().unwrap();
+    for language in ["js", "python", "c"] {
+        if guests::in_language(&format!("tests/languages/{language}")).is_none() {
+            continue;
+        }
+        let new = ["plugin", "new", language, "--lang", language];
+        let output = gantry(dir.path(), &new).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let test = ["plugin", "test", language];
+        let output = gantry(dir.path(), &test).output().await.unwrap();
+        assert!(output.status.success(), "{language}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.starts_with("ok "), "{language}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_without_the_tools_is_told_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    for (language, program, needs) in [
+        ("js", "`npm`", "Node.js 20"),
+        ("python", "`python3`", "Python 3.10"),
+        ("c", "`python3`", "Python 3.10"),
+    ] {
+        let new = ["plugin", "new", language, "--lang", language];
+        let output = gantry(dir.path(), &new).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let output = gantry(dir.path(), &["plugin", "build", language])
+            .env("GANTRY_CACHE_DIR", dir.path().join("cache"))
+            .env("PATH", dir.path())
+            .output()
+            .await
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains(program) && told.contains(needs), "{told}");
+    }
+    let toolchains = dir.path().join("cache/toolchains");
+    let left = std::fs::read_dir(toolchains).unwrap().count();
+    assert_eq!(left, 0, "nothing half fetched is left");
+}
+
+#[tokio::test]
+async fn a_mistake_of_the_author_is_shown_with_its_place() {
+    if guests::in_language("tests/languages/js").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let new = ["plugin", "new", "shop", "--lang", "js"];
+    gantry(dir.path(), &new).output().await.unwrap();
+    let source = dir.path().join("shop/src/plugin.js");
+    std::fs::write(
+        &source,
+        "import { router } from \"../gantry/index.js\";\nconst x = ;\n",
+    )
+    .unwrap();
+    let output = gantry(dir.path(), &["plugin", "build", "shop"])
+        .output()
+        .await;
+    let output = output.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("plugin.js:2"), "{told}");
+}
+
+fn gantry(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(guests::gantry());
+    command.args(args).current_dir(folder).kill_on_drop(true);
+    command
 }
