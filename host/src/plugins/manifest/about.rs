@@ -201,7 +201,7 @@ mod tests {
             ),
             (
                 "language = 1",
-                "8:12: `language` must be a string, not a number",
+                "8:12: `language` must be a string, not a whole number",
             ),
         ] {
             let text = format!("{HEAD}[build]\n{build}\n");
