@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use gantry::{
     app::App,
     ids::RequestId,
-    plugins::{GrantMode, Upload, bundle, manifest::Manifest, registry::LivePlugin},
+    plugins::{bundle, manifest::Manifest, registry::LivePlugin},
     runtime::{CallContext, HttpCall, Invocation, Trigger},
 };
 use http::{HeaderMap, Method};
@@ -93,19 +94,7 @@ fn compile(component: &[u8]) -> anyhow::Result<(Duration, usize)> {
 async fn call_time(manifest: &Manifest, bundle: Bytes) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let app = App::start(servers::config(&dir)).await?;
-    let upload = Upload {
-        bytes: bundle,
-        name: None,
-        mount: None,
-        is_nested_accepted: false,
-        grant: GrantMode::AllAsked,
-        config: None,
-        source: None,
-        allows_downgrade: false,
-        by: "bench".to_owned(),
-        note: None,
-    };
-    app.plugins.deploy(upload).await?;
+    servers::upload(&app, bundle).await?;
     let live = app.registry.live();
     let plugin = live
         .get(&manifest.plugin.name)
@@ -127,7 +116,9 @@ const CALLS: u32 = 200;
 
 async fn call(app: &App, plugin: &LivePlugin) -> anyhow::Result<()> {
     let invocation = Invocation {
+        account: Arc::default(),
         context: CallContext {
+            trigger: "http",
             request_id: RequestId::new(),
             route: Some("/hello/{name}".into()),
             path_params: vec![("name".into(), "Ann".into())],

@@ -215,8 +215,13 @@ pub(crate) async fn deploy(
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("plugin.toml"), manifest)?;
     std::fs::write(dir.path().join("plugin.wasm"), component)?;
+    upload(app, bundle::pack(dir.path(), &bundle::Config::default())?).await
+}
+
+/// Deploys a bundle as an operator would.
+pub(crate) async fn upload(app: &App, bytes: Bytes) -> anyhow::Result<gantry::plugins::Deployed> {
     let upload = Upload {
-        bytes: bundle::pack(dir.path(), &bundle::Config::default())?,
+        bytes,
         name: None,
         mount: None,
         is_nested_accepted: false,
