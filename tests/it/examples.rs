@@ -263,3 +263,31 @@ async fn notes_are_kept_in_every_language() {
             .assert_problem(404, "note.unknown");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extism_assemblyscript_counts_words_and_is_held_to_its_limits() {
+    const FOLDER: &str = "examples/extism-assemblyscript";
+    if guests::in_language(FOLDER).is_none() {
+        return;
+    }
+    let host = TestHost::start().await;
+    host.deploy_folder(FOLDER, "/as").await;
+    let count = async |text: &'static str| {
+        let request = host.request(Method::POST, "/as/words").body(text);
+        host.send(request).await.assert_status(200)
+    };
+    let answer = count(" grüne Bäume\n🦀 ").await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.json::<Value>(), json!({ "words": 3 }));
+    let settings = json!({ "separators": "," });
+    host.admin()
+        .set_config("extism-assemblyscript", &settings)
+        .await
+        .assert_status(200);
+    assert_eq!(count("a b,c").await.json::<Value>(), json!({ "words": 2 }));
+    let endless = host.request(Method::POST, "/as/loop");
+    host.send(endless)
+        .await
+        .assert_problem(504, "plugin.cpu_exceeded");
+    count("still there").await;
+}

@@ -16,6 +16,9 @@ use crate::{command, guests, test};
 /// Where they are: folders of folders.
 const FOLDERS: &[&str] = &["examples", "tests/languages"];
 
+/// What the build command of a plugin begins with whose author has chosen tools from npm.
+const NPM: &str = "command = \"npm ci";
+
 /// What they are made of, beside their own files.
 const SHARED: &[&str] = &["host/src/cli/plugin/language", "languages", "wit"];
 
@@ -64,7 +67,7 @@ struct Plugin {
 }
 
 fn plugins() -> anyhow::Result<Vec<Plugin>> {
-    let mut plugins = Vec::new();
+    let (mut plugins, mut with_npm) = (Vec::new(), Vec::new());
     for folder in FOLDERS {
         for entry in fs::read_dir(crate::root().join(folder))? {
             let folder = entry?.path();
@@ -75,10 +78,15 @@ fn plugins() -> anyhow::Result<Vec<Plugin>> {
             if let Some(word) = lines.find_map(|line| line.strip_prefix("language = \"")) {
                 let language = word.trim_end_matches('"').to_owned();
                 plugins.push(Plugin { folder, language });
+            } else if manifest.contains(NPM) {
+                let language = "js".to_owned();
+                with_npm.push(Plugin { folder, language });
             }
         }
     }
     plugins.sort_by(|one, other| one.folder.cmp(&other.folder));
+    // Last: whether npm works is known by then.
+    plugins.extend(with_npm);
     Ok(plugins)
 }
 
