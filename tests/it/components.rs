@@ -1,7 +1,9 @@
 //! Components that no toolchain makes, as somebody with bad intentions would.
 
 use bytes::Bytes;
-use gantry_harness::guests::guest;
+use gantry_harness::guests::{self, guest};
+use wit_bindgen_core::wit_parser::{Resolve, UnresolvedPackageGroup};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 /// A component that works, with a module of so many functions beside its own that only the compiler ever looks at.
 pub(crate) fn slow_to_compile(functions: u32) -> Bytes {
@@ -44,4 +46,28 @@ fn number(mut value: usize) -> Vec<u8> {
         }
         bytes.push(low | 0x80);
     }
+}
+
+/// A component that exports `gantry:http/handler`, made of this core module (as text).
+pub(crate) fn handler(module: &str) -> Bytes {
+    let wit = guests::root().join("wit");
+    let mut resolve = Resolve::default();
+    let mut packages = Vec::new();
+    for parent in [wit.join("deps"), wit.clone()] {
+        for entry in std::fs::read_dir(parent).unwrap() {
+            let path = entry.unwrap().path();
+            let is_package = !path.ends_with("deps") && !path.ends_with("worlds");
+            if path.is_dir() && is_package {
+                packages.push(UnresolvedPackageGroup::parse_dir(&path).unwrap());
+            }
+        }
+    }
+    let worlds = UnresolvedPackageGroup::parse_dir(wit.join("worlds")).unwrap();
+    let package = resolve.push_groups(worlds, packages).unwrap();
+    let world = resolve.select_world(&[package], Some("module")).unwrap();
+    let mut module = wat::parse_str(module).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    let mut encoder = ComponentEncoder::default();
+    let encoder = encoder.module(&module).unwrap();
+    encoder.validate(true).encode().unwrap().into()
 }

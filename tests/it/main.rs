@@ -16,7 +16,7 @@ mod connections;
 mod examples;
 mod extism;
 mod gateway;
-mod isolation;
+mod hostile;
 mod languages;
 mod manifests;
 mod operators;

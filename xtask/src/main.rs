@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
     match command {
         "demo" => demo::run(options),
         "test" => test::run(options),
+        "hostile" => test::run_hostile(options),
         "bench" => bench::run(options),
         "guests" => guests::run(options),
         "languages" => languages::run(options),
@@ -44,6 +45,7 @@ fn main() -> anyhow::Result<()> {
 const HELP: &str = "\
 cargo xtask demo [--once]              start a server with a restaurant in it; with --once, only try everything out
 cargo xtask test [-- FILTER]           build what tests need and run all of them
+cargo xtask hostile [FILTER]            let everything that is hostile try to hurt a host: docs/operate/hostile.md
 cargo xtask bench [--json FILE]         measure how fast the host is, side by side with native servers; needs `wrk`
 cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
 cargo xtask languages [--measure]      build the plugins in other languages; measure what each language costs

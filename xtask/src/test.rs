@@ -30,6 +30,21 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     command::run(&mut tests)
 }
 
+/// Builds what the hostile set needs, and runs its scenes: those of `docs/operate/hostile.md` that are named for it. A name
+/// as option runs those with this in their name.
+pub(crate) fn run_hostile(options: &[String]) -> anyhow::Result<()> {
+    guests::run(&[])?;
+    build_programs()?;
+    let mut scenes = command::cargo(&["test", "--no-fail-fast"]);
+    scenes.args(SELECTION).args(["--test", "it", "--"]);
+    match options {
+        [] => scenes.arg("hostile::"),
+        [name] => scenes.arg(name),
+        _ => bail!("`cargo xtask hostile` takes at most one name"),
+    };
+    command::run(&mut scenes)
+}
+
 /// Builds `gantry` and all tests in one go: with `--tests` the program gets the same features as the tests have, so that
 /// the following `cargo test` finds everything built.
 fn build_programs() -> anyhow::Result<()> {

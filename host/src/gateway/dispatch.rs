@@ -14,7 +14,7 @@ use crate::auth::{Principal, PrincipalKind};
 use crate::gateway::access_log::AccessRecord;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, headers, response};
-use crate::http::Problem;
+use crate::http::{Problem, trace};
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
@@ -83,6 +83,10 @@ async fn call(
     record: &mut AccessRecord,
 ) -> Result<Response<Body>, Problem> {
     let plugin = choice.plugin;
+    let depth = trace::depth(&head.headers);
+    if depth >= state.config.call_depth_max {
+        return Err(too_deep());
+    }
     let principal = authenticate(state, route, &head.headers)?;
     if let Some(principal) = &principal {
         record.principal(&principal.id);
@@ -112,6 +116,7 @@ async fn call(
         client_address: Some(arrival.client),
         principal,
         headers: for_guest(head.headers, &head.uri),
+        depth,
         deadline,
     };
     let is_head = head.method == Method::HEAD && !route.methods.contains(&Method::HEAD);
@@ -338,6 +343,7 @@ fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Probl
 fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers.remove(header::AUTHORIZATION);
     headers.remove("x-api-key");
+    headers.remove(trace::DEPTH);
     // The plugin was found by the authority (RFC 9112, section 3.2.2), so that is the host it must see.
     let authority = uri.authority().map(|authority| authority.as_str());
     if let Some(Ok(authority)) = authority.map(HeaderValue::try_from) {
@@ -392,6 +398,11 @@ fn not_found() -> Problem {
         "route.not_found",
         "nothing answers on this path",
     )
+}
+
+fn too_deep() -> Problem {
+    let detail = "plugins call one another in a circle, or too many of them in a row";
+    Problem::new(StatusCode::LOOP_DETECTED, "request.too_deep", detail)
 }
 
 fn invalid_path() -> Problem {

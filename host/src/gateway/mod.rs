@@ -56,6 +56,9 @@ pub struct Config {
     pub header_bytes_max: usize,
     /// Most headers of a request. Default: 100.
     pub headers_max: usize,
+    /// How many calls of plugins may stand above a request: a plugin that calls a plugin (or itself) by way of a request
+    /// to another server is one. Default: 8.
+    pub call_depth_max: u32,
     /// Proxies whose `X-Forwarded-For` is believed. Default: none.
     pub trusted_proxies: TrustedProxies,
     /// Whether pages of plugins that have no host name of their own are kept in a sandbox (`Content-Security-Policy:
@@ -82,6 +85,7 @@ impl Default for Config {
             uri_bytes_max: 8 << 10,
             header_bytes_max: 32 << 10,
             headers_max: 100,
+            call_depth_max: 8,
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
             auth_mount: "/api/auth".to_owned(),

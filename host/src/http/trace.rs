@@ -1,6 +1,19 @@
 //! W3C Trace Context: who a request belongs to across systems (<https://www.w3.org/TR/trace-context/>).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+/// How many calls of plugins stand above a request: a plugin called a plugin by way of a request to another server. Only
+/// the host writes it, and it passes it on with every request of a plugin.
+pub const DEPTH: HeaderName = HeaderName::from_static("gantry-depth");
+
+/// What a request says of its depth. Whoever leaves it out, or writes nonsense, begins anew: it can be made larger by
+/// others, and only plugins have a reason to make it smaller, whose headers the host writes.
+pub fn depth(headers: &HeaderMap) -> u32 {
+    let value = headers.get(DEPTH).and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_default()
+}
 
 /// The `traceparent` to pass on: the caller's trace with our own span, or a new trace.
 pub fn traceparent(headers: &HeaderMap, span: u64) -> String {

@@ -23,6 +23,8 @@ pub(super) struct Egress {
     services: Arc<Services>,
     allowance: Allowance,
     log: CallLog,
+    /// Of the requests that it sends.
+    depth: u32,
     budget: Option<Arc<tokio::sync::Mutex<Budget>>>,
 }
 
@@ -32,12 +34,14 @@ impl Egress {
         services: Arc<Services>,
         allowance: Allowance,
         log: CallLog,
+        depth: u32,
     ) -> Self {
         Self {
             plugin,
             services,
             allowance,
             log,
+            depth,
             budget: None,
         }
     }
@@ -55,6 +59,7 @@ impl Egress {
             services: Arc::clone(&self.services),
             allowance: self.allowance.clone(),
             budget: Arc::clone(budget),
+            depth: self.depth,
         }
     }
 }
@@ -65,6 +70,7 @@ pub(super) struct Way {
     services: Arc<Services>,
     pub(super) allowance: Allowance,
     budget: Arc<tokio::sync::Mutex<Budget>>,
+    depth: u32,
 }
 
 impl Way {
@@ -88,6 +94,7 @@ impl Way {
             injections: &injections,
             allowance: &self.allowance,
             patience,
+            depth: self.depth,
         };
         let mut budget = self.budget.lock().await;
         services.outbound.send(sender, request, &mut budget).await

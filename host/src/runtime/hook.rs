@@ -102,6 +102,7 @@ impl Runtime {
             client_address: None,
             principal: None,
             headers: HeaderMap::new(),
+            depth: 0,
             deadline,
         };
         let memory = plugin.memory.part(self.config.held_bytes_per_call_max);

@@ -41,6 +41,8 @@ pub struct CallContext {
     pub principal: Option<Arc<Principal>>,
     /// The headers of the request.
     pub headers: HeaderMap,
+    /// How many calls of plugins stand above this one.
+    pub depth: u32,
     /// When the host stops the call, whatever the plugin's own limit is.
     pub deadline: Instant,
 }

@@ -80,6 +80,7 @@ impl PluginState {
                 Arc::clone(services),
                 allowance.clone(),
                 log.clone(),
+                call.depth.saturating_add(1),
             ),
             allowance,
             extism: None,

@@ -81,6 +81,7 @@ fn invocation(target: &str) -> anyhow::Result<Invocation> {
         client_address: None,
         principal: None,
         headers,
+        depth: 0,
         deadline: Instant::now() + Duration::from_secs(10),
     };
     let call = HttpCall {

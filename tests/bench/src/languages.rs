@@ -125,6 +125,7 @@ async fn call(app: &App, plugin: &LivePlugin) -> anyhow::Result<()> {
             client_address: None,
             principal: None,
             headers: HeaderMap::new(),
+            depth: 0,
             deadline: Instant::now() + Duration::from_secs(10),
         },
         trigger: Trigger::Http(HttpCall {

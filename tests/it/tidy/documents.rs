@@ -73,6 +73,37 @@ fn every_guest_is_in_a_test() {
 }
 
 #[test]
+fn the_hostile_set_and_its_table_agree() {
+    const TEST: &str = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn ";
+    let mut scenes = BTreeSet::new();
+    let mut hostile = BTreeSet::new();
+    for file in files("tests/it", ".rs") {
+        let module = file.path["tests/it/".len()..].trim_end_matches(".rs");
+        let module = module.trim_end_matches("/mod").replace('/', "::");
+        for name in after(&file.text, TEST).map(super::name) {
+            let scene = format!("{module}::{name}");
+            if module.split("::").any(|part| part == "hostile") {
+                hostile.insert(scene.clone());
+            }
+            scenes.insert(scene);
+        }
+    }
+    let table = std::fs::read_to_string(root().join("docs/operate/hostile.md")).unwrap();
+    let lines = table.lines().filter_map(|line| line.strip_suffix("` |"));
+    let listed: BTreeSet<String> = lines
+        .filter_map(|line| line.rsplit('`').next().map(str::to_owned))
+        .collect();
+    assert!(listed.len() >= 30, "this test looks in the wrong place");
+    let absent: Vec<String> = listed.difference(&scenes).cloned().collect();
+    assert_none(
+        &absent,
+        "docs/operate/hostile.md names scenes that do not exist:",
+    );
+    let unlisted: Vec<String> = hostile.difference(&listed).cloned().collect();
+    assert_none(&unlisted, "list these scenes in docs/operate/hostile.md:");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
     for file in files("", ".md") {

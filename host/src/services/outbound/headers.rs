@@ -10,6 +10,7 @@ const DROPPED: &[&str] = &[
     "content-length",
     "expect",
     "forwarded",
+    "gantry-depth",
     "host",
     "http2-settings",
     "keep-alive",

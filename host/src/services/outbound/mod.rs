@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::http::trace;
 use crate::ids::PluginName;
 use crate::services::rehearsal::Rehearsal;
 use crate::services::{Allowance, Error, Kind};
@@ -140,6 +141,8 @@ pub struct Sender<'a> {
     pub injections: &'a [Injection],
     pub allowance: &'a Allowance,
     pub patience: Patience,
+    /// How many calls of plugins stand above the request, the sender's own included.
+    pub depth: u32,
 }
 
 /// How long the plugin itself wants to wait. The settings bound it.
@@ -300,6 +303,7 @@ impl Outbound {
                 HeaderValue::from_static("identity"),
             );
         }
+        headers.insert(trace::DEPTH, HeaderValue::from(sender.depth));
         let bytes = hop.body.len() as u64 + headers::bytes(&headers);
         lane.count_request(bytes)?;
         sender.allowance.count_bytes(bytes, 0);

@@ -150,6 +150,7 @@ impl Scene {
             injections: &[],
             allowance,
             patience: Patience::default(),
+            depth: 1,
         }
     }
 
@@ -256,6 +257,7 @@ async fn an_address_inside_is_refused_however_it_is_written() {
                 injections: &[],
                 allowance: &soon(),
                 patience: Patience::default(),
+                depth: 1,
             };
             let sent = outbound.send(sender, request, &mut budget).await;
             let error = sent.unwrap_err();
@@ -800,6 +802,7 @@ async fn connections_are_kept_for_their_plugin_alone_and_not_below_a_wildcard() 
             injections: &[],
             allowance: &allowance,
             patience: Patience::default(),
+            depth: 1,
         };
         let request = get(&format!("http://{host}:{port}/"));
         let mut budget = outbound.budget();
@@ -860,6 +863,7 @@ async fn a_name_that_changes_its_meaning_leads_nowhere_else() {
             injections: &[],
             allowance: &allowance,
             patience: Patience::default(),
+            depth: 1,
         };
         let request = get(&format!("http://{name}/"));
         let mut budget = outbound.budget();

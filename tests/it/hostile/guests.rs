@@ -6,27 +6,8 @@ use gantry::plugins::{DeployError, GrantMode};
 use gantry_harness::{TestHost, guests::guest};
 use serde_json::Value;
 
+use super::{beside, neighbour_is_healthy};
 use crate::manifests;
-
-/// A host with a hostile plugin beside a friendly one.
-async fn beside(name: &str, more: &str) -> TestHost {
-    let host = TestHost::start().await;
-    host.deploy(&manifests::open("neighbour"), guest("hello-v1"))
-        .await;
-    host.deploy(&manifests::with(name, more), guest(name)).await;
-    host
-}
-
-/// The neighbour is healthy: it answers, and at once.
-async fn neighbour_is_healthy(host: &TestHost) {
-    let began = Instant::now();
-    host.get("/neighbour/").await.assert_status(200);
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "the neighbour took {:?}",
-        began.elapsed()
-    );
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_is_stopped_by_its_processor_time() {
