@@ -27,7 +27,12 @@ use crate::http::serve;
 use crate::http::shares::Shares;
 use crate::limits::{Limiter, Policy};
 use crate::plugins::{
-    Kept, Plugins, artifact::Artifacts, metrics::Metrics, registry::Registry, store::Store,
+    Kept, Plugins,
+    artifact::Artifacts,
+    filters,
+    metrics::Metrics,
+    registry::{Filters, Registry},
+    store::Store,
     trust::Trust,
 };
 use crate::runtime::{Runtime, Services};
@@ -157,7 +162,13 @@ impl App {
             artifacts.clone(),
             Arc::clone(&trust),
             Arc::clone(&runtime),
-            plugin_metrics,
+            Filters {
+                around: filters::check(&config.plugins.filters)
+                    .map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))
+                    .context("`plugins.filters` cannot be used")?,
+                has_plugins: rehearsal.is_none(),
+                metrics: plugin_metrics,
+            },
             config.plugins.clone(),
         ));
         let plugins = Plugins::new(

@@ -56,7 +56,7 @@ mod generated {
 
 pub use generated::{gantry, wasi};
 
-/// The messages of `gantry:http/handler` and `gantry:transform/transform`, as the host gives and takes them. Written by
+/// The messages of `gantry:http` and `gantry:transform/transform`, as the host gives and takes them. Written by
 /// hand, because the host lends what it passes down and takes bodies without copying them again.
 pub mod messages {
     use bytes::Bytes;
@@ -79,6 +79,45 @@ pub mod messages {
         pub status: u16,
         pub headers: Vec<(String, String)>,
         pub body: Bytes,
+    }
+
+    /// `gantry:http/types.response`, going in.
+    #[derive(ComponentType, Lower, Clone, Debug)]
+    #[component(record)]
+    pub struct Answer<'a> {
+        pub status: u16,
+        pub headers: Vec<(&'a str, &'a str)>,
+        pub body: &'a [u8],
+    }
+
+    /// `gantry:http/filter.header-change`.
+    #[derive(ComponentType, Lift, Clone, Debug)]
+    #[component(variant)]
+    pub enum HeaderChange {
+        #[component(name = "set")]
+        Set((String, String)),
+        #[component(name = "add")]
+        Add((String, String)),
+        #[component(name = "remove")]
+        Remove(String),
+    }
+
+    /// `gantry:http/filter.changes`.
+    #[derive(ComponentType, Lift, Clone, Debug)]
+    #[component(record)]
+    pub struct Changes {
+        pub headers: Vec<HeaderChange>,
+        pub body: Option<Bytes>,
+    }
+
+    /// `gantry:http/filter.verdict`.
+    #[derive(ComponentType, Lift, Clone, Debug)]
+    #[component(variant)]
+    pub enum Verdict {
+        #[component(name = "next")]
+        Next(Changes),
+        #[component(name = "respond")]
+        Respond(Response),
     }
 
     /// `gantry:transform/transform.document`, going in.

@@ -101,6 +101,10 @@ impl Config {
         if let Err(error) = limits::Policy::new("gateway", &self.gateway.login_limit) {
             mistakes.push(format!("`gateway.login_limit`: {error}"));
         }
+        if let Err(found) = plugins::filters::check(&self.plugins.filters) {
+            let found = found.iter();
+            mistakes.extend(found.map(|mistake| format!("`plugins.filters`: {mistake}")));
+        }
         if !self.gateway.auth_mount.starts_with('/') || self.gateway.auth_mount.len() < 2 {
             mistakes.push("`gateway.auth_mount` begins with `/` and is not the root".to_owned());
         }

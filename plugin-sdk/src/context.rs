@@ -14,7 +14,7 @@ pub fn traceparent() -> Option<String> {
     invocation::traceparent()
 }
 
-/// What caused the call: `http`, later also `job`, `schedule` and `event`. Expect new words.
+/// What caused the call: `http`, or `filter` in a filter of such a call; later also `job`, `schedule` and `event`. Expect new words.
 pub fn trigger() -> String {
     invocation::trigger()
 }

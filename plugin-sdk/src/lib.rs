@@ -82,6 +82,7 @@ pub mod config;
 pub mod context;
 mod error;
 mod extract;
+pub mod filter;
 mod host;
 pub mod identity;
 pub mod kv;
@@ -102,6 +103,7 @@ mod transform;
 
 pub use error::{Error, ErrorKind, FieldError, OptionExt, Result, ResultExt};
 pub use extract::{Bytes, FromRequest, Json, Path, Query};
+pub use filter::{Changes, Verdict};
 /// Makes a function the plugin: it answers every request itself, without a router.
 ///
 /// The arguments are extractors. [`Path`] gives the parameters of the route in `plugin.toml`.
@@ -157,6 +159,34 @@ pub use gantry_sdk_macros::main;
 /// }
 /// ```
 pub use gantry_sdk_macros::migrate;
+/// Makes a function a filter of requests: it sees them before the plugins whose routes name it.
+///
+/// See [`filter`] for what it may return. It may stand beside a [`response_filter`](macro@response_filter).
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::request_filter]
+/// fn mark(request: Request) -> Result<Changes> {
+///     Ok(Changes::none().set_header("x-original-path", request.path))
+/// }
+/// # let _ = mark;
+/// ```
+pub use gantry_sdk_macros::request_filter;
+/// Makes a function a filter of responses: it sees the answers of the plugins whose routes name it.
+///
+/// See [`filter`] for what it may return.
+///
+/// ```
+/// use gantry_sdk::prelude::*;
+///
+/// #[gantry_sdk::response_filter]
+/// fn hide(_response: Response) -> Result<Changes> {
+///     Ok(Changes::none().remove_header("x-powered-by"))
+/// }
+/// # let _ = hide;
+/// ```
+pub use gantry_sdk_macros::response_filter;
 /// Makes a function a test of the whole plugin: as a component, on a real host of its own.
 ///
 /// ```
@@ -216,8 +246,8 @@ pub use {serde, serde_json};
 pub mod prelude {
     pub use crate::sql::Executor;
     pub use crate::{
-        Bytes, Document, Error, ErrorKind, FromRequest, IntoResponse, Json, OptionExt, Path,
-        Principal, Query, Request, Response, Result, ResultExt, Router,
+        Bytes, Changes, Document, Error, ErrorKind, FromRequest, IntoResponse, Json, OptionExt,
+        Path, Principal, Query, Request, Response, Result, ResultExt, Router, Verdict,
     };
     pub use crate::{config, context, identity, kv, log, outbound, params, secrets, sql, tokens};
     pub use serde::{Deserialize, Serialize};
@@ -230,6 +260,11 @@ pub mod __rt {
     pub use crate::bindings;
     pub use crate::bindings::checked::export_checked;
     pub use crate::bindings::checked::exports::gantry::lifecycle::health::Guest as HealthGuest;
+    pub use crate::bindings::filtering_requests::export_filtering_requests;
+    pub use crate::bindings::filtering_requests::exports::gantry::http::request_filter::Guest as RequestFilterGuest;
+    pub use crate::bindings::filtering_requests::gantry::http::filter::Verdict as WitVerdict;
+    pub use crate::bindings::filtering_responses::export_filtering_responses;
+    pub use crate::bindings::filtering_responses::exports::gantry::http::response_filter::Guest as ResponseFilterGuest;
     pub use crate::bindings::migrating::export_migrating;
     pub use crate::bindings::migrating::exports::gantry::lifecycle::migrate::Guest as MigrateGuest;
     pub use crate::bindings::module::export_module;
@@ -241,6 +276,7 @@ pub mod __rt {
     pub use crate::bindings::transformation::exports::gantry::transform::transform::{
         Document as WitDocument, Guest as TransformGuest,
     };
+    pub use crate::filter::{after, before};
     pub use crate::transform::transform;
 
     use crate::{Error, Request, Response, Result};
@@ -274,6 +310,7 @@ mod guide {
     }
     pages! {
         Config => "config.md",
+        Filters => "filters.md",
         Http => "http.md",
         Identity => "identity.md",
         Kv => "kv.md",

@@ -110,6 +110,19 @@ impl Response {
             .with_body(body)
     }
 
+    pub(crate) fn of(response: wit::Response) -> Self {
+        let wit::Response {
+            status,
+            headers,
+            body,
+        } = response;
+        Self {
+            status,
+            headers,
+            body,
+        }
+    }
+
     pub(crate) fn into_wit(self) -> wit::Response {
         let Self {
             status,

@@ -38,6 +38,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::filter::{RequestFilter, ResponseFilter, Verdict, decided};
 use crate::log::Level;
 use crate::router::Answer;
 use crate::{Document, Error, Handler, Request, Response, Result, Router, Transformation};
@@ -211,6 +212,68 @@ impl TestApp {
         with(|host| *host = Host::default());
         Self {
             answer: Box::new(answer),
+        }
+    }
+
+    /// Puts a filter of requests around the plugin, as with `#[gantry_sdk::request_filter]`; the last one is the outermost.
+    ///
+    /// ```
+    /// use gantry_sdk::prelude::*;
+    /// use gantry_sdk::testing::TestApp;
+    ///
+    /// fn closed(request: Request) -> Result<Changes> {
+    ///     match &*request.path {
+    ///         "/closed" => Err(Error::forbidden("closed", "come back tomorrow")),
+    ///         _ => Ok(Changes::none().set_header("x-open", "yes")),
+    ///     }
+    /// }
+    ///
+    /// let app = TestApp::handler(|request: Request| request.header("x-open").unwrap_or_default());
+    /// let app = app.request_filter(closed);
+    /// assert_eq!(app.get("/").text(), "yes");
+    /// assert_eq!(app.get("/closed").code(), "closed");
+    /// ```
+    #[must_use]
+    pub fn request_filter<V: 'static>(self, filter: impl RequestFilter<V> + 'static) -> Self {
+        let answer = self.answer;
+        let filtered = move |request: &mut Request| {
+            let seen = Request {
+                method: request.method.clone(),
+                path: request.path.clone(),
+                query: request.query.clone(),
+                body: request.body.clone(),
+                params: None,
+            };
+            match decided(filter.call(seen)).map_err(Error::service)? {
+                Verdict::Respond(response) => Ok(response),
+                Verdict::Next(changes) => {
+                    with(|host| changes.apply(&mut host.headers, &mut request.body));
+                    answer(request)
+                }
+            }
+        };
+        Self {
+            answer: Box::new(filtered),
+        }
+    }
+
+    /// Puts a filter of responses around the plugin, as with `#[gantry_sdk::response_filter]`.
+    #[must_use]
+    pub fn response_filter<V: 'static>(self, filter: impl ResponseFilter<V> + 'static) -> Self {
+        let answer = self.answer;
+        let filtered = move |request: &mut Request| {
+            let inner = answer(request).or_else(Error::into_answer);
+            let mut response = inner.unwrap_or_else(|error| problem(&Error::service(error)));
+            match decided(filter.call(response.clone())).map_err(Error::service)? {
+                Verdict::Respond(response) => Ok(response),
+                Verdict::Next(changes) => {
+                    changes.apply(&mut response.headers, &mut response.body);
+                    Ok(response)
+                }
+            }
+        };
+        Self {
+            answer: Box::new(filtered),
         }
     }
 

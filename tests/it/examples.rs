@@ -24,6 +24,30 @@ async fn hello_greets_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guard_turns_unwanted_clients_away() {
+    let host = TestHost::start().await;
+    host.deploy_folder("examples/guard", "/guard").await;
+    let filters = "filters = [{ use = \"plugin:guard\", on_failure = \"closed\" }]\n";
+    let manifest = crate::manifests::open("echo")
+        + "[[route]]\nmethod = \"GET\"\npath = \"/guarded\"\nauth = \"public\"\n";
+    host.deploy(&(manifest + filters), guests::guest("echo"))
+        .await;
+    let ask = async |path: &str, agent: &str| {
+        let request = host.request(Method::GET, path).header("user-agent", agent);
+        host.send(request).await
+    };
+    let answer = ask("/echo/guarded", "curl/8").await.assert_status(200);
+    assert_eq!(answer.header("x-guarded-by"), Some("guard/0.1"));
+    assert!(answer.text().contains("[\"x-guard\",\"passed\"]"));
+    let refused = ask("/echo/guarded", "badbot/1").await;
+    refused.assert_problem(403, "guard.blocked");
+    ask("/echo/elsewhere", "badbot/1").await.assert_status(200);
+    host.get("/guard/")
+        .await
+        .assert_problem(404, "route.not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kv_counter_counts_and_lets_only_some_forget() {
     let host = TestHost::start().await;
     host.deploy_folder("examples/kv-counter", "/counter").await;

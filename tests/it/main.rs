@@ -15,6 +15,7 @@ mod components;
 mod connections;
 mod examples;
 mod extism;
+mod filters;
 mod gateway;
 mod hostile;
 mod languages;

@@ -75,6 +75,44 @@ const TARGETS: &[Target] = &[
         )],
     },
     Target {
+        package: "wit/http",
+        world: "filtering-requests",
+        output: "plugin-sdk/src/bindings/filtering_requests.rs",
+        export_macro: Some("export_filtering_requests"),
+        module: "::gantry_sdk::__rt::bindings::filtering_requests",
+        reuse: &[
+            (
+                "gantry:types/types@1.0.0",
+                "::gantry_sdk::__rt::bindings::module::gantry::types::types",
+            ),
+            (
+                "gantry:http/types@0.1.0",
+                "::gantry_sdk::__rt::bindings::module::gantry::http::types",
+            ),
+        ],
+    },
+    Target {
+        package: "wit/http",
+        world: "filtering-responses",
+        output: "plugin-sdk/src/bindings/filtering_responses.rs",
+        export_macro: Some("export_filtering_responses"),
+        module: "::gantry_sdk::__rt::bindings::filtering_responses",
+        reuse: &[
+            (
+                "gantry:types/types@1.0.0",
+                "::gantry_sdk::__rt::bindings::module::gantry::types::types",
+            ),
+            (
+                "gantry:http/types@0.1.0",
+                "::gantry_sdk::__rt::bindings::module::gantry::http::types",
+            ),
+            (
+                "gantry:http/filter@0.1.0",
+                "::gantry_sdk::__rt::bindings::filtering_requests::gantry::http::filter",
+            ),
+        ],
+    },
+    Target {
         package: "tests/guests/wit",
         world: "guest",
         output: "tests/guests/undeclared_import/bindings.rs",

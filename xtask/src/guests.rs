@@ -29,6 +29,7 @@ const TESTS: &str = "gantry-guests";
 const SIZES_KIB_MAX: &[(&str, u64)] = &[
     ("extism_count_vowels", 200),
     ("extism_quote", 250),
+    ("guard", 100),
     ("hello", 80),
     ("kv_counter", 200),
     ("sse", 160),

@@ -185,6 +185,9 @@ impl From<DeployError> for ApiError {
             }
             DeployError::CanaryMoves => unprocessable("deploy.canary_moves", detail),
             DeployError::NotLive { .. } => unprocessable("deploy.not_live", detail),
+            DeployError::FilterMissing { .. } => {
+                Self::new(StatusCode::CONFLICT, "deploy.filter_missing", detail)
+            }
             DeployError::Host(cause) => Self::internal(&format!("{cause:#}")),
         }
     }

@@ -25,7 +25,23 @@ use crate::runtime::{self, BodyError, RequestBody};
 /// A body in memory. Its share of the budget comes back when this is dropped.
 pub(super) struct ReadBody {
     pub(super) bytes: Bytes,
-    _share: Option<Share>,
+    share: Option<Share>,
+}
+
+impl ReadBody {
+    /// Puts another body in its place, if the client and the host have room for it.
+    pub(super) fn replace(
+        &mut self,
+        state: &State,
+        client: IpAddr,
+        bytes: Bytes,
+    ) -> Result<(), Problem> {
+        if !bytes.is_empty() {
+            grow(&state.bodies, client, &mut self.share, bytes.len()).ok_or_else(full)?;
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
 }
 
 /// Bytes of a body that are read before the plugin runs, whichever kind of plugin it is.
@@ -115,7 +131,7 @@ pub(super) async fn read(
     if body.is_end_stream() {
         return Ok(ReadBody {
             bytes: Bytes::new(),
-            _share: None,
+            share: None,
         });
     }
     // A length that is declared is refused before a byte is read.
@@ -135,11 +151,7 @@ pub(super) async fn read(
         if bytes > bytes_max {
             return Err(too_large(bytes_max));
         }
-        grow(&state.bodies, client, &mut share, bytes).ok_or_else(|| {
-            saturated(
-                "the host holds as many bodies as it can, in all or of this client; try again",
-            )
-        })?;
+        grow(&state.bodies, client, &mut share, bytes).ok_or_else(full)?;
         // Most bodies come in one piece, which then needs no copy.
         if first.is_empty() && all.is_empty() {
             first = data;
@@ -151,10 +163,7 @@ pub(super) async fn read(
         }
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(ReadBody {
-        bytes,
-        _share: share,
-    })
+    Ok(ReadBody { bytes, share })
 }
 
 /// Makes the share of one body as large as the body is now, in steps of 1 KiB. It is counted over the whole body: small
@@ -235,6 +244,10 @@ pub(super) fn explain(error: BodyError) -> Problem {
         BodyError::Timeout => (StatusCode::REQUEST_TIMEOUT, "request.body_timeout"),
     };
     Problem::new(status, code, error.to_string())
+}
+
+fn full() -> Problem {
+    saturated("the host holds as many bodies as it can, in all or of this client; try again")
 }
 
 fn saturated(detail: &str) -> Problem {

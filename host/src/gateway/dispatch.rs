@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use crate::auth::{Principal, PrincipalKind};
 use crate::gateway::access_log::AccessRecord;
+use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, headers, response};
 use crate::http::{Problem, trace};
@@ -20,8 +21,10 @@ use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Choice;
-use crate::plugins::routes::{Found, Route};
-use crate::runtime::{CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger};
+use crate::plugins::routes::{Found, Mounted, Route};
+use crate::runtime::{
+    self, CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger,
+};
 
 pub(super) async fn dispatch(
     state: &State,
@@ -32,8 +35,10 @@ pub(super) async fn dispatch(
     let (head, incoming) = request.into_parts();
     let table = state.registry.live();
     let host = host_of(&head);
-    let slot = table.find(host, head.uri.path()).ok_or_else(not_found)?;
-    let choice = slot.choose(&head.headers, state.registry.version_header());
+    let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
+    let choice = mounted
+        .slot
+        .choose(&head.headers, state.registry.version_header());
     let plugin = choice.plugin;
     let mount_length = plugin.mount.path.len();
     let below = below(head.uri.path(), mount_length);
@@ -50,6 +55,7 @@ pub(super) async fn dispatch(
     let answer = call(
         state,
         arrival,
+        mounted,
         &choice,
         route,
         path_params,
@@ -75,6 +81,7 @@ pub(super) async fn dispatch(
 async fn call(
     state: &State,
     arrival: Arrival,
+    mounted: &Mounted,
     choice: &Choice<'_>,
     route: &Arc<Route>,
     path_params: Vec<(String, String)>,
@@ -94,9 +101,13 @@ async fn call(
     authorize(plugin, route, principal.as_deref())?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     refuse_encoding(plugin, &head.headers)?;
-    let bytes_max = route.body_bytes_max;
-    let is_standard = plugin.loaded.spec().entry.is_standard();
-    let (body, share) = if is_standard && body::is_long(&incoming, &head.headers) {
+    let chain = mounted.filters_of(plugin).of(route);
+    let bytes_max = chain.map_or(usize::MAX, |chain| chain.body_bytes_max);
+    let bytes_max = bytes_max.min(route.body_bytes_max);
+    let flows = plugin.loaded.spec().entry.is_standard()
+        && !chain.is_some_and(|chain| chain.reads_requests)
+        && body::is_long(&incoming, &head.headers);
+    let (body, mut share) = if flows {
         (body::flow(incoming, &head.headers, bytes_max)?, None)
     } else {
         let body = body::read(state, arrival.client, incoming, &head.headers, bytes_max).await?;
@@ -131,47 +142,22 @@ async fn call(
         stream: route.stream,
         target: route.target.clone(),
     };
-    let invocation = Invocation {
-        context,
-        trigger: Trigger::Http(call),
-        account: Arc::clone(&route.metrics.account),
+    let answer = match chain {
+        None => ask(state, arrival, choice, route, (context, call), record).await,
+        Some(chain) => {
+            let mut passage =
+                Passage::new(state, arrival, plugin, chain, &context.headers, bytes_max);
+            let answer = match Box::pin(passage.before(context, call, share.as_mut())).await {
+                Way::On(on) => ask(state, arrival, choice, route, *on, record).await,
+                Way::Answered(answer) => answer,
+            };
+            Box::pin(passage.after(answer)).await
+        }
     };
-    let began_ns = state.clock.monotonic_ns();
-    let pass = route.breaker.admit(arrival.client, began_ns);
-    let pass = pass.map_err(|held| {
-        route.metrics.count_kept_away();
-        response::kept_away(held)
-    })?;
-    let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
-    let now_ns = state.clock.monotonic_ns();
-    let is_platforms = matches!(
-        outcome.result,
-        Err(InvokeError::Saturated { .. } | InvokeError::Retired | InvokeError::Host(_))
-    );
     drop(share);
-    let event = pass.settle(end_of(outcome.result.as_ref().err()), now_ns);
-    tell(event, plugin, route);
-    match outcome.rest {
-        Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
-        None => record.usage(outcome.usage),
-    }
-    let mut answer = match outcome.result {
-        Ok(answer) => {
-            let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
-            if state.pages_are_sandboxed && plugin.mount.host.is_none() {
-                headers::sandbox(answer.headers_mut());
-            }
-            answer
-        }
-        Err(error) => {
-            route.metrics.count_fault(error.fault());
-            response::of_problem(response::explain(&error, plugin).with_request_id(arrival.id))
-        }
-    };
-    if choice.is_counted {
-        let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
-        let is_error = answer.status().is_server_error() && !is_platforms;
-        plugin.figures.count(now_ns, took, is_error);
+    let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
+    if state.pages_are_sandboxed && plugin.mount.host.is_none() {
+        headers::sandbox(answer.headers_mut());
     }
     if choice.is_named {
         let name = state.registry.version_header().clone();
@@ -180,6 +166,55 @@ async fn call(
     }
     add_limits(answer.headers_mut(), decision.as_ref());
     Ok(answer)
+}
+
+/// Calls the plugin. Its failure is an answer, too.
+async fn ask(
+    state: &State,
+    arrival: Arrival,
+    choice: &Choice<'_>,
+    route: &Arc<Route>,
+    (context, call): (CallContext, HttpCall),
+    record: &mut AccessRecord,
+) -> Response<runtime::Body> {
+    let plugin = choice.plugin;
+    let invocation = Invocation {
+        context,
+        trigger: Trigger::Http(call),
+        account: Arc::clone(&route.metrics.account),
+    };
+    let began_ns = state.clock.monotonic_ns();
+    let pass = match route.breaker.admit(arrival.client, began_ns) {
+        Ok(pass) => pass,
+        Err(held) => {
+            route.metrics.count_kept_away();
+            let problem = response::kept_away(held).with_request_id(arrival.id);
+            return response::of_plugin(problem);
+        }
+    };
+    let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
+    let now_ns = state.clock.monotonic_ns();
+    let is_platforms = matches!(
+        outcome.result,
+        Err(InvokeError::Saturated { .. } | InvokeError::Retired | InvokeError::Host(_))
+    );
+    let event = pass.settle(end_of(outcome.result.as_ref().err()), now_ns);
+    tell(event, plugin, route);
+    match outcome.rest {
+        Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
+        None => record.usage(outcome.usage),
+    }
+    let answer = outcome.result.unwrap_or_else(|error| {
+        route.metrics.count_fault(error.fault());
+        let problem = response::explain(&error, plugin).with_request_id(arrival.id);
+        response::of_plugin(problem)
+    });
+    if choice.is_counted {
+        let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
+        let is_error = answer.status().is_server_error() && !is_platforms;
+        plugin.figures.count(now_ns, took, is_error);
+    }
+    answer
 }
 
 /// Lets the plugin go on with an answer that has begun, and tells the access log when it is over.

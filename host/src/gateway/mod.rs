@@ -6,6 +6,7 @@ mod accounts;
 mod body;
 mod dispatch;
 pub mod errors;
+mod filters;
 mod headers;
 pub mod health;
 mod layers;

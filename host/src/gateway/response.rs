@@ -12,12 +12,17 @@ use crate::ids::RequestId;
 use crate::limits::Decision;
 use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
-use crate::runtime::{BodyError, InvokeError};
+use crate::runtime::{self, BodyError, InvokeError};
 use crate::services::{self, Kind};
 
 /// A problem as an answer.
 pub(super) fn of_problem(problem: Problem) -> Response<Body> {
     problem.into_http().map(Body::from)
+}
+
+/// The same where a plugin's answer would stand.
+pub(super) fn of_plugin(problem: Problem) -> Response<runtime::Body> {
+    problem.into_http().map(runtime::Body::Whole)
 }
 
 /// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong goes
@@ -81,7 +86,7 @@ pub(super) fn report(error: &InvokeError, plugin: &LivePlugin) {
 }
 
 /// Names of functions and headers are the plugin's to choose, and must not look like lines of the host's log.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -1,9 +1,11 @@
-//! HTTP pieces that the front doors share: the listener and its bounds, problems, trace context and the address of the client.
+//! HTTP pieces that the front doors share: the listener and its bounds, problems, trace context, the address of the client,
+//! and the headers that are the host's.
 
 pub mod address;
 mod connection;
 pub mod problem;
 mod refusal;
+pub mod reserved;
 pub mod serve;
 pub mod shares;
 pub mod trace;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugins::filters::OperatorFilter;
 use crate::plugins::validate::Ceilings;
 use crate::plugins::{breaker, bundle, rollout, store, trust};
 
@@ -18,6 +19,10 @@ pub struct Config {
     pub signatures: trust::Policy,
     /// Keys that may sign plugins.
     pub trust: trust::Config,
+    /// What stands before and behind the routes of plugins, outermost first, around what their manifests name. Each is
+    /// `{ use = "plugin:NAME", on_failure = "closed" }` or one of the host's own, `{ use = "security-headers" }`, and may
+    /// be bound to a `host` and a `mount`. Default: none.
+    pub filters: Vec<OperatorFilter>,
     /// How large an upload may be.
     pub bundle: bundle::Config,
     /// The most that any plugin may ask for.
@@ -39,6 +44,7 @@ impl Default for Config {
             trust: trust::Config::default(),
             tests: Tests::default(),
             tests_ms_max: 60_000,
+            filters: Vec::new(),
             bundle: bundle::Config::default(),
             ceilings: Ceilings::default(),
             defaults: Defaults::default(),

@@ -10,7 +10,8 @@ use prometheus::{
 use crate::ids::PluginName;
 use crate::plugins::accounts::Accounts;
 use crate::plugins::breaker::Scope;
-use crate::runtime::Fault;
+use crate::plugins::filters::PLUGIN;
+use crate::runtime::{Direction, Fault};
 use crate::services::Account;
 
 /// Seconds. From what a plugin needs at least to what it is allowed at most.
@@ -20,6 +21,12 @@ const DURATION_BUCKETS: &[f64] = &[
 ];
 
 const SCOPES: [Scope; 2] = [Scope::Client, Scope::Everybody];
+
+/// The same for filters, some of which only change a header.
+const FILTER_BUCKETS: &[f64] = &[
+    0.000_001, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1,
+    0.5, 2.5,
+];
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
@@ -33,6 +40,8 @@ pub struct Metrics {
     holds: IntCounterVec,
     kept_away: IntCounterVec,
     accounts: Accounts,
+    filter_failures: IntCounterVec,
+    filter_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -83,7 +92,24 @@ impl Metrics {
                 &["plugin", "route"],
             )?,
             accounts: Accounts::default(),
+            filter_failures: IntCounterVec::new(
+                Opts::new(
+                    "gantry_filter_failures_total",
+                    "Calls of a filter that failed, whether the request went on or not.",
+                ),
+                &["filter", "direction"],
+            )?,
+            filter_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "gantry_filter_duration_seconds",
+                    "How long a filter took; its count is how often it was called.",
+                )
+                .buckets(FILTER_BUCKETS.to_vec()),
+                &["filter", "direction"],
+            )?,
         };
+        registry.register(Box::new(metrics.filter_failures.clone()))?;
+        registry.register(Box::new(metrics.filter_duration.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.holds.clone()))?;
@@ -124,6 +150,42 @@ impl Metrics {
         }
     }
 
+    /// Handles for one filter: a plugin with `plugin:` before its name, or one of the host's own. Once per list of filters.
+    pub(super) fn of_filter(&self, filter: &str) -> FilterMetrics {
+        let of = |direction: Direction| DirectionMetrics {
+            failures: self
+                .filter_failures
+                .with_label_values(&[filter, direction.as_str()]),
+            duration: self
+                .filter_duration
+                .with_label_values(&[filter, direction.as_str()]),
+        };
+        FilterMetrics {
+            request: of(Direction::Request),
+            response: of(Direction::Response),
+        }
+    }
+
+    /// Where it is booked what a plugin uses as a filter.
+    pub(super) fn account_of_filter(
+        &self,
+        filter: &PluginName,
+        direction: Direction,
+    ) -> Arc<Account> {
+        self.accounts.of_route(filter, filter_route(direction))
+    }
+
+    /// Forgets the series of a plugin that has filtered and is gone.
+    pub(super) fn remove_filter(&self, plugin: &PluginName) {
+        let filter = &*format!("{PLUGIN}{plugin}");
+        for direction in [Direction::Request, Direction::Response] {
+            let labels = [filter, direction.as_str()];
+            let _ = self.filter_failures.remove_label_values(&labels);
+            let _ = self.filter_duration.remove_label_values(&labels);
+            self.accounts.remove_route(plugin, filter_route(direction));
+        }
+    }
+
     pub(super) fn count_swap(&self, plugin: &PluginName) {
         self.swaps.with_label_values(&[plugin.as_str()]).inc();
     }
@@ -152,6 +214,46 @@ impl Metrics {
                 .remove_label_values(&[plugin.as_str(), fault.as_str()]);
         }
         let _ = self.swaps.remove_label_values(&[plugin.as_str()]);
+    }
+}
+
+/// What stands in the place of a route where a filter's use is booked.
+fn filter_route(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Request => "request-filter",
+        Direction::Response => "response-filter",
+    }
+}
+
+/// What is counted for one filter.
+#[derive(Debug)]
+pub struct FilterMetrics {
+    request: DirectionMetrics,
+    response: DirectionMetrics,
+}
+
+#[derive(Debug)]
+struct DirectionMetrics {
+    failures: IntCounter,
+    duration: Histogram,
+}
+
+impl FilterMetrics {
+    /// Counts a call.
+    pub fn count_call(&self, direction: Direction, duration: Duration) {
+        self.of(direction).duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a call that failed, or could not be made.
+    pub fn count_failure(&self, direction: Direction) {
+        self.of(direction).failures.inc();
+    }
+
+    fn of(&self, direction: Direction) -> &DirectionMetrics {
+        match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        }
     }
 }
 

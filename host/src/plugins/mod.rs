@@ -10,6 +10,7 @@ mod change;
 mod config;
 mod control;
 mod deploy;
+pub mod filters;
 pub mod manifest;
 pub mod metrics;
 pub(crate) mod mistake;

@@ -2,7 +2,7 @@
 //! the rows at start-up, and `change` changes rows and memory together, or neither.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,15 +15,16 @@ use crate::plugins::accounts::Accounts;
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::build;
 use crate::plugins::change::{Change, Changed};
+use crate::plugins::filters::{Around, Missing, Wiring};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
 use crate::plugins::rollout::{Figures, Slot};
-use crate::plugins::routes::{MountTable, RouteTable};
+use crate::plugins::routes::{MountTable, Mounted, RouteTable};
 use crate::plugins::store::{LiveRow, Store, StoreError};
 use crate::plugins::trust::{Policy, Refusal, Trust, TrustList};
 use crate::plugins::validate::Grants;
 use crate::plugins::{Config, LoadFailure, Mount};
-use crate::runtime::{Hook, LoadedPlugin, Runtime};
+use crate::runtime::{EntryKind, Hook, LoadedPlugin, Runtime};
 
 /// A deployment that answers requests.
 #[derive(Debug)]
@@ -80,6 +81,8 @@ pub struct LiveTable {
     failures: BTreeMap<PluginName, String>,
     /// The keys that everything in it was last held against.
     trusted: Arc<TrustList>,
+    /// Filters that somebody names and that are not there.
+    missing: BTreeSet<Missing>,
 }
 
 impl LiveTable {
@@ -87,8 +90,17 @@ impl LiveTable {
         slots: BTreeMap<PluginName, Arc<Slot>>,
         unloaded: BTreeMap<PluginName, String>,
         trusted: Arc<TrustList>,
+        filters: &Filters,
     ) -> Self {
-        let (mounts, refused) = MountTable::new(slots.values());
+        let wiring = Wiring {
+            slots: &slots,
+            around: &filters.around,
+            has_plugins: filters.has_plugins,
+            metrics: &filters.metrics,
+        };
+        let mounted = slots.values().map(|slot| wiring.mounted(slot));
+        let (mounts, refused) = MountTable::new(mounted);
+        let missing = wiring.missing().into_iter().collect();
         let mut failures = unloaded.clone();
         for name in refused {
             failures.insert(name, "another plugin has the same mount".to_owned());
@@ -99,11 +111,12 @@ impl LiveTable {
             unloaded,
             failures,
             trusted,
+            missing,
         }
     }
 
     /// The plugin that answers on this host and path.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Slot>> {
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Mounted>> {
         self.mounts.find(host, path)
     }
 
@@ -147,8 +160,32 @@ pub(super) enum ChangeError {
     NotLive { plugin: PluginName, reason: String },
     #[error("`{plugin}` says that it is not fit to go live: {reason}")]
     Unhealthy { plugin: PluginName, reason: String },
+    #[error("{} the filter `{filter}`, which would not be there", user_of(.user))]
+    FilterMissing {
+        /// Nobody: the settings.
+        user: Option<PluginName>,
+        filter: PluginName,
+    },
     #[error("the host stopped before the change was made")]
     Interrupted,
+}
+
+/// Who names a filter, for a sentence that says so.
+pub(super) fn user_of(user: &Option<PluginName>) -> String {
+    match user {
+        Some(plugin) => format!("`{plugin}` names"),
+        None => "the settings name".to_owned(),
+    }
+}
+
+/// What stands around the routes of plugins, beside what their manifests name.
+pub struct Filters {
+    /// The operator's, in their order.
+    pub around: Vec<Around>,
+    /// Whether plugins filter. Where a plugin is rehearsed it is alone.
+    pub has_plugins: bool,
+    /// Where filters are counted.
+    pub metrics: Metrics,
 }
 
 /// In whose name the host compiles of its own accord.
@@ -165,6 +202,7 @@ pub struct Registry {
     trust: Arc<Trust>,
     runtime: Arc<Runtime>,
     metrics: Metrics,
+    filters: Filters,
     config: Config,
     /// Held while the table is replaced.
     turn: tokio::sync::Mutex<()>,
@@ -177,7 +215,7 @@ impl Registry {
         artifacts: Artifacts,
         trust: Arc<Trust>,
         runtime: Arc<Runtime>,
-        metrics: Metrics,
+        filters: Filters,
         config: Config,
     ) -> Self {
         Self {
@@ -186,10 +224,21 @@ impl Registry {
             artifacts,
             trust,
             runtime,
-            metrics,
+            metrics: filters.metrics.clone(),
+            filters,
             config,
             turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Whether a plugin of this name is live and filters; nothing if there is none. Always fine where plugins do not filter.
+    pub(super) fn is_filter(&self, name: &PluginName) -> Option<bool> {
+        if !self.filters.has_plugins {
+            return Some(true);
+        }
+        let live = self.live();
+        let plugin = live.get(name)?;
+        Some(plugin.loaded.spec().entry == EntryKind::Filter)
     }
 
     /// What is live now. A request keeps it to its end, and with it the version that answers it.
@@ -237,7 +286,8 @@ impl Registry {
                 slots.insert(name, kept(slot, Slot::new(stable, canary)));
             }
         }
-        Ok(self.swap(&before, LiveTable::new(slots, unloaded, trusted)))
+        let table = LiveTable::new(slots, unloaded, trusted, &self.filters);
+        Ok(self.swap(&before, table))
     }
 
     /// The version that is live already or can be loaded. If it cannot, the reason is kept.
@@ -361,7 +411,13 @@ impl Registry {
                     }
                 }
             }
-            let table = LiveTable::new(slots, unloaded, Arc::clone(&before.trusted));
+            let trusted = Arc::clone(&before.trusted);
+            let table = LiveTable::new(slots, unloaded, trusted, &self.filters);
+            // No change may leave a route without a filter that it had, or make one live whose filter is not there.
+            if let Some((user, filter)) = table.missing.difference(&before.missing).next() {
+                let (user, filter) = (user.clone(), filter.clone());
+                return Err(ChangeError::FilterMissing { user, filter });
+            }
             if let Some(reason) = table.failures.get(plugin)
                 && (change.makes_live() || !before.failures.contains_key(plugin))
             {
@@ -417,6 +473,10 @@ impl Registry {
                 tracing::info!(plugin.name = %name, deployment.id = %deployment, "Plugin `{name}` is live");
                 self.metrics.count_swap(name);
             }
+        }
+        for (user, filter) in table.missing.difference(&before.missing) {
+            let user = user_of(user);
+            tracing::error!(plugin.name = %filter, "The filter `{filter}` is not there, and {user} it");
         }
         self.forget_series(before, &table);
         self.retire(before, &table);
@@ -509,6 +569,7 @@ impl Registry {
             }
             if new.is_none() {
                 self.metrics.remove_plugin(name);
+                self.metrics.remove_filter(name);
             }
         }
     }

@@ -9,8 +9,10 @@ use percent_encoding::percent_decode_str;
 use crate::ids::{Permission, PluginName};
 use crate::limits::Policy;
 use crate::plugins::breaker::Breaker;
+use crate::plugins::filters::Chains;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
+use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Slot;
 use crate::runtime::ExtismTarget;
 
@@ -34,6 +36,8 @@ pub struct Route {
     pub metrics: RouteMetrics,
     /// Whether it keeps crashing.
     pub breaker: Breaker,
+    /// Which route of the manifest it is.
+    pub(super) index: usize,
     /// Names of the parameters, in the order of the pattern.
     params: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl Route {
             body_bytes_max,
             metrics,
             breaker,
+            index: 0,
             params,
         }
     }
@@ -129,7 +134,8 @@ impl RouteTable {
             slots: Vec::new(),
         };
         let mut slot_of = HashMap::new();
-        for route in routes {
+        for (index, mut route) in routes.into_iter().enumerate() {
+            route.index = index;
             let pattern = numbered(&route.pattern);
             let slot = *slot_of.entry(pattern.clone()).or_insert(table.slots.len());
             if slot == table.slots.len() {
@@ -171,27 +177,48 @@ impl RouteTable {
 /// All live plugins, by host name and mount path.
 #[derive(Debug, Default)]
 pub struct MountTable {
-    any_host: matchit::Router<Arc<Slot>>,
-    hosts: HashMap<String, matchit::Router<Arc<Slot>>>,
+    any_host: matchit::Router<Arc<Mounted>>,
+    hosts: HashMap<String, matchit::Router<Arc<Mounted>>>,
+}
+
+/// A live plugin where it hangs, with what stands around its routes there.
+#[derive(Debug)]
+pub struct Mounted {
+    pub slot: Arc<Slot>,
+    /// Around the routes of the stable version, and around those of its canary.
+    pub(super) filters: [Chains; 2],
+}
+
+impl Mounted {
+    /// What stands around the routes of one of its versions.
+    pub fn filters_of(&self, version: &Arc<LivePlugin>) -> &Chains {
+        let [stable, canary] = &self.filters;
+        if Arc::ptr_eq(version, &self.slot.stable) {
+            stable
+        } else {
+            canary
+        }
+    }
 }
 
 impl MountTable {
     /// A table of these plugins. Two on the same mount are refused; which one, the error tells.
-    pub(super) fn new<'a>(slots: impl Iterator<Item = &'a Arc<Slot>>) -> (Self, Vec<PluginName>) {
+    pub(super) fn new(plugins: impl Iterator<Item = Mounted>) -> (Self, Vec<PluginName>) {
         let mut table = Self::default();
         let mut refused = Vec::new();
-        for slot in slots {
-            let plugin = &slot.stable;
+        for mounted in plugins {
+            let mounted = Arc::new(mounted);
+            let plugin = &mounted.slot.stable;
             let tree = match &plugin.mount.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
                 None => &mut table.any_host,
             };
             let path = &plugin.mount.path;
-            let below = tree.insert(format!("{path}/{{*rest}}"), Arc::clone(slot));
-            let itself = tree.insert(format!("{path}/"), Arc::clone(slot));
+            let below = tree.insert(format!("{path}/{{*rest}}"), Arc::clone(&mounted));
+            let itself = tree.insert(format!("{path}/"), Arc::clone(&mounted));
             let bare = match path.is_empty() {
                 true => Ok(()),
-                false => tree.insert(path.clone(), Arc::clone(slot)),
+                false => tree.insert(path.clone(), Arc::clone(&mounted)),
             };
             if below.and(itself).and(bare).is_err() {
                 refused.push(plugin.name().clone());
@@ -206,7 +233,7 @@ impl MountTable {
     }
 
     /// The plugin with the longest mount that holds this path: one of this host, else one of every host.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Slot>> {
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Mounted>> {
         let own = if self.hosts.is_empty() {
             None
         } else {

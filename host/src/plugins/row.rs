@@ -59,12 +59,13 @@ pub(super) fn config(row: &AnyRow) -> Result<Map<String, Value>, StoreError> {
     })
 }
 
-const ENTRIES: [(EntryKind, &str); 5] = [
+const ENTRIES: [(EntryKind, &str); 6] = [
     (EntryKind::Handler, "handler"),
     (EntryKind::WasiHttp02, "wasi-http-0.2"),
     (EntryKind::Transform, "transform"),
     (EntryKind::Extism, "extism"),
     (EntryKind::WasiHttp03, "wasi-http-0.3"),
+    (EntryKind::Filter, "filter"),
 ];
 
 pub(super) fn entry_word(entry: EntryKind) -> &'static str {
@@ -74,6 +75,7 @@ pub(super) fn entry_word(entry: EntryKind) -> &'static str {
         EntryKind::Transform => ENTRIES[2].1,
         EntryKind::Extism => ENTRIES[3].1,
         EntryKind::WasiHttp03 => ENTRIES[4].1,
+        EntryKind::Filter => ENTRIES[5].1,
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Invocation {
 }
 
 /// What the host knows about a call and no client can forge.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CallContext {
     pub request_id: RequestId,
     /// What caused the call, in the words of the contract.

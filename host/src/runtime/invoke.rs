@@ -109,7 +109,10 @@ impl Runtime {
             Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } => {
                 self.invoke_wasi(plugin, prepared, places, call).await
             }
-            Entry::Handler { .. } | Entry::Transform { .. } | Entry::Extism { .. } => {
+            Entry::Handler { .. }
+            | Entry::Transform { .. }
+            | Entry::Extism { .. }
+            | Entry::Filter { .. } => {
                 let outcome = self.invoke_whole(plugin, prepared, &call).await;
                 drop(places);
                 outcome
@@ -330,9 +333,10 @@ async fn run(
             response::of_document(output, config).map_err(Failure::InvalidResponse)
         }
         Entry::Extism { pre } => extism::run(pre, store, call, body, config).await,
-        Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } => Err(Failure::Wasmtime(
-            wasmtime::format_err!("this plugin has no export of Gantry's own"),
-        )),
+        Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } | Entry::Filter { .. } => {
+            let error = wasmtime::format_err!("this plugin has no export that answers");
+            Err(Failure::Wasmtime(error))
+        }
     }
 }
 

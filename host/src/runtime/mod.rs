@@ -9,6 +9,7 @@ mod cpu;
 mod egress;
 mod engine;
 mod extism;
+mod filter;
 mod hook;
 mod invocation;
 mod invoke;
@@ -42,12 +43,13 @@ pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
 pub use engine::EngineKind;
 pub use extism::{Convention as ExtismConvention, Target as ExtismTarget};
+pub use filter::{Changes, Direction, Filtered, HeaderChange, Message, Verdict};
 pub use hook::Hook;
 pub use invocation::{CallContext, Fault, HttpCall, Invocation, InvokeError, Trigger, Usage};
 pub use invoke::{Ended, Outcome, Rest};
 pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, PluginSpec};
 pub use state::Services;
-pub use stream::{Body, BodyError, BodyStream, CutOff, RequestBody};
+pub use stream::{Body, BodyError, BodyStream, CutOff, NotGathered, RequestBody};
 
 use compile::{Code, Compiler};
 use engine::Reset;
@@ -144,6 +146,7 @@ impl Runtime {
             EntryKind::Handler
             | EntryKind::WasiHttp02
             | EntryKind::Transform
+            | EntryKind::Filter
             | EntryKind::Extism => self.load_code(spec.digest, wasm, caller).await?,
         };
         let (entry, hooks) = match code {
@@ -255,6 +258,7 @@ fn link_component(
             pre,
             transform: export("gantry:transform/transform@0.1.0", "transform")?,
         },
+        EntryKind::Filter => filter::entry(component, pre)?,
         EntryKind::WasiHttp02 => Entry::WasiHttp02 {
             pre: ProxyPre::new(pre).map_err(|error| cannot_link(&error))?,
         },

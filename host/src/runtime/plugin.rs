@@ -81,6 +81,8 @@ pub enum EntryKind {
     Transform,
     /// A core module of Extism; each route names its export.
     Extism,
+    /// `gantry:http/request-filter`, `gantry:http/response-filter` or both. It answers no requests of its own.
+    Filter,
 }
 
 impl EntryKind {
@@ -89,7 +91,7 @@ impl EntryKind {
         matches!(self, Self::WasiHttp02 | Self::WasiHttp03)
     }
 
-    /// The word for it: `handler`, `wasi-http-0.2`, `wasi-http-0.3`, `transform` or `extism`.
+    /// The word for it: `handler`, `wasi-http-0.2`, `wasi-http-0.3`, `transform`, `extism` or `filter`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handler => "handler",
@@ -97,6 +99,7 @@ impl EntryKind {
             Self::WasiHttp03 => "wasi-http-0.3",
             Self::Transform => "transform",
             Self::Extism => "extism",
+            Self::Filter => "filter",
         }
     }
 }
@@ -157,13 +160,20 @@ pub(super) enum Entry {
     Extism {
         pre: wasmtime::InstancePre<PluginState>,
     },
+    Filter {
+        pre: InstancePre<PluginState>,
+        before: Option<ComponentExportIndex>,
+        after: Option<ComponentExportIndex>,
+    },
 }
 
 impl Entry {
     /// The engine that its code was loaded into.
     pub(super) fn engine(&self) -> &Engine {
         match self {
-            Self::Handler { pre, .. } | Self::Transform { pre, .. } => pre.engine(),
+            Self::Handler { pre, .. } | Self::Transform { pre, .. } | Self::Filter { pre, .. } => {
+                pre.engine()
+            }
             Self::WasiHttp02 { pre } => pre.engine(),
             Self::WasiHttp03 { pre } => pre.engine(),
             Self::Extism { pre } => pre.module().engine(),

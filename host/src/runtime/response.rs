@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::bindings::messages;
+use crate::http::reserved;
 use crate::runtime::Config;
 
 /// A response of `gantry:http/handler`. The error is the reason, for people.
@@ -20,14 +21,24 @@ pub(super) fn check(
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for (name, value) in response.headers {
-        let header = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("`{}` is not a header name", shorten(&name)))?;
-        let value = HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| {
-            format!("the value of the header `{header}` has characters that are not allowed")
-        })?;
-        headers.append(header, value);
+        let name = header_name(&name)?;
+        let value = header_value(&name, value)?;
+        headers.append(name, value);
     }
     finish(response.status, headers, response.body, config)
+}
+
+/// A name that a guest chose.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("`{}` is not a header name", shorten(name)))
+}
+
+/// A value that a guest chose.
+pub(super) fn header_value(name: &HeaderName, value: String) -> Result<HeaderValue, String> {
+    HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| {
+        format!("the value of the header `{name}` has characters that are not allowed")
+    })
 }
 
 /// The document that a transformation made.
@@ -103,32 +114,11 @@ pub(super) fn check_head(
 pub(super) fn remove_what_is_the_hosts(headers: &mut HeaderMap) {
     let refused: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hosts(name))
+        .filter(|name| reserved::in_answers(name))
         .cloned()
         .collect();
     for name in refused {
         headers.remove(name);
-    }
-}
-
-/// Whether a header is the host's to set. Asked of each header of each answer, so it compares and hashes nothing.
-fn is_hosts(name: &HeaderName) -> bool {
-    match name.as_str() {
-        // About the connection (RFC 9110, section 7.6.1), and the length, which the host counts.
-        "connection" | "content-length" | "keep-alive" | "proxy-connection" | "te" | "trailer"
-        | "transfer-encoding" | "upgrade" => true,
-        // With these one answer decides for everything under the same host name, and so for other plugins and for the
-        // host itself. A service worker, for instance, could sit before all of it.
-        "accept-ch"
-        | "alt-svc"
-        | "clear-site-data"
-        | "nel"
-        | "origin-agent-cluster"
-        | "public-key-pins"
-        | "report-to"
-        | "service-worker-allowed"
-        | "strict-transport-security" => true,
-        _ => false,
     }
 }
 

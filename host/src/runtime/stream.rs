@@ -6,15 +6,16 @@
 use std::{
     collections::VecDeque,
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::BoxBody};
+use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use crate::runtime::response;
@@ -52,6 +53,47 @@ pub enum Body {
     Stream(BodyStream),
 }
 
+impl Body {
+    /// Waits for all of it, where it is still being made, and gives a copy; it stays as it was. No more than `bytes_max`
+    /// bytes are waited for, and no longer than until `deadline`.
+    pub async fn gather(
+        &mut self,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Bytes, NotGathered> {
+        match self {
+            Self::Whole(bytes) if bytes.len() > bytes_max => Err(NotGathered::TooLong),
+            Self::Whole(bytes) => Ok(bytes.clone()),
+            Self::Stream(stream) => {
+                let gather = stream.gather(bytes_max);
+                let gathered = tokio::time::timeout_at(deadline.into(), gather).await;
+                gathered.unwrap_or(Err(NotGathered::TooSlow))
+            }
+        }
+    }
+
+    /// Puts another body in its place. A plugin that is still at it may finish if all it wrote was gathered.
+    pub fn replace(&mut self, bytes: Bytes) {
+        if let Self::Stream(stream) = self
+            && stream.is_gathered
+        {
+            let _ = stream.end(End::Complete);
+        }
+        *self = Self::Whole(bytes);
+    }
+}
+
+/// Why the body of an answer could not be looked at as a whole. Unless it is broken, it can still be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotGathered {
+    /// It has more bytes than somebody wants to look at.
+    TooLong,
+    /// It is not complete yet.
+    TooSlow,
+    /// It was cut off.
+    Broken,
+}
+
 /// The body of an answer was cut off; why is in the plugin's log.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut off")]
@@ -65,6 +107,8 @@ pub struct BodyStream {
     /// What is still to come, where it is known.
     length: Option<u64>,
     bytes_left: u64,
+    /// Whether nothing more will come than what is in `first`.
+    is_gathered: bool,
 }
 
 impl fmt::Debug for BodyStream {
@@ -88,7 +132,54 @@ impl BodyStream {
             link,
             length,
             bytes_left: bytes_max,
+            is_gathered: false,
         }
+    }
+
+    /// Takes pieces out of the rest and keeps them for later, until there are no more.
+    async fn gather(&mut self, bytes_max: usize) -> Result<Bytes, NotGathered> {
+        let length = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
+        let mut bytes: usize = self.first.iter().map(length).sum();
+        loop {
+            if bytes > bytes_max {
+                return Err(NotGathered::TooLong);
+            }
+            let Some(rest) = self.rest.as_mut().filter(|_| !self.is_gathered) else {
+                break;
+            };
+            let link = &self.link;
+            let next = poll_fn(|context| {
+                let poll = http_body::Body::poll_frame(Pin::new(&mut *rest), context);
+                if poll.is_pending() {
+                    link.lock().taken_at = None;
+                }
+                poll
+            });
+            match next.await {
+                Some(Ok(frame)) => {
+                    bytes += length(&frame);
+                    self.first.push_back(frame);
+                }
+                Some(Err(error)) => {
+                    let _ = self.end(End::Broken(error.to_string()));
+                    return Err(NotGathered::Broken);
+                }
+                None if self.link.lock().is_failed => {
+                    let _ = self.end(End::Failed);
+                    return Err(NotGathered::Broken);
+                }
+                // Still there, so that the end is told when the client has taken what was kept.
+                None => {
+                    self.rest = Some(Empty::new().map_err(|never| match never {}).boxed_unsync());
+                    self.is_gathered = true;
+                }
+            }
+        }
+        let mut all = BytesMut::with_capacity(bytes);
+        for data in self.first.iter().filter_map(Frame::data_ref) {
+            all.extend_from_slice(data);
+        }
+        Ok(all.freeze())
     }
 
     fn end(&mut self, end: End) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {

@@ -1516,7 +1516,8 @@ extern bool wasi_http_outgoing_handler_handle(wasi_http_outgoing_handler_own_out
 extern void gantry_context_invocation_request_id(bindings_string_t *ret);
 // The W3C trace context of this call, to be passed on to others.
 extern bool gantry_context_invocation_traceparent(bindings_string_t *ret);
-// What caused the call: `http`, later also `job`, `schedule` and `event`. Expect new words.
+// What caused the call: `http`; `filter` in a filter of such a call; `health` and `migrate` before a version goes live;
+// later also `job`, `schedule` and `event`. Expect new words.
 extern void gantry_context_invocation_trigger(bindings_string_t *ret);
 // The pattern of the matched route, for example `/orders/{id}`, without the mount path.
 extern bool gantry_context_invocation_route(bindings_string_t *ret);

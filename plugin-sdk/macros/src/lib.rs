@@ -83,6 +83,46 @@ const MIGRATE: &str = "
     }
     ::gantry_sdk::__rt::export_migrating!(__Plugin);";
 
+/// `#[gantry_sdk::request_filter]` on a function that looks at requests to other plugins.
+#[proc_macro_attribute]
+pub fn request_filter(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(
+        item,
+        REQUEST_FILTER,
+        "::gantry_sdk::__rt::before(request, &NAME)",
+    )
+}
+
+/// `#[gantry_sdk::response_filter]` on a function that looks at responses of other plugins.
+#[proc_macro_attribute]
+pub fn response_filter(_options: TokenStream, item: TokenStream) -> TokenStream {
+    export(
+        item,
+        RESPONSE_FILTER,
+        "::gantry_sdk::__rt::after(response, &NAME)",
+    )
+}
+
+const REQUEST_FILTER: &str = "
+    impl ::gantry_sdk::__rt::RequestFilterGuest for __Plugin {
+        fn before(
+            request: ::gantry_sdk::__rt::WitRequest,
+        ) -> ::core::result::Result<::gantry_sdk::__rt::WitVerdict, ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_filtering_requests!(__Plugin);";
+
+const RESPONSE_FILTER: &str = "
+    impl ::gantry_sdk::__rt::ResponseFilterGuest for __Plugin {
+        fn after(
+            response: ::gantry_sdk::__rt::WitResponse,
+        ) -> ::core::result::Result<::gantry_sdk::__rt::WitVerdict, ::gantry_sdk::__rt::WitError> {
+            CALL
+        }
+    }
+    ::gantry_sdk::__rt::export_filtering_responses!(__Plugin);";
+
 const HANDLER: &str = "
     impl ::gantry_sdk::__rt::HandlerGuest for __Plugin {
         fn handle(

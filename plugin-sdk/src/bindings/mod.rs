@@ -13,6 +13,10 @@
     reason = "generated code"
 )]
 
+#[rustfmt::skip] // likewise
+pub mod filtering_requests;
+#[rustfmt::skip] // likewise
+pub mod filtering_responses;
 #[rustfmt::skip] // as the generator writes it, so that `cargo xtask bindings --check` can compare
 pub mod checked;
 #[rustfmt::skip] // likewise

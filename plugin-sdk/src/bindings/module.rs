@@ -108,8 +108,8 @@ pub mod gantry {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// What caused the call: `http`; `health` and `migrate` before a version goes live; later also `job`, `schedule` and
-            /// `event`. Expect new words.
+            /// What caused the call: `http`; `filter` in a filter of such a call; `health` and `migrate` before a version goes live;
+            /// later also `job`, `schedule` and `event`. Expect new words.
             #[allow(async_fn_in_trait)]
             pub fn trigger() -> _rt::String {
                 unsafe {

@@ -206,6 +206,13 @@ auth = "public"
     )
 }
 
+/// The manifest of a filter that sets one header.
+pub(crate) fn filter() -> String {
+    "schema = 1\n[plugin]\nname = \"mark\"\nversion = \"1.0.0\"\n[component]\npath = \"plugin.wasm\"\n\
+     [config.properties.mark]\ntype = \"string\"\ndefault = \"bench\"\n"
+        .to_owned()
+}
+
 /// Deploys a component as an operator would.
 pub(crate) async fn deploy(
     app: &App,

@@ -127,6 +127,7 @@ const AREAS: &[&str] = &[
     "config",
     "deploy",
     "deployment",
+    "filter",
     "grant",
     "host",
     "kv",
@@ -146,7 +147,11 @@ const AREAS: &[&str] = &[
 ];
 
 /// What looks like a code and is none.
-const NO_CODES: &[&str] = &["plugin.name"];
+const NO_CODES: &[&str] = &[
+    "filter.request_body_max",
+    "filter.response_body_max",
+    "plugin.name",
+];
 const FILES: &[&str] = &["json", "md", "sig", "toml", "wasm"];
 
 #[test]

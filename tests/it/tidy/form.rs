@@ -11,6 +11,11 @@ const LONGER: &[(&str, &str)] = &[
         "the steps of a deployment, in their order, and the operator's changes",
     ),
     ("plugin-sdk/src/bindings/checked.rs", "generated"),
+    ("plugin-sdk/src/bindings/filtering_requests.rs", "generated"),
+    (
+        "plugin-sdk/src/bindings/filtering_responses.rs",
+        "generated",
+    ),
     ("plugin-sdk/src/bindings/migrating.rs", "generated"),
     ("plugin-sdk/src/bindings/module.rs", "generated"),
     ("plugin-sdk/src/bindings/transformation.rs", "generated"),

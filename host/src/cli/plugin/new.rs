@@ -34,6 +34,8 @@ enum Template {
     Http,
     /// Turns one document into another.
     Transform,
+    /// Stands before and behind the routes of other plugins.
+    Filter,
 }
 
 /// What a plugin is written in.
@@ -147,6 +149,20 @@ impl Template {
                     include_str!("templates/transform/README.md.template"),
                 ),
             ],
+            Self::Filter => [
+                (
+                    "plugin.toml",
+                    include_str!("templates/filter/plugin.toml.template"),
+                ),
+                (
+                    "src/lib.rs",
+                    include_str!("templates/filter/lib.rs.template"),
+                ),
+                (
+                    "README.md",
+                    include_str!("templates/filter/README.md.template"),
+                ),
+            ],
         }
     }
 }
@@ -255,7 +271,7 @@ mod tests {
     #[test]
     fn every_template_is_a_plugin_of_the_wanted_name_without_a_mistake() {
         let name: PluginName = "my-shop".parse().unwrap();
-        for template in [Template::Http, Template::Transform] {
+        for template in [Template::Http, Template::Transform, Template::Filter] {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join("my-shop");
             write(&folder, &name, template, None).unwrap();
@@ -266,7 +282,7 @@ mod tests {
                 manifest.component.path,
                 "target/wasm32-wasip2/release/my_shop.wasm"
             );
-            assert!(!manifest.routes.is_empty());
+            assert_eq!(manifest.routes.is_empty(), template == Template::Filter);
             let cargo: toml::Table = read("Cargo.toml").parse().unwrap();
             assert_eq!(cargo["package"]["name"].as_str(), Some("my-shop"));
             assert_eq!(

@@ -1,12 +1,14 @@
 //! Everything about an upload that can be known before anything is stored or run.
 
+use std::sync::Arc;
+
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::plugins::bundle::Bundle;
 use crate::plugins::change::Approved;
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::store::{LiveRow, StoreError};
 use crate::plugins::trust::{Admitted, Presented};
-use crate::plugins::validate::{Grant, Grants, ValidPlugin, validate};
+use crate::plugins::validate::{Grant, Grants, ValidPlugin, missing_filters, validate};
 use crate::plugins::{DeployError, GrantMode, Mount, Plugins, Upload};
 
 /// An upload that was checked.
@@ -46,6 +48,7 @@ impl Plugins {
         );
         let approved = approved.map(|approved| approved.grants.clone());
         let is_upgrade = row.as_ref().is_some_and(|row| row.live.is_some());
+        let (manifest, registry) = (bundle.manifest.clone(), Arc::clone(&self.registry));
         let check = move || {
             let more = approved.into_iter().flatten();
             let given: Grants = granted.iter().cloned().chain(more).collect();
@@ -68,6 +71,21 @@ impl Plugins {
                     Err(_) => Err(mistakes),
                 },
                 Err(mistakes) => Err(mistakes),
+            }
+        };
+        let check = move || {
+            let mut mistakes = match Manifest::parse(&manifest) {
+                Ok(manifest) => missing_filters(&manifest, |name| registry.is_filter(name)),
+                Err(_) => Vec::new(),
+            };
+            match check() {
+                Ok(checked) if mistakes.is_empty() => Ok(checked),
+                Ok(_) => Err(mistakes),
+                Err(more) => {
+                    mistakes.extend(more);
+                    mistakes.sort_by_key(|mistake| (mistake.location.is_none(), mistake.location));
+                    Err(mistakes)
+                }
             }
         };
         let (plugin, grants, missing) = blocking(check).await?.map_err(DeployError::Mistakes)?;

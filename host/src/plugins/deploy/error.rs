@@ -4,7 +4,7 @@ use crate::ids::{Label, PluginName};
 use crate::plugins::artifact;
 use crate::plugins::bundle::BundleError;
 use crate::plugins::mistake;
-use crate::plugins::registry::ChangeError;
+use crate::plugins::registry::{ChangeError, user_of};
 use crate::plugins::rehearsal::Report;
 use crate::plugins::store::StoreError;
 use crate::plugins::trust;
@@ -61,6 +61,12 @@ pub enum DeployError {
         "a canary answers where the plugin hangs now; deploy it without another mount, or move the plugin first"
     )]
     CanaryMoves,
+    #[error("{} the filter `{filter}`, which would not be there", user_of(.user))]
+    FilterMissing {
+        /// Nobody: the settings.
+        user: Option<PluginName>,
+        filter: PluginName,
+    },
     #[error("the host failed while changing plugins")]
     Host(#[source] anyhow::Error),
 }
@@ -71,6 +77,7 @@ impl From<ChangeError> for DeployError {
             ChangeError::Store(error) => Self::Store(error),
             ChangeError::NotLive { plugin, reason } => Self::NotLive { plugin, reason },
             ChangeError::Unhealthy { plugin, reason } => Self::Unhealthy { plugin, reason },
+            ChangeError::FilterMissing { user, filter } => Self::FilterMissing { user, filter },
             ChangeError::Interrupted => Self::Host(error.into()),
         }
     }

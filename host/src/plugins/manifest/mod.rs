@@ -5,6 +5,7 @@ mod about;
 mod capabilities;
 mod config;
 mod extism;
+mod filter;
 mod host;
 mod limits;
 mod nesting;
@@ -21,12 +22,14 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 use crate::ids::PluginName;
+use crate::plugins::filters::FilterUse;
 use crate::plugins::{Location, Mistake};
 
 pub use about::{About, Build, BuildStep, Component, DeclaredPermission, Language};
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
 pub use extism::{Export, ExportKind};
+pub use filter::FilterBodies;
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
 pub use route::{Auth, RateKey, RateLimit, Route};
@@ -49,7 +52,6 @@ const LATER: &[&str] = &[
     "asset",
     "blob",
     "event",
-    "filter",
     "flow",
     "health",
     "job",
@@ -73,6 +75,10 @@ pub struct Manifest {
     pub build: Option<Build>,
     /// Of an Extism module: the export that answers where a route names none of its own.
     pub extism: Option<Export>,
+    /// What stands before and behind all routes, outermost first.
+    pub filters: Vec<FilterUse>,
+    /// Of a filter: the bodies that it wants to see.
+    pub filter: FilterBodies,
     /// In the order of the file.
     pub routes: Vec<Route>,
     /// What the plugin wants from the host.
@@ -150,7 +156,7 @@ impl Manifest {
     }
 
     /// Where something stands in the text: `route:0`, `kv:carts`, `sql:main`, `secret:stripe`,
-    /// `http:api.example.com`, `limits.memory`, `capabilities`, `extism`.
+    /// `http:api.example.com`, `limits.memory`, `capabilities`, `extism`, `filters`, `filter:guard`.
     pub fn place(&self, key: &str) -> Option<Location> {
         self.places.get(key).copied()
     }
@@ -177,6 +183,11 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         }
         None => None,
     };
+    let filters = filter::read_all(reader, &mut fields);
+    let filter = match fields.table(reader, "filter", "`[filter]`") {
+        Some(table) => FilterBodies::read(reader, table),
+        None => FilterBodies::default(),
+    };
     let permissions = DeclaredPermission::read_all(reader, &mut fields);
     let routes = Route::read_all(reader, &mut fields, &permissions);
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
@@ -197,6 +208,8 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         component: component?,
         build: build.flatten(),
         extism,
+        filters,
+        filter,
         routes,
         capabilities,
         limits,

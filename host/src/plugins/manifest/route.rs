@@ -6,8 +6,9 @@ use http::Method;
 use toml::{Spanned, de::DeValue};
 
 use super::reader::{Fields, Reader, clip, nearest, parsed, refuse_duplicates, string};
-use super::{DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, path};
+use super::{DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, filter, path};
 use crate::ids::Permission;
+use crate::plugins::filters::FilterUse;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub struct Route {
     pub limits: Vec<RateLimit>,
     /// Of an Extism module: the export that answers; nothing means that of `[extism]`.
     pub export: Option<Export>,
+    /// What stands before and behind this route, inside of what stands around all of them; outermost first.
+    pub filters: Vec<FilterUse>,
     /// How long the answer may take; nothing means the plugin's limit.
     pub timeout: Option<Duration>,
     /// How long the call may take in all while bodies flow; then `timeout` bounds the wait for the head of the answer.
@@ -104,9 +107,7 @@ const LATER: &[&str] = &[
     "cache",
     "csrf",
     "deprecation",
-    "filters",
     "idempotency",
-    "middleware",
     "mock",
     "request_schema",
     "response_schema",
@@ -160,6 +161,7 @@ impl Route {
         let permissions = read_permissions(reader, &mut fields, auth, declared);
         let limits = read_limits(reader, &mut fields, auth, shared);
         let export = Export::read_keys(reader, &mut fields);
+        let filters = filter::read_all(reader, &mut fields);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let stream = fields.duration(reader, "stream", SECOND..=24 * 60 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
@@ -171,6 +173,7 @@ impl Route {
             &[
                 ("body_limit", "did you mean `body_bytes_max`?"),
                 ("max_body", "did you mean `body_bytes_max`?"),
+                ("middleware", "did you mean `filters`?"),
                 ("rate", "did you mean `limits`?"),
                 ("rate_limit", "did you mean `limits`?"),
                 ("scopes", "did you mean `permissions`?"),
@@ -183,6 +186,7 @@ impl Route {
             permissions,
             limits,
             export,
+            filters,
             timeout: timeout.map(Spanned::into_inner),
             stream: stream.map(Spanned::into_inner),
             body_bytes_max: body_bytes_max.map(Spanned::into_inner),

@@ -10,6 +10,8 @@ const ENTRIES: &[(&str, &str, EntryKind)] = &[
     ("wasi:http/incoming-handler", "0.2.", EntryKind::WasiHttp02),
     ("wasi:http/handler", "0.3.", EntryKind::WasiHttp03),
     ("gantry:transform/transform", "0.1.", EntryKind::Transform),
+    ("gantry:http/request-filter", "0.1.", EntryKind::Filter),
+    ("gantry:http/response-filter", "0.1.", EntryKind::Filter),
 ];
 
 /// What a plugin may export beside the one that answers.
@@ -48,10 +50,13 @@ pub(super) fn find(interfaces: &Interfaces) -> Result<EntryKind, Vec<Mistake>> {
     match &found[..] {
         _ if !mistakes.is_empty() => Err(mistakes),
         [(entry, _)] => Ok(*entry),
+        // Both directions are one filter.
+        [(EntryKind::Filter, _), (EntryKind::Filter, _)] => Ok(EntryKind::Filter),
         [] => {
             let mistake = Mistake::new("the component exports nothing that the host could call");
             let help = "export `gantry:http/handler@0.1.0`, `wasi:http/incoming-handler@0.2`, \
-                        `wasi:http/handler@0.3` or `gantry:transform/transform@0.1.0`";
+                        `wasi:http/handler@0.3`, `gantry:transform/transform@0.1.0`, or a filter: \
+                        `gantry:http/request-filter@0.1.0` or `gantry:http/response-filter@0.1.0`";
             Err(vec![mistake.with_help(help)])
         }
         several => {

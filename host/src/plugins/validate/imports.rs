@@ -21,6 +21,7 @@ const KNOWN: &[(&str, &str, Needs)] = &[
     ("gantry:types/types", "1.0.0", Needs::Nothing),
     ("gantry:context/identity", "0.1.0", Needs::Nothing),
     ("gantry:context/invocation", "0.1.0", Needs::Nothing),
+    ("gantry:http/filter", "0.1.0", Needs::Nothing),
     ("gantry:http/request-headers", "0.1.0", Needs::Nothing),
     ("gantry:http/types", "0.1.0", Needs::Nothing),
     ("gantry:kv/store", "0.1.0", Needs::Kv),

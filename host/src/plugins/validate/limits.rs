@@ -26,6 +26,8 @@ pub struct Ceilings {
     pub log_bytes_max: u64,
     /// The body of one request. Default: 32 MiB.
     pub body_bytes_max: u64,
+    /// The body that a filter asks for, of a request or an answer. Default: 4 MiB.
+    pub filter_body_bytes_max: u64,
 }
 
 impl Default for Ceilings {
@@ -38,6 +40,7 @@ impl Default for Ceilings {
             concurrency_max: 256,
             log_bytes_max: 1 << 20,
             body_bytes_max: 32 << 20,
+            filter_body_bytes_max: 4 << 20,
         }
     }
 }
@@ -71,6 +74,20 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Vec<Mistake> {
         ceilings.log_bytes_max,
         "limits.log_bytes",
     );
+    for (key, asked) in [
+        ("filter.request_body_max", manifest.filter.request_body_max),
+        (
+            "filter.response_body_max",
+            manifest.filter.response_body_max,
+        ),
+    ] {
+        size(
+            &format!("`{key}`"),
+            asked,
+            ceilings.filter_body_bytes_max,
+            key,
+        );
+    }
     for (index, route) in manifest.routes.iter().enumerate() {
         let what = format!("`body_bytes_max` of `{}`", route.path);
         size(

@@ -3,6 +3,7 @@
 
 mod component;
 mod entry;
+mod filters;
 mod grants;
 mod imports;
 mod limits;
@@ -21,6 +22,7 @@ use crate::plugins::manifest::Manifest;
 use crate::runtime::EntryKind;
 
 pub use component::{Interface, Interfaces, read as interfaces};
+pub(in crate::plugins) use filters::missing_filters;
 pub use grants::{Grant, Grants, InvalidGrant};
 pub use limits::Ceilings;
 
@@ -69,6 +71,7 @@ pub fn validate(
         mistakes.extend(limits::check(manifest, ceilings));
         mistakes.extend(migrations::check(manifest, &bundle.migrations));
         mistakes.extend(routes::check(manifest, entry));
+        mistakes.extend(filters::check(manifest, entry, interfaces.as_ref()));
     }
     match (manifest, entry) {
         (Some(manifest), Some(entry)) if mistakes.is_empty() => Ok(ValidPlugin {

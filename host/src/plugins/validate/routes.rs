@@ -8,7 +8,8 @@ use crate::plugins::manifest::Manifest;
 
 pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    if manifest.routes.is_empty() && entry.is_some_and(|entry| entry != EntryKind::Transform) {
+    let needs_no_route = |entry| matches!(entry, EntryKind::Transform | EntryKind::Filter);
+    if manifest.routes.is_empty() && entry.is_some_and(|entry| !needs_no_route(entry)) {
         let mistake = Mistake::new("the plugin answers requests, but has no route");
         mistakes
             .push(mistake.with_help("add `[[route]]` with `method = \"GET\"` and `path = \"/\"`"));

@@ -81,11 +81,12 @@ pub(in crate::runtime) async fn drive(
                 Entry::WasiHttp03 { pre } => {
                     v03::run(pre, &mut store, request, sender, config.handles_max).await
                 }
-                Entry::Handler { .. } | Entry::Transform { .. } | Entry::Extism { .. } => {
-                    Err(Failure::Wasmtime(wasmtime::format_err!(
-                        "this plugin has no export of wasi:http"
-                    )))
-                }
+                Entry::Handler { .. }
+                | Entry::Transform { .. }
+                | Entry::Extism { .. }
+                | Entry::Filter { .. } => Err(Failure::Wasmtime(wasmtime::format_err!(
+                    "this plugin has no export of wasi:http"
+                ))),
             }
         };
         let mut guest = pin!(guest);
