@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -98,7 +98,7 @@ impl App {
         };
         let listener = listen(config.listen)?;
         let admin_listener = config.admin.listen.map(listen).transpose()?;
-        let data = DataDir::open(&config.data_dir)?;
+        let data = DataDir::open(&config.data_dir).await?;
         let clock = rehearsal
             .as_ref()
             .map_or_else(Clock::system, |setting| setting.rehearsal.clock.clone());
@@ -135,6 +135,7 @@ impl App {
             .as_ref()
             .and_then(|setting| setting.cache.clone())
             .unwrap_or_else(|| rehearsal::Cache {
+                stages: data.file(rehearsal::FOLDER),
                 dir: data.file("compiled"),
                 key: keys.derive("compiled code"),
             });
@@ -190,8 +191,12 @@ impl App {
             Some(_) => plugins,
         });
         if rehearsal.is_none() {
-            // Nobody is deploying yet, so whatever nobody refers to is left over.
-            plugins.clean_up(Duration::ZERO).await?;
+            match fs::remove_dir_all(data.file(rehearsal::FOLDER)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context("cannot remove what is left of interrupted tests");
+                }
+                _ => plugins.recover().await?,
+            }
         }
         registry
             .refresh()
@@ -371,11 +376,14 @@ async fn do_chores(kv: Kv, sql: Sql, plugins: Arc<Plugins>, stop: CancellationTo
 /// The folder that holds everything, readable by its owner only.
 struct DataDir(PathBuf, Lock);
 
+/// How long a start waits for the lock: a child that a host was starting when it was killed holds it for a moment longer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Held while a host uses a data directory. The system lets go of it when the process ends, however it ends.
 type Lock = fs::File;
 
 impl DataDir {
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    async fn open(path: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -388,13 +396,22 @@ impl DataDir {
             .write(true)
             .mode(0o600)
             .open(path.join("lock"))?;
-        lock.try_lock().with_context(|| {
-            format!(
-                "another host uses the data directory {}; stop it, or give this one a directory of its own",
-                path.display()
-            )
-        })?;
-        Ok(Self(path, lock))
+        let patient_until = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self(path, lock)),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < patient_until => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    return Err(error.context(format!(
+                        "another host uses the data directory {}; stop it, or give this one a directory of its own",
+                        path.display()
+                    )));
+                }
+            }
+        }
     }
 
     fn file(&self, name: &str) -> PathBuf {

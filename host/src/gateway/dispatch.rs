@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,9 +37,13 @@ pub(super) async fn dispatch(
     let table = state.registry.live();
     let host = host_of(&head);
     let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
-    let choice = mounted
-        .slot
-        .choose(&head.headers, state.registry.version_header());
+    let caller = || {
+        let principal = response::authenticate(&state.auth, &head.headers);
+        let principal = principal.ok().flatten();
+        name_of_caller(principal.as_deref(), arrival.client)
+    };
+    let rollout = state.registry.rollout();
+    let choice = mounted.slot.choose(&head.headers, rollout, caller);
     let plugin = choice.plugin;
     let mount_length = plugin.mount.path.len();
     let below = below(head.uri.path(), mount_length);
@@ -145,8 +150,7 @@ async fn call(
     let answer = match chain {
         None => ask(state, arrival, choice, route, (context, call), record).await,
         Some(chain) => {
-            let mut passage =
-                Passage::new(state, arrival, plugin, chain, &context.headers, bytes_max);
+            let mut passage = Passage::new(state, arrival, plugin, chain, &context, bytes_max);
             let answer = match Box::pin(passage.before(context, call, share.as_mut())).await {
                 Way::On(on) => ask(state, arrival, choice, route, *on, record).await,
                 Way::Answered(answer) => answer,
@@ -160,7 +164,7 @@ async fn call(
         headers::sandbox(answer.headers_mut());
     }
     if choice.is_named {
-        let name = state.registry.version_header().clone();
+        let name = state.registry.rollout().header.clone();
         let version = plugin.version_value.clone();
         answer.headers_mut().insert(name, version);
     }
@@ -280,6 +284,19 @@ fn tell(event: Option<Event>, plugin: &LivePlugin, route: &Route) {
             );
         }
         None => {}
+    }
+}
+
+/// Who is asking, as far as canaries are concerned. Whether they may ask at all is decided later, and by the version that
+/// answers.
+pub(super) fn name_of_caller(principal: Option<&Principal>, client: IpAddr) -> String {
+    if let Some(principal) = principal {
+        return format!("principal {}", principal.id);
+    }
+    match client.to_canonical() {
+        IpAddr::V4(address) => format!("address {address}"),
+        // The client can change the rest at will.
+        IpAddr::V6(address) => format!("network {:x}", address.to_bits() >> 64),
     }
 }
 

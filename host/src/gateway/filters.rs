@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use smallvec::SmallVec;
 
 use crate::gateway::body::ReadBody;
+use crate::gateway::dispatch::name_of_caller;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, response};
 use crate::http::Problem;
@@ -83,14 +84,15 @@ impl<'a> Passage<'a> {
         arrival: Arrival,
         plugin: &'a LivePlugin,
         chain: &'a Chain,
-        headers: &HeaderMap,
+        context: &CallContext,
         body_bytes_max: usize,
     ) -> Self {
-        let header = state.registry.version_header();
+        let (headers, rollout) = (&context.headers, state.registry.rollout());
+        let caller = || name_of_caller(context.principal.as_deref(), arrival.client);
         let choose = |step: &'a Arc<Step>| match &step.filter {
             Filter::Plugin {
                 slot: Some(slot), ..
-            } => Some(slot.choose(headers, header)),
+            } => Some(slot.choose(headers, rollout, caller)),
             _ => None,
         };
         Self {

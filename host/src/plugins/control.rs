@@ -170,20 +170,56 @@ impl Plugins {
         with_data: bool,
         by: &str,
     ) -> Result<(), DeployError> {
-        self.change(plugin, Change::Delete, by).await?;
+        self.change(plugin, Change::Delete { with_data }, by)
+            .await?;
         if with_data {
-            let host = |error: crate::services::Error| DeployError::Host(error.into());
-            self.store.forget_migrations(plugin).await?;
-            self.kept.sql.delete(plugin).await.map_err(host)?;
-            self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
-            self.kept
-                .secrets
-                .delete_plugin(plugin)
-                .await
-                .map_err(host)?;
-            self.kept.logs.delete_plugin(plugin).await.map_err(host)?;
+            self.delete_data(plugin, true).await?;
         }
         self.clean_up(Duration::from_secs(3600)).await
+    }
+
+    /// Removes what a plugin that is gone has stored and logged.
+    async fn delete_data(
+        &self,
+        plugin: &PluginName,
+        with_secrets: bool,
+    ) -> Result<(), DeployError> {
+        let host = |error: crate::services::Error| DeployError::Host(error.into());
+        tracing::debug!(plugin.name = %plugin, "Removing the data of `{plugin}`");
+        self.store.forget_migrations(plugin).await?;
+        self.kept.sql.delete(plugin).await.map_err(host)?;
+        self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
+        if with_secrets {
+            let secrets = &self.kept.secrets;
+            secrets.delete_plugin(plugin).await.map_err(host)?;
+        }
+        self.kept.logs.delete_plugin(plugin).await.map_err(host)?;
+        self.store.forget_unwanted(plugin).await?;
+        Ok(())
+    }
+
+    /// Notes that a plugin is being deployed for the first time, unless there is data of an earlier one with this name, which
+    /// was kept when that was removed.
+    pub(super) async fn begin_first(&self, plugin: &PluginName) -> Result<(), DeployError> {
+        let host = |error: crate::services::Error| DeployError::Host(error.into());
+        let has_entries = self.kept.kv.usage(plugin).await.map_err(host)?.entries > 0;
+        if !has_entries
+            && !self.kept.sql.has_any(plugin).await
+            && !self.store.has_migrated(plugin).await?
+        {
+            self.store.begin_first(plugin).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of deployments that were going on when the host died. At the start, when nobody is deploying.
+    pub async fn recover(&self) -> Result<(), DeployError> {
+        self.store.release_migrations().await?;
+        for (plugin, with_secrets) in self.store.unwanted_data().await? {
+            tracing::info!(plugin.name = %plugin, "`{plugin}` was not removed or not deployed to the end; its data is removed");
+            self.delete_data(&plugin, with_secrets).await?;
+        }
+        self.clean_up(Duration::ZERO).await
     }
 
     /// Removes components that nobody refers to any more, and what was compiled from them: of deployments that failed,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::accounts::Accounts;
@@ -18,7 +18,7 @@ use crate::plugins::change::{Change, Changed};
 use crate::plugins::filters::{Around, Missing, Wiring};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
-use crate::plugins::rollout::{Figures, Slot};
+use crate::plugins::rollout::{self, Figures, Slot};
 use crate::plugins::routes::{MountTable, Mounted, RouteTable};
 use crate::plugins::store::{LiveRow, Store, StoreError};
 use crate::plugins::trust::{Policy, Refusal, Trust, TrustList};
@@ -38,7 +38,7 @@ pub struct LivePlugin {
     pub version_value: HeaderValue,
     manifest: Manifest,
     /// Its id as text, for requests that choose it by header.
-    id: String,
+    pub(super) id: String,
     /// What it was made from. If the row says the same, there is nothing to do.
     row: LiveRow,
 }
@@ -347,6 +347,7 @@ impl Registry {
             let turn = self.turn.lock().await;
             let before = self.live();
             let mut tx = self.store.begin().await?;
+            tracing::debug!(plugin.name = %plugin, "Changing `{plugin}`: write");
             let changed = self.store.apply(&mut tx, plugin, change, by).await?;
             let mut slots = before.slots.clone();
             let mut unloaded = before.unloaded.clone();
@@ -424,7 +425,9 @@ impl Registry {
                 let (plugin, reason) = (plugin.clone(), reason.clone());
                 return Err(ChangeError::NotLive { plugin, reason });
             }
+            tracing::debug!(plugin.name = %plugin, "Changing `{plugin}`: commit");
             tx.commit().await.map_err(StoreError::from)?;
+            tracing::debug!(plugin.name = %plugin, "Changing `{plugin}`: swap");
             self.swap(&before, table);
             return Ok(changed);
         }
@@ -457,9 +460,9 @@ impl Registry {
         })
     }
 
-    /// The header by which a request chooses between a stable version and its canary.
-    pub fn version_header(&self) -> &HeaderName {
-        &self.config.rollout.header
+    /// How requests are spread over a stable version and its canary.
+    pub fn rollout(&self) -> &rollout::Config {
+        &self.config.rollout
     }
 
     /// The step that makes it so. Only for who holds the turn.

@@ -274,6 +274,47 @@ impl Store {
         refuse_mount(&mut connection, plugin, mount, is_nested_accepted).await
     }
 
+    /// Notes that a plugin without data is being deployed for the first time: should the host die, nobody wants what it has
+    /// made.
+    pub(in crate::plugins) async fn begin_first(
+        &self,
+        plugin: &PluginName,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO unwanted_data (plugin, with_secrets) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        );
+        query.bind(plugin.as_str()).execute(self.writer()).await?;
+        Ok(())
+    }
+
+    /// Plugins that are not there and whose data nobody wants, and whether their secrets go, too.
+    pub(in crate::plugins) async fn unwanted_data(
+        &self,
+    ) -> Result<Vec<(PluginName, bool)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT plugin, with_secrets FROM unwanted_data \
+             WHERE plugin NOT IN (SELECT name FROM plugins)",
+        );
+        let rows = query.fetch_all(self.reader()).await?;
+        let read = |row: &AnyRow| {
+            let with_secrets: i64 = row.try_get("with_secrets")?;
+            Ok((parsed(row, "unwanted_data", "plugin")?, with_secrets == 1))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Notes that there is no data any more that nobody wants.
+    pub(in crate::plugins) async fn forget_unwanted(
+        &self,
+        plugin: &PluginName,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM unwanted_data WHERE plugin = $1")
+            .bind(plugin.as_str())
+            .execute(self.writer())
+            .await?;
+        Ok(())
+    }
+
     /// The components that some deployment needs, and the uploads that wait; all other artifacts may go.
     pub async fn referenced_artifacts(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let query = sqlx::query(

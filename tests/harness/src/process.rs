@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
 };
 
 use crate::{Client, guests};
@@ -24,6 +25,9 @@ pub struct Process {
     child: Child,
     client: Client,
     log: Arc<Mutex<String>>,
+    /// Changes with each line of the log.
+    lines: watch::Receiver<()>,
+    environment: Vec<(String, String)>,
     dir: TempDir,
 }
 
@@ -60,11 +64,14 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let keep = Arc::clone(&log);
+        let (told, told_lines) = watch::channel(());
         let mut next = async move || {
             let line = lines.next_line().await.ok()??;
             let mut log = keep.lock().unwrap_or_else(PoisonError::into_inner);
             log.push_str(&line);
             log.push('\n');
+            drop(log);
+            told.send_replace(());
             Some(line)
         };
         let address = loop {
@@ -83,14 +90,34 @@ impl Process {
             child,
             client,
             log,
+            lines: told_lines,
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             dir,
         }
     }
 
-    /// Ends it with `SIGKILL`, as a power cut would, and starts it again on what is left.
+    /// Waits until the server tells something with these words, from now on: from this call, not from the first poll.
+    pub fn tells<'a>(&'a self, words: &'a str) -> impl Future<Output = ()> + use<'a> {
+        let told = self.log().len();
+        let mut lines = self.lines.clone();
+        async move {
+            while !self.log()[told..].contains(words) {
+                lines.changed().await.expect("a server that runs");
+            }
+        }
+    }
+
+    /// Ends it with `SIGKILL`, as a power cut would, and starts it again on what is left and with what it was started with.
     pub async fn kill_and_restart(mut self) -> Self {
         self.child.kill().await.expect("a process that runs");
-        Self::open(self.dir, &[]).await
+        let environment = self.environment.iter();
+        let environment: Vec<(&str, &str)> = environment
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        Self::open(self.dir, &environment).await
     }
 
     /// Bytes of memory that are in use.

@@ -1,6 +1,7 @@
 //! Putting plugins on the host, exchanging them, and what is left when that goes wrong.
 
 mod conflict;
+mod death;
 mod deploy;
 mod kill;
 mod lifecycle;

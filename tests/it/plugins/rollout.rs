@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gantry::plugins::rollout::Spread;
 use gantry_harness::{Answer, Client, Process, TestHost, guests::guest, pack};
 use http::Method;
 use serde_json::{Value, json};
@@ -24,7 +25,10 @@ fn with(version: &str, name: &str, more: &str) -> Bytes {
 
 /// A host with `hello` 1.0.0 and a canary of 2.0.0.
 async fn with_canary(percent: u32, canary: &str) -> TestHost {
-    let host = TestHost::start().await;
+    let host = TestHost::build()
+        .with(|config| config.plugins.rollout.spread = Spread::Requests)
+        .start()
+        .await;
     host.admin()
         .upload("", hello("1.0.0", "hello-v1"))
         .await
@@ -170,6 +174,54 @@ async fn a_canary_answers_its_part_of_the_requests_until_it_is_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_keeps_the_version_it_has_met() {
+    let host = TestHost::build()
+        .with(|config| {
+            let proxies = json!(["127.0.0.1"]);
+            config.gateway.trusted_proxies = serde_json::from_value(proxies).unwrap();
+        })
+        .start()
+        .await;
+    let admin = host.admin();
+    for (query, version, name) in [
+        ("", "1.0.0", "hello-v1"),
+        ("canary=50", "2.0.0", "hello-v2"),
+    ] {
+        admin
+            .upload(query, hello(version, name))
+            .await
+            .assert_status(201);
+    }
+    let by_canary = async |client: &Client, number: u32| {
+        let request = client.request(Method::GET, "/hello/");
+        let request = request.header("x-forwarded-for", format!("192.0.2.{number}"));
+        let answer = client.send(request).await.assert_status(200);
+        answer.header("x-version") == Some("2")
+    };
+    let mut has_canary = Vec::new();
+    for number in 0..60 {
+        let first = by_canary(&host, number).await;
+        assert_eq!(by_canary(&host, number).await, first, "caller {number}");
+        has_canary.extend(first.then_some(number));
+    }
+    assert!((12..48).contains(&has_canary.len()), "{has_canary:?}");
+    // A user is the same one everywhere.
+    let user = host.user("ann@example.com", &[]).await;
+    let first = by_canary(&user, 0).await;
+    for number in 1..20 {
+        assert_eq!(by_canary(&user, number).await, first);
+    }
+    let host = host.restart().await;
+    let path = format!("{API}/plugins/hello/canary");
+    let more = json!({ "weight_percent": 70 });
+    let admin = host.admin();
+    admin.put(&path, &more).await.assert_status(200);
+    for number in has_canary {
+        assert!(by_canary(&host, number).await, "caller {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_can_choose_its_version_by_header() {
     let host = with_canary(0, "hello-v2").await;
     assert_eq!(by_canary(&host, 50).await, 0, "nobody else gets it");
@@ -261,7 +313,7 @@ async fn a_canary_is_still_there_after_a_restart_and_after_a_sudden_death() {
     let host = host.restart().await;
     assert_eq!(by_canary(&host, 50).await, 10);
 
-    let server = Process::start("").await;
+    let server = Process::start("[plugins.rollout]\nspread = \"requests\"").await;
     server
         .upload("", hello("1.0.0", "hello-v1"))
         .await
@@ -426,7 +478,10 @@ async fn an_upgrade_that_asks_for_more_waits_until_somebody_who_may_grants_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_can_be_refused_or_overtaken_and_gets_no_more_than_was_shown() {
-    let host = TestHost::start().await;
+    let host = TestHost::build()
+        .with(|config| config.plugins.rollout.spread = Spread::Requests)
+        .start()
+        .await;
     let admin = host.admin();
     let asks = |labels: &str| format!("[capabilities]\nkv = [{labels}]\n");
     let first = with("1.0.0", "hello-v1", &asks("\"data\""));

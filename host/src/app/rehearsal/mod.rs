@@ -43,9 +43,14 @@ pub(super) struct Setting {
     pub(super) cache: Option<Cache>,
 }
 
-/// Where machine code is kept, and what proves that the host wrote it.
+/// The folder in a host's data directory in which its stages are set up. Whatever is in it at a start is left over.
+pub(super) const FOLDER: &str = "rehearsals";
+
+/// What a host that serves shares with its stages: where machine code is kept, and what proves that the host wrote it.
 #[derive(Clone)]
 pub(super) struct Cache {
+    /// Where stages are set up.
+    pub(super) stages: PathBuf,
     pub(super) dir: PathBuf,
     pub(super) key: [u8; 32],
 }
@@ -114,10 +119,14 @@ impl Stand {
         cache: Option<Cache>,
         first: &TestCase,
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("gantry-test-")
-            .tempdir()
-            .context("cannot make a temporary folder for the tests")?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("gantry-test-");
+        let folder = match &cache {
+            Some(cache) => std::fs::create_dir_all(&cache.stages)
+                .and_then(|()| folder.tempdir_in(&cache.stages)),
+            None => folder.tempdir(),
+        };
+        let folder = folder.context("cannot make a temporary folder for the tests")?;
         let rehearsal = Arc::new(Rehearsal::new(Clock::manual(first.at_ms)));
         let setting = Setting {
             rehearsal: Arc::clone(&rehearsal),

@@ -55,8 +55,11 @@ pub(in crate::plugins) enum Change {
     RemoveGrant(Grant),
     /// Settings that were checked against the schema.
     Config(Map<String, Value>),
-    /// Deployments and grants go with the plugin. What it stored through services stays.
-    Delete,
+    /// Deployments and grants go with the plugin. What it stored through services is removed after this, if `with_data`,
+    /// and otherwise stays.
+    Delete {
+        with_data: bool,
+    },
 }
 
 /// A new deployment, ready to be recorded.

@@ -142,7 +142,7 @@ impl Store {
                     .execute(&mut **tx)
                     .await?;
             }
-            Change::Delete => delete(tx, plugin).await?,
+            Change::Delete { with_data } => delete(tx, plugin, *with_data).await?,
         }
         Ok(Changed::Settings)
     }
@@ -199,6 +199,10 @@ impl Store {
             let plugin = plugin.clone();
             return Err(StoreError::Changed { plugin });
         }
+        sqlx::query("DELETE FROM unwanted_data WHERE plugin = $1")
+            .bind(plugin.as_str())
+            .execute(&mut **tx)
+            .await?;
         set_mount(tx, plugin, &wanted.mount).await?;
         if let Some(Approved { by, reason, .. }) = approved {
             if !delete_approval(tx, plugin).await? {
@@ -440,7 +444,20 @@ async fn approval_of(
     Ok(Some((id, parsed(&row, "approvals", "version")?)))
 }
 
-async fn delete(tx: &mut Transaction, plugin: &PluginName) -> Result<(), StoreError> {
+async fn delete(
+    tx: &mut Transaction,
+    plugin: &PluginName,
+    with_data: bool,
+) -> Result<(), StoreError> {
+    if with_data {
+        sqlx::query(
+            "INSERT INTO unwanted_data (plugin, with_secrets) VALUES ($1, 1) \
+             ON CONFLICT (plugin) DO UPDATE SET with_secrets = 1",
+        )
+        .bind(plugin.as_str())
+        .execute(&mut **tx)
+        .await?;
+    }
     for statement in [
         "DELETE FROM plugin_events WHERE plugin = $1",
         "DELETE FROM approvals WHERE plugin = $1",

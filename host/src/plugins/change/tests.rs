@@ -274,7 +274,7 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
             to: None,
             reason: None,
         },
-        Change::Delete,
+        Change::Delete { with_data: false },
     ];
     for change in meanwhile {
         let (_folder, store) = store(100).await;
@@ -342,7 +342,9 @@ async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
     assert_eq!(live_rows(&store).await, std::slice::from_ref(&first));
     // Nor does one that began before the plugin was removed and came back.
     let old = revision(&store, &first.plugin).await;
-    make(&store, &first.plugin, Change::Delete).await.unwrap();
+    make(&store, &first.plugin, Change::Delete { with_data: false })
+        .await
+        .unwrap();
     record(&store, &row("shop", "2.0.0"), GrantMode::AllAsked, None)
         .await
         .unwrap();
@@ -452,12 +454,14 @@ async fn a_deleted_plugin_leaves_nothing_and_can_come_back() {
         .await
         .unwrap();
 
-    make(&store, &shop.plugin, Change::Delete).await.unwrap();
+    make(&store, &shop.plugin, Change::Delete { with_data: false })
+        .await
+        .unwrap();
 
     assert_eq!(live_rows(&store).await, []);
     assert_eq!(store.grants(&shop.plugin).await.unwrap(), Grants::default());
     assert!(store.referenced_artifacts().await.unwrap().is_empty());
-    make(&store, &shop.plugin, Change::Delete)
+    make(&store, &shop.plugin, Change::Delete { with_data: false })
         .await
         .unwrap_err();
     let again = row("shop", "2.0.0");

@@ -104,6 +104,7 @@ impl Plugins {
         approved: Option<Approved>,
     ) -> Result<Deployed, DeployError> {
         let began = Instant::now();
+        tracing::debug!("An upload is checked");
         let checked = self.check(&upload, approved.as_ref()).await?;
         let Checked {
             wanted,
@@ -113,15 +114,23 @@ impl Plugins {
             missing,
         } = checked;
         let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
+        let name = wanted.plugin.clone();
+        let step = |what: &str| {
+            tracing::debug!(plugin.name = %name, deployment.id = %wanted.deployment, "Deploying `{name}`: {what}");
+        };
+        step("store");
         self.artifacts.put(plugin.component.clone()).await?;
+        step("compile");
         // Linking happens here too, so a missing import fails the deployment and not the first request.
         let loaded = self
             .runtime
             .load(spec, plugin.component, &upload.by)
             .await?;
+        step("rehearse");
         let play = Play::of(&upload.bytes, &plugin.manifest, &plugin.migrations);
         let tests = self.rehearse(play).await?;
         if !missing.is_empty() {
+            step("ask for approval");
             let warnings = admitted.warnings;
             let asked = self.ask(upload, &wanted, missing, warnings, began).await?;
             return Ok(Deployed { tests, ..asked });
@@ -132,20 +141,27 @@ impl Plugins {
             let plugin = wanted.plugin;
             return Err(StoreError::Changed { plugin }.into());
         }
+        if began_from.is_none() {
+            self.begin_first(&wanted.plugin).await?;
+        }
+        step("migrate databases");
         let mut migrated = self
             .migrate(&wanted, &plugin.manifest, &plugin.migrations)
             .await?;
         // On a stage, each test begins with data of its own, and nothing outside is as the gate expects it.
         if self.stage.is_some() {
+            step("migrate data");
             if self.run_migrate_hook(&wanted, &loaded).await? {
                 migrated.push(format!("data/{}", wanted.version));
             }
+            step("ask its gate");
             self.registry.check_health(&wanted.plugin, &loaded).await?;
         }
         let ready = self
             .registry
             .with_routes(wanted.clone(), plugin.manifest, loaded)?;
-        let (name, mount) = (wanted.plugin.clone(), wanted.mount.clone());
+        step("record");
+        let mount = wanted.mount.clone();
         // Before it goes live, because then its signature is asked for.
         let kept = self.trust.keep(wanted.deployment, &admitted).await;
         kept.map_err(StoreError::from)?;

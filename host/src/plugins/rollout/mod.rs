@@ -15,6 +15,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::plugins::registry::LivePlugin;
 
@@ -30,6 +31,8 @@ pub struct Config {
     /// or the id of a deployment. Default: `x-gantry-version`.
     #[serde(with = "header_name")]
     pub header: HeaderName,
+    /// What a canary's weight is a part of: `callers` or `requests`. Default: `callers`.
+    pub spread: Spread,
     /// Over how long canary and stable version are compared. Default: 60.
     pub window_s: u64,
     /// Fewest requests of the canary within that time before it is judged. Default: 20.
@@ -60,6 +63,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             header: HeaderName::from_static("x-gantry-version"),
+            spread: Spread::Callers,
             window_s: 60,
             requests_min: 20,
             error_rate_margin: 0.05,
@@ -79,6 +83,18 @@ impl Config {
     pub(super) fn window(&self) -> Duration {
         Duration::from_secs(self.window_s.max(1))
     }
+}
+
+/// What a canary's weight is a part of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// So many of a hundred callers get it, and then always: those who are known by their user or key, others by their
+    /// address. Who has it keeps it when the weight grows.
+    #[default]
+    Callers,
+    /// Of a hundred requests in a row, so many get it, whoever they come from.
+    Requests,
 }
 
 mod header_name {
@@ -178,16 +194,22 @@ impl Slot {
         parts(self) == parts(other)
     }
 
-    /// The version for one request. Takes no lock and allocates nothing.
-    pub fn choose(&self, headers: &HeaderMap, header: &HeaderName) -> Choice<'_> {
+    /// The version for one request. Takes no lock, and without a canary does nothing at all. `caller` is a name for who
+    /// is asking, the same each time.
+    pub fn choose(
+        &self,
+        headers: &HeaderMap,
+        config: &Config,
+        caller: impl FnOnce() -> String,
+    ) -> Choice<'_> {
         let Some(canary) = &self.canary else {
             return Choice {
                 plugin: &self.stable,
-                is_counted: true,
+                is_counted: false,
                 is_named: false,
             };
         };
-        let wanted = headers.get(header).map(|value| value.as_bytes());
+        let wanted = headers.get(&config.header).map(|value| value.as_bytes());
         let named = wanted.and_then(|wanted| {
             let is = |plugin: &LivePlugin, word: &[u8]| wanted == word || plugin.is_called(wanted);
             if is(&canary.plugin, b"canary") {
@@ -200,9 +222,15 @@ impl Slot {
         });
         let weight = u64::from(canary.weight.0);
         let plugin = named.unwrap_or_else(|| {
-            // Spread evenly: with 10, every tenth.
-            let turn = self.turns.fetch_add(1, Relaxed) % 100;
-            if (turn + 1) * weight / 100 > turn * weight / 100 {
+            let is_canarys = match config.spread {
+                Spread::Callers => place(&canary.plugin.id, &caller()) < weight,
+                Spread::Requests => {
+                    // Spread evenly: with 10, every tenth.
+                    let turn = self.turns.fetch_add(1, Relaxed) % 100;
+                    (turn + 1) * weight / 100 > turn * weight / 100
+                }
+            };
+            if is_canarys {
                 &canary.plugin
             } else {
                 &self.stable
@@ -214,6 +242,17 @@ impl Slot {
             is_named: true,
         }
     }
+}
+
+/// Where a caller stands among a hundred, for one canary: the same on every host, after a restart, and with another weight.
+/// For the next canary others come first.
+fn place(canary: &str, caller: &str) -> u64 {
+    let digest = Sha256::new()
+        .chain_update(canary)
+        .chain_update([0])
+        .chain_update(caller);
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(digest.finalize());
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) % 100
 }
 
 /// Why a canary should be taken back; nothing if it does well enough or nobody can tell yet.
@@ -298,6 +337,23 @@ mod tests {
                 _ => panic!("{canary:?} beside {stable:?}: {reason:?}"),
             }
         }
+    }
+
+    #[test]
+    fn callers_keep_their_place_and_are_spread_over_all_places() {
+        let caller = |number: u32| format!("address 192.0.2.{number}");
+        let before = |canary: &str, weight: u64| -> Vec<u32> {
+            let all = 0..10_000;
+            all.filter(|number| place(canary, &caller(*number)) < weight)
+                .collect()
+        };
+        let (few, more) = (before("a", 5), before("a", 30));
+        assert!((400..600).contains(&few.len()), "{}", few.len());
+        assert!((2800..3200).contains(&more.len()), "{}", more.len());
+        assert!(few.iter().all(|caller| more.contains(caller)));
+        let others = before("b", 5);
+        let both = few.iter().filter(|caller| others.contains(caller));
+        assert!(both.count() < 60, "another canary has other callers");
     }
 
     #[test]

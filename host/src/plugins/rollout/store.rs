@@ -215,6 +215,24 @@ impl Store {
         Ok(())
     }
 
+    /// Lets everybody migrate again who was at it when the host died. Only at the start: nobody is at it then.
+    pub(in crate::plugins) async fn release_migrations(&self) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM plugin_migrations WHERE is_done = 0")
+            .execute(self.writer())
+            .await?;
+        Ok(())
+    }
+
+    /// Whether this or an earlier version has begun to migrate data.
+    pub(in crate::plugins) async fn has_migrated(
+        &self,
+        plugin: &PluginName,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT plugin FROM plugin_migrations WHERE plugin = $1 LIMIT 1");
+        let row = query.bind(plugin.as_str()).fetch_optional(self.reader());
+        Ok(row.await?.is_some())
+    }
+
     /// Forgets which versions have migrated: their data is gone.
     pub(in crate::plugins) async fn forget_migrations(
         &self,

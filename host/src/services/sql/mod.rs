@@ -271,6 +271,12 @@ impl Sql {
         let _ = tokio::fs::remove_dir(self.0.folder.join(plugin.as_str())).await;
     }
 
+    /// Whether a plugin has databases.
+    pub async fn has_any(&self, plugin: &PluginName) -> bool {
+        let folder = self.0.folder.join(plugin.as_str());
+        tokio::fs::try_exists(folder).await.unwrap_or(true)
+    }
+
     /// Removes all databases of a plugin. Those still in use answer `unavailable` from now on.
     pub async fn delete(&self, plugin: &PluginName) -> Result<(), Error> {
         let removed: Vec<Open> = {
