@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gantry::plugins::rollout::Spread;
 use gantry_harness::{TestHost, guests};
 use serde_json::Value;
 use tokio::process::Command;
@@ -292,7 +293,10 @@ async fn the_settings_are_printed_as_a_file_that_can_be_used() {
 
 #[tokio::test]
 async fn a_version_is_brought_on_step_by_step_and_the_history_says_why() {
-    let host = TestHost::start().await;
+    let host = TestHost::build()
+        .with(|config| config.plugins.rollout.spread = Spread::Requests)
+        .start()
+        .await;
     let dir = tempfile::tempdir().unwrap();
     write_project(dir.path(), "hello_v1");
     let plugin = async |args: &[&str]| {

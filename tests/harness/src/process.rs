@@ -23,6 +23,7 @@ use crate::{Client, guests};
 /// `gantry serve` with rows and files of its own. Dereferences to a client with the key of the first administrator.
 pub struct Process {
     child: Child,
+    address: SocketAddr,
     client: Client,
     log: Arc<Mutex<String>>,
     /// Changes with each line of the log.
@@ -88,6 +89,7 @@ impl Process {
         let client = Client::new(address).with_token(key.trim());
         Self {
             child,
+            address,
             client,
             log,
             lines: told_lines,
@@ -173,6 +175,11 @@ impl Process {
     fn proc(&self, name: &str) -> PathBuf {
         let id = self.child.id().expect("a process that runs");
         Path::new("/proc").join(id.to_string()).join(name)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The folder with everything that the server keeps.

@@ -239,7 +239,10 @@ async fn a_filter_is_swapped_while_requests_pass_and_each_meets_one_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_of_a_filter_meets_its_part_of_the_requests() {
-    let host = TestHost::start().await;
+    let host = TestHost::build()
+        .with(|config| config.plugins.rollout.spread = gantry::plugins::rollout::Spread::Requests)
+        .start()
+        .await;
     deploy_mark(&host, "mark").await;
     let manifest = filtered("echo", &[("/{*rest}", CLOSED_MARK)], "");
     host.deploy(&manifest, guest("echo")).await;

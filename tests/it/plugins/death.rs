@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use crate::manifests;
+use crate::random::Random;
 
 const API: &str = "/_gantry/api/v1";
 /// So that the host tells its steps.
@@ -340,22 +341,10 @@ impl Rows {
     }
 }
 
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u32::try_from((self.0 >> 20) % u64::from(end.max(1))).expect("it is below")
-    }
-}
-
 /// Lets a host die at each of these steps.
 async fn die_at(steps: &[(Deed, &str)]) {
     let mut shop = Shop::open().await;
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0);
     for (deed, step) in steps {
         let when = format!("{deed:?}, killed at `{step}`");
         match deed {
@@ -479,7 +468,7 @@ async fn a_host_that_dies_at_two_hundred_random_instants_serves_the_old_version_
 /// Lets one host die again and again, at any instant of something. How often that was not finished.
 async fn die_at_random(seed: u64) -> u32 {
     let mut shop = Shop::open().await;
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random::new(seed);
     // How long each deed takes when it is let finish, in microseconds.
     let mut lasts: BTreeMap<Deed, u32> = BTreeMap::new();
     let mut cut_off = 0;
