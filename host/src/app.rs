@@ -447,7 +447,7 @@ fn register_process_metrics(
     runtime: &Arc<Runtime>,
 ) -> anyhow::Result<()> {
     use prometheus::{
-        IntGauge,
+        IntCounter, IntGauge,
         core::{Collector, Desc},
         proto::MetricFamily,
     };
@@ -461,11 +461,27 @@ fn register_process_metrics(
             self.1.collect()
         }
     }
+    struct Reused(Arc<Runtime>, IntCounter);
+    impl Collector for Reused {
+        fn desc(&self) -> Vec<&Desc> {
+            self.1.desc()
+        }
+        fn collect(&self) -> Vec<MetricFamily> {
+            self.1.reset();
+            self.1.inc_by(self.0.instances_reused());
+            self.1.collect()
+        }
+    }
     let gauge = IntGauge::new(
         "gantry_invocations_in_progress",
         "Calls into plugins that are in progress.",
     )?;
     metrics.register(Box::new(InProgress(Arc::clone(runtime), gauge)))?;
+    let reused = IntCounter::new(
+        "gantry_instances_reused_total",
+        "Calls into plugins that found an instance which had put itself back.",
+    )?;
+    metrics.register(Box::new(Reused(Arc::clone(runtime), reused)))?;
     let process = prometheus::process_collector::ProcessCollector::for_self();
     metrics.register(Box::new(process))?;
     Ok(())

@@ -1,6 +1,9 @@
 //! Gantry: a server that hosts sandboxed WebAssembly plugins. `ARCHITECTURE.md` has the map; a module imports only
 //! from rows below its own.
 
+// Whether a call may move between threads is asked of all types of the HTTP client inside it, and they are deep.
+#![recursion_limit = "256"]
+
 pub mod admin;
 pub mod app;
 pub mod auth;

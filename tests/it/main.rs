@@ -25,6 +25,7 @@ mod operators;
 mod plugins;
 mod random;
 mod registry;
+mod restore;
 mod services;
 mod streams;
 mod techplus;

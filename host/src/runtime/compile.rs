@@ -44,9 +44,32 @@ pub enum CompileError {
 
 /// What was compiled.
 pub(super) enum Code {
-    Component(Component),
+    Component {
+        component: Component,
+        /// Whether an instance of it is as new after each call that returned.
+        is_restored: bool,
+    },
     /// Not a component: a plugin of Extism.
     Module(Module),
+}
+
+/// What the child writes before the machine code, in one byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum CodeKind {
+    /// As the author made it.
+    AsIs = 0,
+    /// With what puts an instance back after a call.
+    Restored = 1,
+}
+
+impl CodeKind {
+    pub(super) fn of(is_restored: bool) -> Self {
+        match is_restored {
+            true => Self::Restored,
+            false => Self::AsIs,
+        }
+    }
 }
 
 /// Compiles components and core modules for one engine and keeps the results.
@@ -258,6 +281,10 @@ impl Compiler {
 async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileError> {
     let engine = engine.clone();
     let load = move || {
+        let Some((kind, code)) = code.split_first() else {
+            return Err(wasmtime::format_err!("the machine code is empty"));
+        };
+        let is_restored = *kind == CodeKind::Restored as u8;
         #[expect(
             unsafe_code,
             reason = "the code comes from our own child, directly or out of a cache that is authenticated"
@@ -266,9 +293,12 @@ async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileErro
         // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
         // bytes given here with a key that only this installation has. Which of the two it was is written in them.
         unsafe {
-            match Engine::detect_precompiled(&code) {
-                Some(Precompiled::Module) => Module::deserialize(&engine, &code).map(Code::Module),
-                _ => Component::deserialize(&engine, &code).map(Code::Component),
+            match Engine::detect_precompiled(code) {
+                Some(Precompiled::Module) => Module::deserialize(&engine, code).map(Code::Module),
+                _ => Component::deserialize(&engine, code).map(|component| Code::Component {
+                    component,
+                    is_restored,
+                }),
             }
         }
     };
@@ -281,10 +311,16 @@ async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileErro
 /// Most bytes of what the child says about a failure.
 const MESSAGE_BYTES_MAX: u64 = 16 << 10;
 
+/// What the child does to a component before it compiles it, and what it writes before the code. Raise it with either.
+const CODE_FORMAT: u32 = 2;
+
 /// Which engines can load the code of this one.
 fn hash_of(engine: &Engine) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
+    // What is around the code changes with us.
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    CODE_FORMAT.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

@@ -19,6 +19,11 @@ pub struct Config {
     /// Most bytes that all linear memories and tables of one instance may hold together, whatever a plugin asks for.
     /// Default: 256 MiB.
     pub memory_bytes_max: usize,
+    /// Most instances that wait for their next call, all plugins together. Each holds its memory, at most 256 KiB, and some
+    /// state of the host. Only components that put themselves back are kept; 0 makes every instance anew. Default: 64.
+    pub kept_instances_max: u32,
+    /// The same for one plugin. Default: 8.
+    pub kept_instances_per_plugin_max: usize,
     /// Most core modules inside one component. Default: 30.
     pub core_instances_max: u32,
     /// Most linear memories inside one component. Default: 4.
@@ -73,6 +78,8 @@ impl Default for Config {
             queue_wait_ms: 2000,
             epoch_tick_ms: 5,
             memory_bytes_max: 256 << 20,
+            kept_instances_max: 64,
+            kept_instances_per_plugin_max: 8,
             core_instances_max: 30,
             memories_max: 4,
             tables_max: 30,

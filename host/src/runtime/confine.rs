@@ -14,6 +14,8 @@ use seccompiler::{
 };
 
 use crate::runtime::EngineKind;
+use crate::runtime::compile::CodeKind;
+use crate::runtime::{engine, restore};
 
 /// The component is at fault; standard error says how.
 pub(super) const EXIT_INVALID: i32 = 65;
@@ -47,11 +49,16 @@ fn run(bounds: Bounds) -> anyhow::Result<ExitCode> {
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm)?;
     forbid_system_calls()?;
-    let engine = super::engine::for_compiling(bounds.engine)?;
+    let engine = engine::for_compiling(bounds.engine)?;
+    let restored = match bounds.engine {
+        EngineKind::Plain => restore::add(&wasm, engine::SMALL_MEMORY_PAGES),
+        EngineKind::Concurrent => None,
+    };
+    let kind = CodeKind::of(restored.is_some());
     let compiled = if wasmparser::Parser::is_core_wasm(&wasm) {
         engine.precompile_module(&wasm)
     } else {
-        engine.precompile_component(&wasm)
+        engine.precompile_component(restored.as_deref().unwrap_or(&wasm))
     };
     let code = match compiled {
         Ok(code) => code,
@@ -61,6 +68,7 @@ fn run(bounds: Bounds) -> anyhow::Result<ExitCode> {
         }
     };
     let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&[kind as u8])?;
     stdout.write_all(&code)?;
     stdout.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -48,6 +48,13 @@ impl Egress {
 }
 
 impl Egress {
+    /// Of the instance's next call.
+    pub(super) fn begin(&mut self, allowance: Allowance, log: CallLog) {
+        self.allowance = allowance;
+        self.log = log;
+        self.budget = None;
+    }
+
     /// What one request needs, apart from the instance that sends it.
     pub(super) fn way(&mut self) -> Way {
         let outbound = &self.services.outbound;

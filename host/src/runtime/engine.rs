@@ -43,7 +43,12 @@ pub(super) fn for_running(
     reset: Reset,
     config: &Config,
 ) -> wasmtime::Result<Engine> {
-    let instances = config.concurrency_max;
+    // Only instances with small memories are kept.
+    let kept = match reset {
+        Reset::Whole => config.kept_instances_max,
+        Reset::WrittenPages => 0,
+    };
+    let instances = config.concurrency_max + kept;
     let mut pool = PoolingAllocationConfig::default();
     // Permits are given out below these numbers, so the pool never runs dry.
     pool.total_component_instances(instances)

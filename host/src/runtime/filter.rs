@@ -189,7 +189,8 @@ impl Runtime {
         let cpu = plugin.spec.limits.cpu;
         let allowance = Allowance::new(deadline.into(), cpu, memory, Arc::clone(account));
         let clock = CpuClock::start(began, allowance.clone());
-        let mut store = clock.work(|| self.store(plugin, context, allowance.clone(), &clock));
+        let mut store =
+            clock.work(|| self.store(plugin, context, allowance.clone(), clock.clone()));
         let result = {
             let run = std::pin::pin!(run(pre, function, &mut store, message, &self.config));
             tokio::time::timeout_at(deadline.into(), clock.timed(run)).await

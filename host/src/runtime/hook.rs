@@ -110,7 +110,7 @@ impl Runtime {
         let account = Arc::default();
         let allowance = Allowance::new(deadline.into(), cpu, memory, account);
         let clock = CpuClock::start(began, allowance.clone());
-        let mut store = self.store(plugin, context, allowance, &clock);
+        let mut store = self.store(plugin, context, allowance, clock.clone());
         let result = {
             let run = std::pin::pin!(run(&hooks.pre, function, &mut store));
             tokio::time::timeout_at(deadline.into(), clock.timed(run)).await

@@ -47,6 +47,23 @@ pub struct CallContext {
     pub deadline: Instant,
 }
 
+impl CallContext {
+    /// Of no call at all.
+    pub(super) fn none(request_id: RequestId, deadline: Instant) -> Self {
+        Self {
+            request_id,
+            trigger: "none",
+            depth: 0,
+            route: None,
+            path_params: Vec::new(),
+            client_address: None,
+            principal: None,
+            headers: HeaderMap::new(),
+            deadline,
+        }
+    }
+}
+
 /// What caused a call.
 #[derive(Debug)]
 pub enum Trigger {

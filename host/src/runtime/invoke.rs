@@ -11,13 +11,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use wasmtime::{
     Store,
-    component::{ComponentExportIndex, InstancePre},
+    component::{ComponentExportIndex, Func, InstancePre},
 };
 
 use crate::bindings::gantry::types::types::Error as GuestError;
 use crate::bindings::messages;
 use crate::runtime::cpu::{CpuClock, Stop};
-use crate::runtime::limit::Place;
+use crate::runtime::kept::Ready;
+use crate::runtime::limit::OwnPlace;
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::stream::{Body, BodyError, RequestBody};
@@ -98,15 +99,16 @@ impl Runtime {
         let cpu = plugin.spec.limits.cpu;
         let allowance = Allowance::new(times.deadline.into(), cpu, memory, account);
         let clock = CpuClock::start(began, allowance.clone());
-        let store = clock.work(|| self.store(plugin, context, allowance.clone(), &clock));
+        let ready = clock.work(|| self.ready(plugin, context, allowance.clone(), clock.clone()));
         let prepared = Prepared {
-            store,
+            ready,
             clock,
             allowance,
             times,
         };
         match &plugin.entry {
             Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } => {
+                let places = (plugin.places.own(places.0), self.places.own(places.1));
                 self.invoke_wasi(plugin, prepared, places, call).await
             }
             Entry::Handler { .. }
@@ -128,13 +130,13 @@ impl Runtime {
         call: &HttpCall,
     ) -> Outcome {
         let Prepared {
-            mut store,
+            mut ready,
             clock,
             allowance,
             times,
         } = prepared;
         let result = {
-            let run = pin!(run(&plugin.entry, &mut store, call, &self.config));
+            let run = pin!(run(&plugin.entry, &mut ready, call, &self.config));
             let mut run = pin!(clock.timed(run));
             let soon = times.deadline.min(times.began + SHORT);
             match tokio::time::timeout_at(soon.into(), run.as_mut()).await {
@@ -149,7 +151,9 @@ impl Runtime {
                 },
             }
         };
-        let memory = &store.data().memory;
+        let has_returned = matches!(result, Ok(_) | Err(Failure::Returned(_)));
+        let state = ready.store.data();
+        let memory = &state.memory;
         let (memory_bytes, has_refused) = (memory.peak_bytes(), memory.has_refused());
         let wall = times.deadline.saturating_duration_since(times.began);
         let result = result.map_err(|failure| failure.explain(&plugin.spec, has_refused, wall));
@@ -157,10 +161,13 @@ impl Runtime {
             && error.fault() == Fault::Plugin
         {
             // The client learns only that it failed; the author finds here why.
-            store.data().log.write_verdict(&error.to_string());
+            state.log.write_verdict(&error.to_string());
         }
         // The memory is made ready for the next one, which takes longer the more of it was used.
-        clock.work(|| drop(store));
+        clock.work(|| match &plugin.kept {
+            Some(kept) if has_returned => kept.put(ready),
+            _ => drop(ready),
+        });
         allowance.note_memory(memory_bytes);
         let usage = Usage {
             cpu: allowance.cpu_used(),
@@ -178,7 +185,7 @@ impl Runtime {
         &self,
         plugin: &Arc<LoadedPlugin>,
         prepared: Prepared,
-        places: (Place, Place),
+        places: (OwnPlace, OwnPlace),
         call: HttpCall,
     ) -> Outcome {
         let (sender, mut began) = oneshot::channel();
@@ -220,28 +227,47 @@ impl Runtime {
         }
     }
 
+    /// What the call runs in: an instance that is as new, or a store in which one is made.
+    fn ready(
+        &self,
+        plugin: &LoadedPlugin,
+        context: CallContext,
+        allowance: Allowance,
+        clock: CpuClock,
+    ) -> Box<Ready> {
+        let kept = plugin.kept.as_ref().and_then(|kept| kept.take());
+        let Some(mut ready) = kept else {
+            return Box::new(Ready::new(self.store(plugin, context, allowance, clock)));
+        };
+        ready.begin(context, allowance, clock);
+        ready
+            .store
+            .set_hostcall_fuel(self.config.transfer_bytes_max);
+        ready.store.set_epoch_deadline(1);
+        ready
+    }
+
     pub(super) fn store(
         &self,
         plugin: &LoadedPlugin,
         context: CallContext,
         allowance: Allowance,
-        clock: &CpuClock,
+        clock: CpuClock,
     ) -> Store<PluginState> {
-        let spec = &plugin.spec;
-        let state = PluginState::new(spec, &self.services, context, allowance, &self.config);
+        let (spec, services) = (&plugin.spec, &self.services);
+        let state = PluginState::new(spec, services, context, allowance, clock, &self.config);
         let mut store = Store::new(plugin.entry.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.config.transfer_bytes_max);
         store.set_epoch_deadline(1);
-        let clock = clock.clone();
-        store.epoch_deadline_callback(move |_| Ok(clock.at_epoch()?));
+        store.epoch_deadline_callback(|store| Ok(store.data().clock.at_epoch()?));
         store
     }
 }
 
 /// One call in the making: its store, and what bounds it.
 pub(super) struct Prepared {
-    pub(super) store: Store<PluginState>,
+    pub(super) ready: Box<Ready>,
     pub(super) clock: CpuClock,
     pub(super) allowance: Allowance,
     pub(super) times: Times,
@@ -315,7 +341,7 @@ fn is_too_much_data(error: &wasmtime::Error) -> bool {
 
 async fn run(
     entry: &Entry,
-    store: &mut Store<PluginState>,
+    ready: &mut Ready,
     call: &HttpCall,
     config: &crate::runtime::Config,
 ) -> Result<http::Response<Bytes>, Failure> {
@@ -325,14 +351,14 @@ async fn run(
     };
     match entry {
         Entry::Handler { pre, handle } => {
-            let response = run_handler(pre, handle, store, call, body).await?;
+            let response = run_handler(pre, handle, ready, call, body).await?;
             response::check(response, config).map_err(Failure::InvalidResponse)
         }
         Entry::Transform { pre, transform } => {
-            let output = run_transform(pre, transform, store, call, body).await?;
+            let output = run_transform(pre, transform, ready, call, body).await?;
             response::of_document(output, config).map_err(Failure::InvalidResponse)
         }
-        Entry::Extism { pre } => extism::run(pre, store, call, body, config).await,
+        Entry::Extism { pre } => extism::run(pre, &mut ready.store, call, body, config).await,
         Entry::WasiHttp02 { .. } | Entry::WasiHttp03 { .. } | Entry::Filter { .. } => {
             let error = wasmtime::format_err!("this plugin has no export that answers");
             Err(Failure::Wasmtime(error))
@@ -343,7 +369,7 @@ async fn run(
 async fn run_handler(
     pre: &InstancePre<PluginState>,
     handle: &ComponentExportIndex,
-    store: &mut Store<PluginState>,
+    ready: &mut Ready,
     call: &HttpCall,
     body: &Bytes,
 ) -> Result<messages::Response, Failure> {
@@ -353,24 +379,42 @@ async fn run_handler(
         query: call.uri.query().unwrap_or_default(),
         body,
     };
-    let instance = pre.instantiate_async(&mut *store).await?;
-    let function = instance
-        .get_typed_func::<(messages::Request<'_>,), (Result<messages::Response, GuestError>,)>(
-            &mut *store,
-            handle,
-        )?;
+    let function = function(pre, handle, ready).await?;
+    let store = &mut ready.store;
+    let function = function
+        .typed::<(messages::Request<'_>,), (Result<messages::Response, GuestError>,)>(&*store)?;
     let (result,) = function.call_async(store, (request,)).await?;
     result.map_err(Failure::Returned)
+}
+
+/// The export that answers, of an instance that is made now if none was kept.
+async fn function(
+    pre: &InstancePre<PluginState>,
+    export: &ComponentExportIndex,
+    ready: &mut Ready,
+) -> Result<Func, Failure> {
+    if let Some(function) = ready.function {
+        return Ok(function);
+    }
+    let instance = pre.instantiate_async(&mut ready.store).await?;
+    let function = instance.get_func(&mut ready.store, export);
+    let function = function.ok_or_else(|| wasmtime::format_err!("the export is gone"))?;
+    Ok(ready.complete(function))
 }
 
 async fn run_transform(
     pre: &InstancePre<PluginState>,
     transform: &ComponentExportIndex,
-    store: &mut Store<PluginState>,
+    ready: &mut Ready,
     call: &HttpCall,
     body: &Bytes,
 ) -> Result<messages::Output, Failure> {
-    let content_type = store.data().call.headers.get(http::header::CONTENT_TYPE);
+    let content_type = ready
+        .store
+        .data()
+        .call
+        .headers
+        .get(http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let content_type = content_type
         .unwrap_or("application/octet-stream")
@@ -384,12 +428,10 @@ async fn run_transform(
         body,
         content_type: &content_type,
     };
-    let instance = pre.instantiate_async(&mut *store).await?;
-    let function = instance
-        .get_typed_func::<(messages::Input<'_>, &str), (Result<messages::Output, GuestError>,)>(
-            &mut *store,
-            transform,
-        )?;
+    let function = function(pre, transform, ready).await?;
+    let store = &mut ready.store;
+    let function = function
+        .typed::<(messages::Input<'_>, &str), (Result<messages::Output, GuestError>,)>(&*store)?;
     let (result,) = function.call_async(store, (input, &params)).await?;
     result.map_err(Failure::Returned)
 }

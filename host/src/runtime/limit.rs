@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::ResourceLimiter;
 
 use crate::runtime::{InvokeError, Limits};
@@ -20,6 +20,8 @@ pub(super) struct MemoryLimiter {
     bytes_max: usize,
     /// Whether growth was ever refused: a guest that then stops did so for want of memory.
     has_refused: bool,
+    /// Whether the instance has asked for more than it began with.
+    has_grown: bool,
 }
 
 /// What one element of a table costs the host.
@@ -32,7 +34,19 @@ impl MemoryLimiter {
             bytes_peak: 0,
             bytes_max,
             has_refused: false,
+            has_grown: false,
         }
+    }
+
+    /// From now on growth is the guest's doing and no longer that of making the instance. Returns what that took, in bytes.
+    pub(super) fn begin(&mut self) -> usize {
+        self.has_grown = false;
+        self.bytes
+    }
+
+    /// Whether a memory or a table was asked to grow since the call began.
+    pub(super) fn has_grown(&self) -> bool {
+        self.has_grown
     }
 
     /// Most bytes held at once.
@@ -64,6 +78,7 @@ impl MemoryLimiter {
     }
 
     fn grow(&mut self, current: usize, desired: usize) -> bool {
+        self.has_grown = true;
         self.take(desired.saturating_sub(current))
     }
 }
@@ -100,7 +115,17 @@ pub(super) struct Places {
 }
 
 /// A place that is taken until this is dropped.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) type Place<'a> = SemaphorePermit<'a>;
+
+/// The same for a call that outlives what it was taken from.
+#[derive(Debug)]
+pub(super) struct OwnPlace(Arc<Semaphore>);
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
 
 impl Places {
     pub(super) fn new(places: u32, queue_max: u32, wait_max: Duration) -> Self {
@@ -125,9 +150,15 @@ impl Places {
         self.places.saturating_sub(free)
     }
 
+    /// Makes a place outlive the borrow.
+    pub(super) fn own(&self, place: Place<'_>) -> OwnPlace {
+        place.forget();
+        OwnPlace(Arc::clone(&self.semaphore))
+    }
+
     /// A place now or after a short wait.
-    pub(super) async fn take(&self) -> Result<Place, InvokeError> {
-        if let Ok(place) = Arc::clone(&self.semaphore).try_acquire_owned() {
+    pub(super) async fn take(&self) -> Result<Place<'_>, InvokeError> {
+        if let Ok(place) = self.semaphore.try_acquire() {
             return Ok(place);
         }
         let saturated = InvokeError::Saturated { limit: self.places };
@@ -135,8 +166,7 @@ impl Places {
         if waiting.position >= self.queue_max {
             return Err(saturated);
         }
-        match tokio::time::timeout(self.wait_max, Arc::clone(&self.semaphore).acquire_owned()).await
-        {
+        match tokio::time::timeout(self.wait_max, self.semaphore.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(saturated),
         }

@@ -13,11 +13,13 @@ mod filter;
 mod hook;
 mod invocation;
 mod invoke;
+mod kept;
 mod lanes;
 mod limit;
 mod linker;
 mod plugin;
 mod response;
+mod restore;
 mod state;
 mod stdio;
 mod stream;
@@ -54,6 +56,7 @@ pub use stream::{Body, BodyError, BodyStream, CutOff, NotGathered, RequestBody};
 use compile::{Code, Compiler};
 use engine::Reset;
 use hook::Hooks;
+use kept::Keeper;
 use limit::{Place, Places};
 use plugin::Entry;
 use state::PluginState;
@@ -78,6 +81,7 @@ pub struct Runtime {
     concurrent: OnceCell<(Pool, Compiler)>,
     services: Arc<Services>,
     places: Places,
+    keeper: Arc<Keeper>,
     /// What the host keeps for all calls together.
     memory: Quota,
     config: Arc<Config>,
@@ -117,7 +121,12 @@ impl Runtime {
         let compiler = Compiler::new(kind, &large.engine, compile, cache_dir, cache_key);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
+        let keeper = Keeper::new(
+            config.kept_instances_max,
+            config.kept_instances_per_plugin_max,
+        );
         Ok(Self {
+            keeper: Arc::new(keeper),
             small,
             large,
             compiler,
@@ -149,8 +158,13 @@ impl Runtime {
             | EntryKind::Filter
             | EntryKind::Extism => self.load_code(spec.digest, wasm, caller).await?,
         };
+        let mut kept = None;
         let (entry, hooks) = match code {
-            Code::Component(component) => {
+            Code::Component {
+                component,
+                is_restored,
+            } => {
+                kept = is_restored.then(|| Keeper::keep_for_plugin(&self.keeper));
                 let (entry, hooks) = link_component(pool, &component, spec.entry)?;
                 (entry, Some(hooks))
             }
@@ -165,6 +179,7 @@ impl Runtime {
         Ok(LoadedPlugin {
             spec: Arc::new(spec),
             entry,
+            kept,
             hooks,
             places,
             memory: self.memory.part(self.config.held_bytes_per_plugin_max),
@@ -199,7 +214,7 @@ impl Runtime {
         };
         let code = load(&self.small).await?;
         let needs = match &code {
-            Code::Component(component) => component.resources_required(),
+            Code::Component { component, .. } => component.resources_required(),
             Code::Module(module) => Some(module.resources_required()),
         };
         let pages = needs.and_then(|needs| needs.max_initial_memory_size);
@@ -224,8 +239,16 @@ impl Runtime {
         self.places.taken()
     }
 
+    /// How many calls found an instance that had been put back and kept.
+    pub fn instances_reused(&self) -> u64 {
+        self.keeper.reused()
+    }
+
     /// The plugin's own place first: a plugin that is full must not take the places of others while it waits.
-    async fn take_places(&self, plugin: &LoadedPlugin) -> Result<(Place, Place), InvokeError> {
+    async fn take_places<'a>(
+        &'a self,
+        plugin: &'a LoadedPlugin,
+    ) -> Result<(Place<'a>, Place<'a>), InvokeError> {
         let own = plugin.places.take().await?;
         let shared = self.places.take().await?;
         Ok((own, shared))

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
 use crate::runtime::hook::Hooks;
+use crate::runtime::kept::Kept;
 use crate::runtime::limit::Places;
 use crate::runtime::state::PluginState;
 use crate::services::Quota;
@@ -108,6 +109,8 @@ impl EntryKind {
 pub struct LoadedPlugin {
     pub(super) spec: Arc<PluginSpec>,
     pub(super) entry: Entry,
+    /// Instances that were put back. Only of components that do so.
+    pub(super) kept: Option<Arc<Kept>>,
     /// Only components can have any.
     pub(super) hooks: Option<Hooks>,
     pub(super) places: Places,

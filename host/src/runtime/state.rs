@@ -1,6 +1,9 @@
 //! What one instance carries: the data of its store. Services never see it; `linker.rs` lends each its part.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::Rng as _;
 use wasmtime::component::ResourceTable;
@@ -8,18 +11,20 @@ use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiVie
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::auth::GuestTokens;
+use crate::ids::RequestId;
+use crate::runtime::cpu::CpuClock;
 use crate::runtime::egress::Egress;
 use crate::runtime::extism;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::stdio::LogStream;
 use crate::runtime::{CallContext, Config, PluginSpec};
-use crate::services::Allowance;
 use crate::services::kv::Kv;
 use crate::services::log::{CallLog, Level, Logs};
 use crate::services::outbound::Outbound;
 use crate::services::rehearsal::Rehearsal;
 use crate::services::secrets::Secrets;
 use crate::services::sql::Sql;
+use crate::services::{Allowance, Quota};
 
 /// The host's services, made once per process.
 #[derive(Clone)]
@@ -41,8 +46,10 @@ pub(super) struct PluginState {
     pub(super) allowance: Allowance,
     pub(super) services: Arc<Services>,
     pub(super) log: CallLog,
+    pub(super) clock: CpuClock,
     pub(super) memory: MemoryLimiter,
     pub(super) table: ResourceTable,
+    handles_max: usize,
     /// Made when the guest first asks for it: most never do.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -57,6 +64,7 @@ impl PluginState {
         services: &Arc<Services>,
         call: CallContext,
         allowance: Allowance,
+        clock: CpuClock,
         config: &Config,
     ) -> Self {
         let log = services.logs.for_call(
@@ -73,6 +81,7 @@ impl PluginState {
         Self {
             memory: MemoryLimiter::new(plugin.limits.memory_bytes_max),
             table,
+            handles_max: config.handles_max,
             wasi: None,
             http,
             egress: Egress::new(
@@ -83,11 +92,70 @@ impl PluginState {
                 call.depth.saturating_add(1),
             ),
             allowance,
+            clock,
             extism: None,
             plugin: Arc::clone(plugin),
             services: Arc::clone(services),
             call,
             log,
+        }
+    }
+
+    /// The state of the instance's next call.
+    pub(super) fn begin(&mut self, call: CallContext, allowance: Allowance, clock: CpuClock) {
+        let plugin = &self.plugin;
+        self.log = self.services.logs.for_call(
+            plugin.name.clone(),
+            plugin.deployment,
+            call.request_id,
+            plugin.limits.log_bytes_max,
+        );
+        self.memory = MemoryLimiter::new(plugin.limits.memory_bytes_max);
+        self.egress.begin(allowance.clone(), self.log.clone());
+        self.call = call;
+        self.allowance = allowance;
+        self.clock = clock;
+    }
+
+    /// Nothing of the last call is left.
+    pub(super) fn end(&mut self, idle: &Idle) {
+        self.call = CallContext::none(idle.request_id, idle.since);
+        self.log = idle.log.clone();
+        self.egress.begin(idle.allowance.clone(), self.log.clone());
+        self.allowance = idle.allowance.clone();
+        self.clock = idle.clock.clone();
+        self.wasi = None;
+        let handles_max = self.handles_max;
+        self.table = ResourceTable::new();
+        self.table.set_max_capacity(handles_max);
+    }
+}
+
+/// What stands in the place of a call between two calls. One for each instance that is kept.
+pub(super) struct Idle {
+    request_id: RequestId,
+    since: Instant,
+    allowance: Allowance,
+    clock: CpuClock,
+    log: CallLog,
+}
+
+impl Idle {
+    /// Allows nothing.
+    pub(super) fn new(last: &PluginState) -> Self {
+        let now = Instant::now();
+        let allowance = Allowance::new(now.into(), Duration::ZERO, Quota::new(0), Arc::default());
+        let spec = &last.plugin;
+        let request_id = RequestId::new();
+        Self {
+            request_id,
+            since: now,
+            clock: CpuClock::start(now, allowance.clone()),
+            allowance,
+            log: last
+                .services
+                .logs
+                .for_call(spec.name.clone(), spec.deployment, request_id, 0),
         }
     }
 }

@@ -28,8 +28,9 @@ pub(crate) fn measure(figures: &mut Figures) -> anyhow::Result<()> {
         .get(&"bench".parse()?)
         .ok_or_else(|| anyhow::anyhow!("the plugin is not live"))?;
 
-    let fresh = per_call(&app, plugin, "/bench/greet", 20_000)?;
-    figures.insert("invoke.fresh.us".to_owned(), fresh * 1e6);
+    let restored = per_call(&app, plugin, "/bench/greet", 20_000)?;
+    figures.insert("invoke.restored.us".to_owned(), restored * 1e6);
+    figures.insert("invoke.fresh.us".to_owned(), fresh(&threads)? * 1e6);
     let (few, many) = (0, 1000);
     let few_s = per_call(&app, plugin, &format!("/bench/calls?count={few}"), 2000)?;
     let many_s = per_call(&app, plugin, &format!("/bench/calls?count={many}"), 2000)?;
@@ -57,6 +58,21 @@ pub(crate) fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     threads.block_on(swaps(&app, figures))?;
     threads.block_on(app.stop());
     Ok(())
+}
+
+/// The same call with every instance made anew.
+fn fresh(threads: &tokio::runtime::Runtime) -> anyhow::Result<f64> {
+    let dir = tempfile::tempdir()?;
+    let app = threads.block_on(servers::start_with(&dir, |config| {
+        config.runtime.kept_instances_max = 0;
+    }))?;
+    let live = app.registry.live();
+    let plugin = live
+        .get(&"bench".parse()?)
+        .ok_or_else(|| anyhow::anyhow!("the plugin is not live"))?;
+    let seconds = per_call(&app, plugin, "/bench/greet", 20_000)?;
+    threads.block_on(app.stop());
+    Ok(seconds)
 }
 
 /// How long deploying another version and going back take, from the upload to live, commit included. The component is

@@ -153,7 +153,16 @@ pub(crate) fn config(dir: &TempDir) -> Config {
 
 /// A host with the plugin of the benchmarks on `/bench` and the examples of `wasi:http` on `/wasi` and `/wasi03`.
 pub(crate) async fn start(dir: &TempDir) -> anyhow::Result<App> {
-    let app = App::start(config(dir)).await?;
+    start_with(dir, |_| ()).await
+}
+
+pub(crate) async fn start_with(
+    dir: &TempDir,
+    change: impl FnOnce(&mut Config),
+) -> anyhow::Result<App> {
+    let mut config = config(dir);
+    change(&mut config);
+    let app = App::start(config).await?;
     deploy(
         &app,
         manifest("bench", "1.0.0"),

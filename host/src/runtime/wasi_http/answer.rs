@@ -20,7 +20,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::{Head, request, v02, v03, whole};
 use crate::runtime::cpu::Stop;
 use crate::runtime::invoke::{Ended, Failure, Prepared, SHORT};
-use crate::runtime::limit::Place;
+use crate::runtime::limit::OwnPlace;
 use crate::runtime::plugin::Entry;
 use crate::runtime::stream::{BodyError, BodyStream, End, Link, RequestBody, State};
 use crate::runtime::{Config, Fault, HttpCall, InvokeError, LoadedPlugin, Usage, response};
@@ -48,16 +48,17 @@ pub(in crate::runtime) async fn drive(
     plugin: Arc<LoadedPlugin>,
     config: Arc<Config>,
     prepared: Prepared,
-    places: (Place, Place),
+    places: (OwnPlace, OwnPlace),
     mut call: HttpCall,
     began: oneshot::Sender<http::Response<BodyStream>>,
 ) -> Finished {
     let Prepared {
-        mut store,
+        ready,
         clock,
         allowance,
         times,
     } = prepared;
+    let mut store = ready.store;
     let link = Arc::new(Link::new(times.began));
     let mut guard = Guard(Some(Arc::clone(&link)));
     let flows = matches!(call.body, RequestBody::Stream(_));

@@ -351,6 +351,7 @@ async fn headers_of_the_connection_and_forged_origins_do_not_pass() {
         ("forwarded", "for=1.1.1.1"),
         ("x-forwarded-for", "1.1.1.1"),
         ("x-real-ip", "1.1.1.1"),
+        ("gantry-depth", "0"),
     ] {
         request = request.header(name, value);
     }
@@ -364,6 +365,7 @@ async fn headers_of_the_connection_and_forged_origins_do_not_pass() {
         "accept: */*",
         "authorization: Bearer own",
         "content-length: 5",
+        "gantry-depth: 1",
         "hello",
         &host,
         "x-fine: yes",
