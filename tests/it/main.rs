@@ -18,6 +18,7 @@ mod extism;
 mod filters;
 mod fuzz;
 mod gateway;
+mod golden;
 mod hostile;
 mod languages;
 mod manifests;

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{command, configuration, contract, demo, test};
+use crate::{command, configuration, contract, demo, golden, test};
 
 /// Everything, in the order in which mistakes are cheapest to find.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
@@ -18,6 +18,7 @@ pub(crate) fn check(options: &[String]) -> anyhow::Result<()> {
     }
     command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
     contract::check_releases()?;
+    golden::check()?;
     configuration::check()?;
     command::run(
         command::cargo(&["clippy", "--all-targets"])

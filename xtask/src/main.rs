@@ -8,6 +8,7 @@ mod configuration;
 mod contract;
 mod demo;
 mod extism_reference;
+mod golden;
 mod guests;
 mod languages;
 mod registry;
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         "extism-reference" => extism_reference::run(options),
         "bindings" => bindings::run(options),
         "configuration" => configuration::run(options),
+        "golden" => golden::run(options),
         "wit" => contract::run(options),
         "check" => ci::check(options),
         "ci" => ci::run(options),
@@ -46,12 +48,13 @@ const HELP: &str = "\
 cargo xtask demo [--once]              start a server with a restaurant in it; with --once, only try everything out
 cargo xtask test [-- FILTER]           build what tests need and run all of them
 cargo xtask hostile [FILTER]            let everything that is hostile try to hurt a host: docs/operate/hostile.md
-cargo xtask bench [--json FILE]         measure how fast the host is, side by side with native servers; needs `wrk`
+cargo xtask bench [--only GROUP,…]      measure how fast the host is, side by side with native servers; needs `wrk`
 cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
 cargo xtask languages [--measure]      build the plugins in other languages; measure what each language costs
 cargo xtask extism-reference [--check]  ask Extism's own host what its modules do there; for tests of Extism
 cargo xtask bindings [--check]         generate the SDK's bindings from wit/, or say whether they are stale
 cargo xtask wit [--release]            hold wit/ against the released contracts, or keep it as a released one
+cargo xtask golden [--keep]            are plugins of this release kept for the tests of later ones? keep them
 cargo xtask configuration [--check]    write the operator's reference of settings, or say whether it is stale
 cargo xtask check                      formatting, lints, documentation and contract, without running tests
 cargo xtask ci                         check, test, and demo --once: what has to hold before a change is merged";

@@ -17,6 +17,8 @@ use anyhow::{Context, bail};
 
 use crate::{command, guests, test};
 use api::Api;
+pub(crate) use server::command as server_command;
+
 use server::Server;
 use state::State;
 

@@ -25,7 +25,7 @@ pub(super) struct Server {
 }
 
 /// The executable, as `cargo build` left it.
-pub(super) fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(guests::target_folder().join("debug/gantry"));
     command.current_dir(crate::root());
     command
