@@ -27,6 +27,7 @@ mod plugins;
 mod random;
 mod registry;
 mod restore;
+mod scale;
 mod services;
 mod streams;
 mod techplus;

@@ -396,6 +396,12 @@ pub(super) async fn grants_of(
         .collect()
 }
 
+/// The plugin itself, and those whose mount has the path `$2`, lies below it or holds it: a host has few of them, however
+/// many plugins it has. Host names are not looked at.
+const NEAR_MOUNTS: &str = "SELECT name, mount_host, mount_path FROM plugins WHERE name = $1 \
+     OR substr($2, 1, length(rtrim(mount_path, '/')) + 1) = rtrim(mount_path, '/') || '/' \
+     OR substr(rtrim(mount_path, '/') || '/', 1, length($2)) = $2 ORDER BY name";
+
 /// Two plugins cannot share a mount, and one inside the mount of another takes requests from it: that must be wanted.
 pub(super) async fn refuse_mount(
     rows: &mut AnyConnection,
@@ -403,9 +409,10 @@ pub(super) async fn refuse_mount(
     wanted: &Mount,
     is_nested_accepted: bool,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query("SELECT name, mount_host, mount_path FROM plugins ORDER BY name")
-        .fetch_all(rows)
-        .await?;
+    let query = sqlx::query(NEAR_MOUNTS)
+        .bind(plugin.as_str())
+        .bind(format!("{}/", wanted.path.trim_end_matches('/')));
+    let rows = query.fetch_all(rows).await?;
     let mut nested = None;
     for row in &rows {
         let (by, other): (PluginName, Mount) = (parsed(row, "plugins", "name")?, mount(row)?);

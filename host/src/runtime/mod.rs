@@ -1,6 +1,7 @@
 //! Running plugins: the only module that drives wasmtime. It knows nothing of routes, users or deployments as rows; it
 //! takes a component and what it may use, and calls it within limits.
 
+mod codes;
 mod compile;
 mod config;
 mod confine;
@@ -53,6 +54,7 @@ pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, Plugi
 pub use state::Services;
 pub use stream::{Body, BodyError, BodyStream, CutOff, NotGathered, RequestBody};
 
+use codes::Codes;
 use compile::{Code, Compiler};
 use engine::Reset;
 use hook::Hooks;
@@ -92,6 +94,7 @@ struct Pool {
     engine: Engine,
     linker: Linker<PluginState>,
     extism_linker: wasmtime::Linker<PluginState>,
+    codes: Codes,
 }
 
 impl Pool {
@@ -100,8 +103,24 @@ impl Pool {
         Ok(Self {
             linker: linker::link(kind, &engine)?,
             extism_linker: extism::linker(&engine)?,
+            codes: Codes::default(),
             engine,
         })
+    }
+
+    /// The code of an artifact: what another deployment of it uses, else out of the compiler's cache or newly compiled.
+    async fn load(
+        &self,
+        compiler: &Compiler,
+        digest: Digest,
+        wasm: Bytes,
+        caller: &str,
+    ) -> Result<Arc<Code>, CompileError> {
+        if let Some(code) = self.codes.find(digest) {
+            return Ok(code);
+        }
+        let code = compiler.load(&self.engine, digest, wasm, caller).await?;
+        Ok(self.codes.keep(digest, code))
     }
 }
 
@@ -149,7 +168,7 @@ impl Runtime {
         let (code, pool) = match spec.entry {
             EntryKind::WasiHttp03 => {
                 let (pool, compiler) = self.concurrent().await?;
-                let load = compiler.load(&pool.engine, spec.digest, wasm, caller);
+                let load = pool.load(compiler, spec.digest, wasm, caller);
                 (load.await?, pool)
             }
             EntryKind::Handler
@@ -159,17 +178,17 @@ impl Runtime {
             | EntryKind::Extism => self.load_code(spec.digest, wasm, caller).await?,
         };
         let mut kept = None;
-        let (entry, hooks) = match code {
+        let (entry, hooks) = match &*code {
             Code::Component {
                 component,
                 is_restored,
             } => {
                 kept = is_restored.then(|| Keeper::keep_for_plugin(&self.keeper));
-                let (entry, hooks) = link_component(pool, &component, spec.entry)?;
+                let (entry, hooks) = link_component(pool, component, spec.entry)?;
                 (entry, Some(hooks))
             }
             Code::Module(module) => {
-                let pre = pool.extism_linker.instantiate_pre(&module);
+                let pre = pool.extism_linker.instantiate_pre(module);
                 let pre = pre.map_err(|error| cannot_link(&error))?;
                 (Entry::Extism { pre }, None)
             }
@@ -178,6 +197,7 @@ impl Runtime {
         let places = Places::of_plugin(&spec.limits, wait);
         Ok(LoadedPlugin {
             spec: Arc::new(spec),
+            _code: code,
             entry,
             kept,
             hooks,
@@ -206,14 +226,16 @@ impl Runtime {
         digest: Digest,
         wasm: Bytes,
         caller: &str,
-    ) -> Result<(Code, &Pool), CompileError> {
+    ) -> Result<(Arc<Code>, &Pool), CompileError> {
+        if let Some(code) = self.large.codes.find(digest) {
+            return Ok((code, &self.large));
+        }
         let load = async |pool: &Pool| {
-            let wasm = wasm.clone();
-            let load = self.compiler.load(&pool.engine, digest, wasm, caller);
+            let load = pool.load(&self.compiler, digest, wasm.clone(), caller);
             load.await
         };
         let code = load(&self.small).await?;
-        let needs = match &code {
+        let needs = match &*code {
             Code::Component { component, .. } => component.resources_required(),
             Code::Module(module) => Some(module.resources_required()),
         };
