@@ -11,13 +11,13 @@ use anyhow::Context;
 use crate::{Figures, median};
 
 /// One server in a process of its own. It ends with this.
-struct Server {
+pub(crate) struct Server {
     process: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    fn start(name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let mut process = Command::new(program)
             .args(["serve", name])
@@ -84,10 +84,8 @@ struct Lane {
 }
 
 pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> anyhow::Result<()> {
-    let wrk = Command::new("wrk").arg("--version").output();
-    wrk.context("`wrk` is not installed; on Debian: apt-get install wrk")?;
     let (name, large) = (
-        script("wrk.body = '{\"name\":\"gantry\"}'", "application/json")?,
+        greet_script()?,
         script(
             "wrk.body = string.rep(\"x\", 100000)",
             "application/octet-stream",
@@ -181,6 +179,11 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
     Ok(())
 }
 
+/// A script that makes `wrk` post what the handler of the benchmarks expects.
+pub(crate) fn greet_script() -> anyhow::Result<tempfile::NamedTempFile> {
+    script("wrk.body = '{\"name\":\"gantry\"}'", "application/json")
+}
+
 /// A script that makes `wrk` post this.
 fn script(body: &str, content_type: &str) -> anyhow::Result<tempfile::NamedTempFile> {
     let file = tempfile::NamedTempFile::new()?;
@@ -191,13 +194,19 @@ fn script(body: &str, content_type: &str) -> anyhow::Result<tempfile::NamedTempF
     Ok(file)
 }
 
-struct Run {
-    per_s: f64,
+/// What `wrk` told.
+pub(crate) struct Run {
+    pub(crate) per_s: f64,
     requests: f64,
-    errors: f64,
+    pub(crate) errors: f64,
 }
 
-fn wrk_run(url: &str, round: Duration, script: Option<&std::path::Path>) -> anyhow::Result<Run> {
+/// One run of `wrk` with one thread and 32 connections.
+pub(crate) fn wrk_run(
+    url: &str,
+    round: Duration,
+    script: Option<&std::path::Path>,
+) -> anyhow::Result<Run> {
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c32", &format!("-d{}s", round.as_secs())]);
     if let Some(script) = script {

@@ -1,13 +1,16 @@
 //! How fast the host is. Every figure over HTTP is measured side by side, in alternating rounds, against a bare native
-//! server with the same handler; the load comes from `wrk`. Prints machine, settings, medians and errors; `--json FILE`
+//! server with the same handler; the load comes from `wrk`. `--only GROUP` measures a part. Prints machine, settings, medians and errors; `--json FILE`
 //! writes the figures as one object. `languages` measures what a plugin costs by the language it is written in.
 
 mod inside;
 mod languages;
 mod load;
+mod neighbour;
+mod peer;
+mod scale;
 mod servers;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::Context;
 
@@ -27,9 +30,18 @@ fn main() -> anyhow::Result<()> {
         "over HTTP: {} rounds of {:?}, wrk with 1 thread and 32 connections\n",
         options.rounds, options.round
     );
-    load::measure(options.rounds, options.round, &mut figures)?;
-    println!("\nin process");
-    inside::measure(&mut figures)?;
+    let wrk = Command::new("wrk").arg("--version").output();
+    wrk.context("`wrk` is not installed; on Debian: apt-get install wrk")?;
+    for group in options.groups {
+        println!("\n{group}");
+        match group {
+            "inside" => inside::measure(&mut figures)?,
+            "neighbour" => neighbour::measure(options.rounds, options.round, &mut figures)?,
+            "peer" => peer::measure(options.rounds, options.round, &mut figures)?,
+            "scale" => scale::measure(options.rounds, options.round, &mut figures)?,
+            _ => load::measure(options.rounds, options.round, &mut figures)?,
+        }
+    }
     println!("\nfigures");
     for (name, value) in &figures {
         println!("{name:<36} {value:.3}");
@@ -41,6 +53,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What can be measured by itself, with `--only`.
+const GROUPS: &[&str] = &["load", "inside", "scale", "neighbour", "peer"];
+
 /// The figures by name.
 type Figures = BTreeMap<String, f64>;
 
@@ -48,6 +63,7 @@ struct Options {
     rounds: usize,
     round: Duration,
     json: Option<PathBuf>,
+    groups: Vec<&'static str>,
 }
 
 impl Options {
@@ -56,6 +72,7 @@ impl Options {
             rounds: 5,
             round: Duration::from_secs(3),
             json: None,
+            groups: GROUPS.to_vec(),
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -68,13 +85,23 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
                 "--seconds" => options.round = Duration::from_secs(value()?.parse::<u64>()?.max(1)),
                 "--json" => options.json = Some(value()?.into()),
+                "--only" => options.groups = groups(value()?)?,
                 other => anyhow::bail!(
-                    "there is no option `{other}`: --rounds N, --seconds N, --json FILE"
+                    "there is no option `{other}`: --rounds N, --seconds N, --json FILE, --only GROUP,…"
                 ),
             }
         }
         Ok(options)
     }
+}
+
+/// The groups with these names.
+fn groups(names: &str) -> anyhow::Result<Vec<&'static str>> {
+    let find = |name: &str| {
+        let group = GROUPS.iter().copied().find(|group| *group == name);
+        group.with_context(|| format!("there is no group `{name}`: {}", GROUPS.join(", ")))
+    };
+    names.split(',').map(find).collect()
 }
 
 fn print_machine() {

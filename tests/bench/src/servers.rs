@@ -254,6 +254,11 @@ pub(crate) async fn upload(app: &App, bytes: Bytes) -> anyhow::Result<gantry::pl
 
 /// A guest that `cargo xtask guests` has built.
 pub(crate) fn component(name: &str) -> anyhow::Result<Bytes> {
+    Ok(std::fs::read(component_path(name)?)?.into())
+}
+
+/// Where a guest is that `cargo xtask guests` has built.
+pub(crate) fn component_path(name: &str) -> anyhow::Result<std::path::PathBuf> {
     let program = std::env::current_exe()?;
     let target = program
         .ancestors()
@@ -262,8 +267,24 @@ pub(crate) fn component(name: &str) -> anyhow::Result<Bytes> {
     let path = target
         .join("wasm32-wasip2/guest")
         .join(format!("{name}.wasm"));
-    let bytes = std::fs::read(&path);
-    Ok(bytes
-        .map_err(|error| anyhow::anyhow!("{}: {error}; run `cargo xtask guests`", path.display()))?
-        .into())
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is missing; run `cargo xtask guests`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The same code with a section of its own at the end that only says a number.
+pub(crate) fn own_component(component: &[u8], number: usize) -> anyhow::Result<Bytes> {
+    let text = format!("{number:08}");
+    let name = "number";
+    let mut bytes = component.to_vec();
+    // A custom section: its id, its length, and a name with its length. All are below 128 and so one byte each.
+    bytes.push(0);
+    bytes.push(u8::try_from(1 + name.len() + text.len())?);
+    bytes.push(u8::try_from(name.len())?);
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(bytes.into())
 }
