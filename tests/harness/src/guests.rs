@@ -83,7 +83,7 @@ pub fn in_language(folder: &str) -> Option<Bytes> {
 
 /// Whether `cargo xtask test` could not get something and has said so.
 pub fn is_without(name: &str) -> bool {
-    let without = std::env::var("GANTRY_TESTS_WITHOUT").unwrap_or_default();
+    let without = std::env::var("TESTS_WITHOUT").unwrap_or_default();
     without.split(',').any(|other| other == name)
 }
 
