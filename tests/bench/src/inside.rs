@@ -45,7 +45,7 @@ pub(crate) fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     threads.block_on(servers::deploy(
         &app,
         servers::filter(),
-        servers::component("examples/filter-mark")?,
+        servers::component("examples/filter_mark")?,
     ))?;
     let live = app.registry.live();
     let filter = live
