@@ -25,7 +25,7 @@ use crate::gateway::access_log::AccessLog;
 use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
 use crate::http::shares::Shares;
-use crate::limits::{Limiter, Policy};
+use crate::limits::Limiter;
 use crate::plugins::{
     Kept, Plugins,
     artifact::Artifacts,
@@ -206,7 +206,8 @@ impl App {
 
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let login_policy = Policy::new("gateway", &config.gateway.login_limit)?;
+        let account_policies = gateway::AccountPolicies::new(&config.gateway)
+            .map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))?;
         let access_log =
             AccessLog::open(&config.access_log).context("cannot open the access log")?;
         let limiter = Arc::new(Limiter::new(&config.limits));
@@ -226,7 +227,7 @@ impl App {
                 config.gateway.answers_bytes_per_client_max,
             ),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
-            login_policy: Arc::new(login_policy),
+            account_policies,
             config: Arc::new(config.gateway.clone()),
         };
         let health = health::State {
@@ -279,12 +280,15 @@ impl App {
             .merge(native.router);
         let mut own_prefixes = vec![
             "/_gantry".to_owned(),
-            config.gateway.auth_mount.trim_end_matches('/').to_owned(),
             "/.well-known/jwks.json".to_owned(),
             "/livez".to_owned(),
             "/readyz".to_owned(),
             "/metrics".to_owned(),
         ];
+        let auth_mount = config.gateway.auth_mount.trim_end_matches('/');
+        if !auth_mount.is_empty() {
+            own_prefixes.push(auth_mount.to_owned());
+        }
         own_prefixes.extend(native.prefixes);
         let gateway = Gateway::new(state, own, own_prefixes);
         let address = listener.local_addr()?;
@@ -292,6 +296,7 @@ impl App {
         tasks.spawn(do_chores(
             services.kv.clone(),
             services.sql.clone(),
+            auth.clone(),
             Arc::clone(&plugins),
             stop.clone(),
         ));
@@ -346,7 +351,7 @@ fn take_requests(
 }
 
 /// What must be done now and then.
-async fn do_chores(kv: Kv, sql: Sql, plugins: Arc<Plugins>, stop: CancellationToken) {
+async fn do_chores(kv: Kv, sql: Sql, auth: Auth, plugins: Arc<Plugins>, stop: CancellationToken) {
     /// Entries removed in one go, so that other writers get their turn.
     const SWEEP_MAX: u32 = 1000;
     const HOUR: Duration = Duration::from_secs(3600);
@@ -360,6 +365,9 @@ async fn do_chores(kv: Kv, sql: Sql, plugins: Arc<Plugins>, stop: CancellationTo
                 // What fell out of the history since.
                 if let Err(error) = plugins.clean_up(HOUR).await {
                     tracing::warn!(error.cause = %error, "Artifacts that nobody needs cannot be removed");
+                }
+                if let Err(error) = auth.sweep_sessions().await {
+                    tracing::warn!(error.cause = %error, "Sessions that have ended cannot be removed");
                 }
                 continue;
             }

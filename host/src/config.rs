@@ -98,15 +98,17 @@ impl Config {
         if let Err(error) = self.auth.check() {
             mistakes.push(error.to_string());
         }
-        if let Err(error) = limits::Policy::new("gateway", &self.gateway.login_limit) {
-            mistakes.push(format!("`gateway.login_limit`: {error}"));
+        if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {
+            mistakes.extend(found);
         }
         if let Err(found) = plugins::filters::check(&self.plugins.filters) {
             let found = found.iter();
             mistakes.extend(found.map(|mistake| format!("`plugins.filters`: {mistake}")));
         }
-        if !self.gateway.auth_mount.starts_with('/') || self.gateway.auth_mount.len() < 2 {
-            mistakes.push("`gateway.auth_mount` begins with `/` and is not the root".to_owned());
+        let auth_mount = &self.gateway.auth_mount;
+        if !auth_mount.is_empty() && (!auth_mount.starts_with('/') || auth_mount.len() < 2) {
+            let rule = "`gateway.auth_mount` begins with `/` and is not the root, or is empty";
+            mistakes.push(rule.to_owned());
         }
         if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
             mistakes

@@ -144,9 +144,25 @@ id!(
     UserId
 );
 id!(
+    /// What a login begins and a logout ends.
+    SessionId
+);
+id!(
     /// One request, from the first byte to the last; also the id of the invocation it causes.
     RequestId
 );
+
+impl SessionId {
+    /// The id as it stands in a token.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id in a token.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+}
 
 impl RequestId {
     /// The span that stands for the request in traces: the random half of the id, never 0.

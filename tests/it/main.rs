@@ -6,6 +6,7 @@
 )]
 
 mod accounting;
+mod accounts;
 mod admin;
 mod app;
 mod auth;

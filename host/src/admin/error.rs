@@ -107,7 +107,8 @@ impl From<auth::Error> for ApiError {
             | E::Interrupted(_)
             | E::AdminKey(_)
             | E::Sign(_)
-            | E::Hash(_) => {
+            | E::Hash(_)
+            | E::Together(_) => {
                 return Self::internal(&chain(&error));
             }
             E::EmailInvalid(_)
@@ -122,8 +123,12 @@ impl From<auth::Error> for ApiError {
             | E::RoleBuiltIn(_)
             | E::RoleInUse(_)
             | E::TooMany { .. } => StatusCode::CONFLICT,
-            E::UserNotFound | E::ApiKeyNotFound => StatusCode::NOT_FOUND,
-            E::CredentialsWrong | E::AccountDisabled => StatusCode::UNAUTHORIZED,
+            E::UserNotFound | E::ApiKeyNotFound | E::SessionNotFound => StatusCode::NOT_FOUND,
+            E::CredentialsWrong
+            | E::AccountDisabled
+            | E::RefreshInvalid
+            | E::RefreshReused
+            | E::SessionEnded => StatusCode::UNAUTHORIZED,
             E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };

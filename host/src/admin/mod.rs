@@ -15,6 +15,7 @@ pub mod roles;
 pub mod rollouts;
 pub mod routes;
 pub mod secrets;
+pub mod sessions;
 pub mod settings;
 pub mod status;
 #[cfg(test)]
@@ -167,6 +168,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(users::set_roles))
         .routes(routes!(users::set_password))
         .routes(routes!(users::set_disabled))
+        .routes(routes!(sessions::list_sessions, sessions::end_sessions))
+        .routes(routes!(sessions::end_session))
         .routes(routes!(roles::list_roles, roles::create_role))
         .routes(routes!(roles::delete_role))
         .routes(routes!(roles::set_permissions))

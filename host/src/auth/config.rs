@@ -10,6 +10,17 @@ use crate::auth::Error;
 pub struct Config {
     /// How long an access token is good for, 1 to 60. Default: 15.
     pub access_token_minutes: u32,
+    /// How long a session can last before its user logs in again, in days, 1 to 366. Default: 30.
+    pub session_days: u32,
+    /// How long a session may go unused before it ends, in hours, 1 to 8784. Default: 168 (7 days).
+    pub session_idle_hours: u32,
+    /// Sessions of one user; the one not used for longest ends when there are more. Default: 20.
+    pub sessions_per_user_max: u32,
+    /// How long a refresh token that was exchanged may be sent again, for clients that lost the answer or asked twice at
+    /// once, at most 60000. They are given the same next one. Default: 10000.
+    pub refresh_grace_ms: u32,
+    /// Exchanges of refresh tokens that may wait to be written, at least 1. Default: 4096.
+    pub refresh_queue_max: usize,
     /// Who signs access tokens, as a name or an address. Default: `gantry`.
     pub issuer: String,
     /// For whom access tokens are made; a token for somebody else is refused. Default: `gantry`.
@@ -58,6 +69,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             access_token_minutes: 15,
+            session_days: 30,
+            session_idle_hours: 7 * 24,
+            sessions_per_user_max: 20,
+            refresh_grace_ms: 10_000,
+            refresh_queue_max: 4096,
             issuer: "gantry".to_owned(),
             audience: "gantry".to_owned(),
             verified_tokens_max: 10_000,
@@ -89,6 +105,26 @@ impl Config {
             (
                 (1..=60).contains(&self.access_token_minutes),
                 "`access_token_minutes` must be 1 to 60",
+            ),
+            (
+                (1..=366).contains(&self.session_days),
+                "`session_days` must be 1 to 366",
+            ),
+            (
+                (1..=366 * 24).contains(&self.session_idle_hours),
+                "`session_idle_hours` must be 1 to 8784",
+            ),
+            (
+                self.sessions_per_user_max > 0,
+                "`sessions_per_user_max` must be at least 1",
+            ),
+            (
+                self.refresh_grace_ms <= 60_000,
+                "`refresh_grace_ms` must be at most 60000",
+            ),
+            (
+                self.refresh_queue_max > 0,
+                "`refresh_queue_max` must be at least 1",
             ),
             (!self.issuer.is_empty(), "`issuer` must not be empty"),
             (!self.audience.is_empty(), "`audience` must not be empty"),

@@ -56,9 +56,19 @@ pub enum Error {
     CredentialsWrong,
     #[error("this account is disabled")]
     AccountDisabled,
+    #[error("the refresh token is not valid; log in again")]
+    RefreshInvalid,
+    #[error("the refresh token was used before; its session was ended, log in again")]
+    RefreshReused,
+    #[error("the session is over; log in again")]
+    SessionEnded,
+    #[error("there is no such session")]
+    SessionNotFound,
+    #[error("changes that were written together failed")]
+    Together(#[source] std::sync::Arc<Error>),
     #[error("too many failed logins; try again in {retry_after_s} s")]
     TooManyAttempts { retry_after_s: u64 },
-    #[error("too many logins at once; try again in {retry_after_s} s")]
+    #[error("too many requests at once; try again in {retry_after_s} s")]
     Busy { retry_after_s: u64 },
 }
 
@@ -72,7 +82,8 @@ impl Error {
             | Self::Interrupted(_)
             | Self::AdminKey(_)
             | Self::Sign(_)
-            | Self::Hash(_) => "auth.internal",
+            | Self::Hash(_)
+            | Self::Together(_) => "auth.internal",
             Self::EmailInvalid(_) => "auth.email_invalid",
             Self::EmailTaken => "auth.email_taken",
             Self::PasswordTooShort { .. } => "auth.password_too_short",
@@ -89,6 +100,10 @@ impl Error {
             Self::TooMany { .. } => "auth.too_many",
             Self::CredentialsWrong => "auth.credentials_wrong",
             Self::AccountDisabled => "auth.account_disabled",
+            Self::RefreshInvalid => "auth.refresh_invalid",
+            Self::RefreshReused => "auth.refresh_reused",
+            Self::SessionEnded => "auth.session_ended",
+            Self::SessionNotFound => "auth.session_not_found",
             Self::TooManyAttempts { .. } => "auth.too_many_attempts",
             Self::Busy { .. } => "auth.busy",
         }

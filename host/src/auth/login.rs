@@ -4,32 +4,37 @@ use std::fmt;
 
 use crate::auth::password::Verdict;
 use crate::auth::throttle::Parties;
+use crate::auth::tokens::Bearer;
 use crate::auth::users::normal_email;
-use crate::auth::{Auth, Error, User};
+use crate::auth::{Auth, Client, Error, Tokens, User};
 use crate::ids::UserId;
 
 /// What a successful login gives.
 #[derive(Clone)]
 pub struct Login {
-    /// To be sent as `Authorization: Bearer …`.
-    pub access_token: String,
-    pub expires_in_s: u64,
+    pub tokens: Tokens,
     pub user: User,
 }
 
 impl Auth {
-    /// Checks an e-mail address and a password and gives an access token. `client` names where the attempt comes
-    /// from, usually the address. `CredentialsWrong` says the same, and takes as long, whether or not the account
+    /// Checks an e-mail address and a password and begins a session. `client` says where the attempt comes from.
+    /// `CredentialsWrong` says the same, and takes as long, whether or not the account
     /// exists; `AccountDisabled` only to who has the password; `TooManyAttempts` and `Busy` say when to come back.
-    pub async fn login(&self, email: &str, password: &str, client: &str) -> Result<Login, Error> {
+    pub async fn login(
+        &self,
+        email: &str,
+        password: &str,
+        client: impl Into<Client<'_>>,
+    ) -> Result<Login, Error> {
         let inner = &self.inner;
+        let client: Client<'_> = client.into();
         // Too long to belong to an account: not worth hashing.
         inner
             .passwords
             .check_length(password)
             .map_err(|_| Error::CredentialsWrong)?;
         let email = normal_email(email).map_err(|_| Error::CredentialsWrong)?;
-        let parties = Parties::new(&email, client);
+        let parties = Parties::new(&email, client.network);
         inner.throttle.check(&parties, inner.clock.now_ms())?;
         let turn = inner.passwords.turn().await?;
         // Again, because others may have failed while this one waited: a crowd of guesses gets no further than a few.
@@ -70,16 +75,12 @@ impl Auth {
                 .replace_hash(user.id, &account.password_hash, &better)
                 .await?;
         }
-        // If the account was changed meanwhile, its generation is no longer this one and the token opens nothing.
-        let access_token = inner
-            .access_tokens
-            .sign(&user, account.generation, now_ms)?;
-        tracing::info!(user.id = %user.id, "A user logged in");
-        Ok(Login {
-            access_token,
-            expires_in_s: inner.access_tokens.life_s(),
-            user,
-        })
+        // If the account was changed meanwhile, its generation is no longer this one and there is no session.
+        let tokens = self
+            .begin_session(user.id, account.generation, client)
+            .await?;
+        tracing::info!(user.id = %user.id, session.id = %tokens.session, "A user logged in");
+        Ok(Login { tokens, user })
     }
 }
 
@@ -88,9 +89,15 @@ impl Auth {
     pub(crate) async fn access_token(&self, id: UserId) -> Result<String, Error> {
         let account = self.inner.store.user_by_id(id).await?;
         let account = account.ok_or(Error::UserNotFound)?;
-        self.inner
-            .access_tokens
-            .sign(&account.user, account.generation, self.inner.clock.now_ms())
+        let bearer = Bearer {
+            user: id,
+            roles: &account.user.roles,
+            generation: account.generation,
+            session: None,
+            ends_ms: i64::MAX,
+        };
+        let now_ms = self.inner.clock.now_ms();
+        Ok(self.inner.access_tokens.sign(&bearer, now_ms)?.0)
     }
 }
 

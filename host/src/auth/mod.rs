@@ -1,4 +1,4 @@
-//! Who is calling and what they may do: accounts, roles, API keys, access tokens, guest tokens. What a refusal looks
+//! Who is calling and what they may do: accounts, sessions, roles, API keys, access tokens, guest tokens. What a refusal looks
 //! like on the wire is for the front doors to know.
 
 mod api_keys;
@@ -12,6 +12,7 @@ mod password;
 pub mod permissions;
 mod principal;
 mod roles;
+mod sessions;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use login::Login;
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
 pub use principal::{Beyond, Forbidden, Principal, PrincipalKind};
 pub use roles::{ADMIN, Role};
+pub use sessions::{Client, Session, Tokens};
 pub use users::{NewUser, User, UserPage};
 
 use std::sync::Arc;
@@ -36,7 +38,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::ids::RoleName;
+use crate::ids::{RoleName, SessionId, UserId};
 
 /// Longest credential that is looked at, in bytes. Our own are far shorter.
 const CREDENTIAL_BYTES_MAX: usize = 4096;
@@ -57,6 +59,8 @@ struct Inner {
     passwords: password::Passwords,
     throttle: throttle::Throttle,
     access_tokens: tokens::AccessTokens,
+    sessions: sessions::Sessions,
+    revoked: sessions::Revoked,
     used_keys: mpsc::Sender<(ApiKeyId, i64)>,
     /// Held while rows and memory change together.
     changes: tokio::sync::Mutex<()>,
@@ -66,6 +70,10 @@ impl Auth {
     /// Loads everybody into memory. Needs a tokio runtime, on which it notes the use of API keys until it is dropped.
     pub async fn open(db: Db, keys: &Keys, clock: Clock, config: Config) -> Result<Self, Error> {
         config.check()?;
+        let access_tokens = tokens::AccessTokens::new(keys, &config)?;
+        let accepted_ms = access_tokens.accepted_ms();
+        let sessions =
+            sessions::Sessions::new(db.clone(), keys, clock.clone(), &config, accepted_ms);
         let store = store::Store { db };
         let directory = directory::Directory::default();
         for role in store.all_roles().await? {
@@ -87,7 +95,9 @@ impl Auth {
             inner: Arc::new(Inner {
                 passwords: password::Passwords::new(&config).await?,
                 throttle: throttle::Throttle::new(&config),
-                access_tokens: tokens::AccessTokens::new(keys, &config)?,
+                access_tokens,
+                revoked: sessions.revoked().await?,
+                sessions,
                 changes: tokio::sync::Mutex::default(),
                 config,
                 clock,
@@ -118,15 +128,41 @@ impl Auth {
         if credential.len() > CREDENTIAL_BYTES_MAX {
             return Err(Rejection::Malformed);
         }
-        let principal = if credential.starts_with(api_keys::PREFIX) {
-            self.check_api_key(credential)
+        if credential.starts_with(api_keys::PREFIX) {
+            self.check_api_key(credential).map(Some)
         } else {
-            let now_ms = self.inner.clock.now_ms();
-            self.inner
-                .access_tokens
-                .verify(credential, &self.inner.directory, now_ms)
+            let seen = self.check_access_token(credential)?;
+            Ok(Some(seen.principal))
+        }
+    }
+
+    /// The user who sent this `Authorization`, and the session that the access token came of. None for everybody else:
+    /// an API key is nobody's session.
+    pub fn user_of(
+        &self,
+        authorization: Option<&str>,
+    ) -> Result<Option<(UserId, Option<SessionId>)>, Rejection> {
+        let Some(authorization) = authorization else {
+            return Ok(None);
         };
-        principal.map(Some)
+        let credential = bearer(authorization)?;
+        if credential.starts_with(api_keys::PREFIX) {
+            return Ok(None);
+        }
+        let seen = self.check_access_token(credential)?;
+        Ok(Some((seen.user, seen.session)))
+    }
+
+    fn check_access_token(&self, token: &str) -> Result<tokens::Seen, Rejection> {
+        // A refresh token opens nothing but the exchange.
+        if token.starts_with(sessions::PREFIX) || token.len() > CREDENTIAL_BYTES_MAX {
+            return Err(Rejection::Malformed);
+        }
+        let inner = &self.inner;
+        let now_ms = inner.clock.now_ms();
+        inner
+            .access_tokens
+            .verify(token, &inner.directory, &inner.revoked, now_ms)
     }
 
     /// The public keys that verify access tokens, as a JSON Web Key Set (`application/jwk-set+json`).

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::directory::{Directory, LiveUser};
-use crate::auth::{Config, Error, Keys, Principal, Rejection, User};
-use crate::ids::{RoleName, UserId};
+use crate::auth::sessions::Revoked;
+use crate::auth::{Config, Error, Keys, Principal, Rejection};
+use crate::ids::{RoleName, SessionId, UserId};
 
 /// Other nodes' clocks may be behind ours by this much.
 const LEEWAY_MS: i64 = 5_000;
@@ -21,17 +22,38 @@ const KIND: &str = "at+jwt";
 /// RFC 9068 asks who obtained the token; so far it is always our own login.
 const CLIENT_ID: &str = "gantry";
 
+/// Whom an access token is for.
+pub(super) struct Bearer<'a> {
+    pub(super) user: UserId,
+    pub(super) roles: &'a [RoleName],
+    pub(super) generation: i64,
+    /// None for tokens that come of no login.
+    pub(super) session: Option<SessionId>,
+    /// The token is good no longer than this.
+    pub(super) ends_ms: i64,
+}
+
+/// Who sent an access token.
+pub(super) struct Seen {
+    pub(super) principal: Arc<Principal>,
+    pub(super) user: UserId,
+    pub(super) session: Option<SessionId>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
+struct Claims<R> {
     iss: String,
     aud: String,
     sub: UserId,
     client_id: String,
     iat: i64,
+    nbf: i64,
     exp: i64,
     jti: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<SessionId>,
     /// For other services. The host itself asks what the roles are now.
-    roles: Vec<RoleName>,
+    roles: R,
     generation: i64,
 }
 
@@ -51,8 +73,11 @@ pub(super) struct AccessTokens {
 
 #[derive(Clone)]
 struct Verified {
-    user: Arc<LiveUser>,
+    live: Arc<LiveUser>,
+    user: UserId,
+    session: Option<SessionId>,
     generation: i64,
+    begins_ms: i64,
     expires_ms: i64,
 }
 
@@ -92,8 +117,9 @@ impl AccessTokens {
         })
     }
 
-    pub(super) fn life_s(&self) -> u64 {
-        self.life_ms.unsigned_abs() / 1000
+    /// How long an access token that was signed now may be accepted at most.
+    pub(super) fn accepted_ms(&self) -> i64 {
+        self.life_ms + LEEWAY_MS
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517, RFC 8037).
@@ -101,31 +127,38 @@ impl AccessTokens {
         &self.jwks
     }
 
-    pub(super) fn sign(&self, user: &User, generation: i64, now_ms: i64) -> Result<String, Error> {
+    /// A token for this bearer, and for how many seconds it is good.
+    pub(super) fn sign(&self, bearer: &Bearer<'_>, now_ms: i64) -> Result<(String, u64), Error> {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(KIND.to_owned());
         header.kid = Some(self.key_id.clone());
+        let life_ms = self.life_ms.min(bearer.ends_ms - now_ms).max(0);
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
-            sub: user.id,
+            sub: bearer.user,
             client_id: CLIENT_ID.to_owned(),
             iat: now_ms / 1000,
-            exp: (now_ms + self.life_ms) / 1000,
+            nbf: now_ms / 1000,
+            exp: (now_ms + life_ms) / 1000,
             jti: uuid::Uuid::now_v7().to_string(),
-            roles: user.roles.clone(),
-            generation,
+            sid: bearer.session,
+            roles: bearer.roles,
+            generation: bearer.generation,
         };
-        Ok(encode(&header, &claims, &self.signing)?)
+        let token = encode(&header, &claims, &self.signing)?;
+        Ok((token, life_ms.unsigned_abs() / 1000))
     }
 
-    /// Who holds this token, as things are now: a revoked generation, a disabled user and changed roles count at once.
+    /// Who holds this token, as things are now: a revoked generation or session, a disabled user and changed roles count
+    /// at once.
     pub(super) fn verify(
         &self,
         token: &str,
         directory: &Directory,
+        revoked: &Revoked,
         now_ms: i64,
-    ) -> Result<Arc<Principal>, Rejection> {
+    ) -> Result<Seen, Rejection> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let verified = match self.verified.get(&digest) {
             Some(verified) => verified,
@@ -138,10 +171,20 @@ impl AccessTokens {
         if now_ms >= verified.expires_ms + LEEWAY_MS {
             return Err(Rejection::TokenExpired);
         }
-        verified
-            .user
-            .principal_of(verified.generation)
-            .ok_or(Rejection::TokenRevoked)
+        if now_ms < verified.begins_ms - LEEWAY_MS {
+            return Err(Rejection::TokenInvalid);
+        }
+        let Verified { user, session, .. } = verified;
+        if session.is_some_and(|session| revoked.contains(session)) {
+            return Err(Rejection::TokenRevoked);
+        }
+        let principal = verified.live.principal_of(verified.generation);
+        let principal = principal.ok_or(Rejection::TokenRevoked)?;
+        Ok(Seen {
+            principal,
+            user,
+            session,
+        })
     }
 
     fn read(&self, token: &str, directory: &Directory) -> Result<Verified, Rejection> {
@@ -155,15 +198,18 @@ impl AccessTokens {
         }
         let key = header.kid.and_then(|key_id| self.verifying.get(&key_id));
         let key = key.ok_or(Rejection::TokenInvalid)?;
-        let claims = decode::<Claims>(token, key, &self.validation)
+        let claims = decode::<Claims<Vec<RoleName>>>(token, key, &self.validation)
             .map_err(|_| Rejection::TokenInvalid)?
             .claims;
-        let user = directory.user(claims.sub).ok_or(Rejection::TokenRevoked)?;
-        let expires_ms = claims.exp.saturating_mul(1000).min(i64::MAX - LEEWAY_MS);
+        let live = directory.user(claims.sub).ok_or(Rejection::TokenRevoked)?;
+        let ms = |s: i64| s.saturating_mul(1000).clamp(i64::MIN / 2, i64::MAX / 2);
         Ok(Verified {
-            user,
+            live,
+            user: claims.sub,
+            session: claims.sid,
             generation: claims.generation,
-            expires_ms,
+            begins_ms: ms(claims.nbf),
+            expires_ms: ms(claims.exp),
         })
     }
 }

@@ -5,12 +5,13 @@ use clap::Subcommand;
 use http::Method;
 
 use crate::admin::page::PageBody;
+use crate::admin::sessions::SessionBody;
 use crate::admin::users::{
     CreateUserRequest, SetDisabledRequest, SetPasswordRequest, SetRolesRequest, UserBody,
 };
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
-use crate::ids::RoleName;
+use crate::ids::{RoleName, SessionId};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -35,6 +36,20 @@ pub(super) enum Command {
     Disable { email: String },
     /// Enable an account again.
     Enable { email: String },
+    /// List where somebody is logged in.
+    Sessions {
+        email: String,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the sessions of an account, at once. The account stays as it is.
+    Logout {
+        email: String,
+        /// Only this session.
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionId>,
+    },
     /// Delete an account.
     Remove { email: String },
 }
@@ -90,6 +105,30 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
         }
         Command::Disable { email } => set_disabled(&client, &email, true).await?,
         Command::Enable { email } => set_disabled(&client, &email, false).await?,
+        Command::Sessions { email, json } => {
+            let id = find(&client, &email).await?.id;
+            let sessions: Vec<SessionBody> = client.list(&["users", &id, "sessions"]).await?;
+            if json {
+                return output::print_json(&sessions);
+            }
+            let rows: Vec<Vec<String>> = sessions.into_iter().map(session_row).collect();
+            let heads = ["id", "client", "agent", "began", "last used", "until"];
+            output::print(&output::table(&heads, &rows));
+        }
+        Command::Logout { email, session } => {
+            let id = find(&client, &email).await?.id;
+            match session {
+                Some(session) => {
+                    let session = session.to_string();
+                    client.delete(&["users", &id, "sessions", &session]).await?;
+                    output::progress("Ended", &session);
+                }
+                None => {
+                    client.delete(&["users", &id, "sessions"]).await?;
+                    output::progress("Ended", &format!("all sessions of {email}"));
+                }
+            }
+        }
         Command::Remove { email } => {
             let id = find(&client, &email).await?.id;
             client.delete(&["users", &id]).await?;
@@ -120,6 +159,17 @@ async fn find(client: &Client, email: &str) -> anyhow::Result<UserBody> {
     let page: PageBody<UserBody> = client.get_with(&["users"], &[("email", email)]).await?;
     let user = page.items.into_iter().next();
     user.ok_or_else(|| anyhow::anyhow!("there is no account {email}; `gantry user list` shows all"))
+}
+
+fn session_row(session: SessionBody) -> Vec<String> {
+    vec![
+        session.id,
+        output::plain(&session.client),
+        output::plain(&session.agent),
+        session.created_at,
+        session.used_at,
+        session.expires_at,
+    ]
 }
 
 fn row(user: UserBody) -> Vec<String> {

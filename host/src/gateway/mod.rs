@@ -21,11 +21,13 @@ use crate::clock::Clock;
 use crate::gateway::access_log::AccessLog;
 use crate::http::address::TrustedProxies;
 use crate::http::shares::Shares;
-use crate::limits::{Limiter, Policy, PolicyConfig};
+use crate::limits::{KeyKind, Limiter, PolicyConfig};
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
 
-pub use accounts::router as accounts;
+pub use accounts::{
+    Policies as AccountPolicies, contract as accounts_contract, router as accounts,
+};
 pub use headers::isolate;
 pub use layers::Gateway;
 
@@ -66,10 +68,12 @@ pub struct Config {
     /// sandbox`) while the admin API is on the same listener: their scripts run, but are strangers to the origin they
     /// come from. Without it, the admin API takes no requests from pages at all. Default: true.
     pub pages_are_sandboxed: bool,
-    /// Where login and accounts are. Default: `/api/auth`.
+    /// Where login and accounts are; empty: nowhere, people come with API keys only. Default: `/api/auth`.
     pub auth_mount: String,
     /// How often one address may try to log in. Default: 10 per minute.
     pub login_limit: PolicyConfig,
+    /// How often one address may exchange refresh tokens or log out. Default: 600 per minute.
+    pub refresh_limit: PolicyConfig,
 }
 
 impl Default for Config {
@@ -90,14 +94,20 @@ impl Default for Config {
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
             auth_mount: "/api/auth".to_owned(),
-            login_limit: PolicyConfig {
-                name: "login".to_owned(),
-                limit: 10,
-                window_ms: 60_000,
-                burst: None,
-                key: crate::limits::KeyKind::Ip,
-            },
+            login_limit: per_minute("login", 10),
+            refresh_limit: per_minute("refresh", 600),
         }
+    }
+}
+
+/// So many tries of one address in a minute.
+fn per_minute(name: &str, limit: u64) -> PolicyConfig {
+    PolicyConfig {
+        name: name.to_owned(),
+        limit,
+        window_ms: 60_000,
+        burst: None,
+        key: KeyKind::Ip,
     }
 }
 
@@ -123,6 +133,6 @@ pub struct State {
     pub answers: Arc<Shares>,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
-    /// Limits for login; made of `Config::login_limit`.
-    pub login_policy: Arc<Policy>,
+    /// Limits of accounts, made of the settings.
+    pub account_policies: AccountPolicies,
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::auth::{Auth, Principal};
+use crate::auth::{Auth, Principal, Rejection};
 use crate::gateway::body;
 use crate::http::Problem;
-use crate::ids::RequestId;
+use crate::ids::{RequestId, SessionId, UserId};
 use crate::limits::Decision;
 use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
@@ -134,22 +134,33 @@ pub(crate) fn authenticate(
     auth: &Auth,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<Principal>>, Problem> {
+    auth.authenticate(
+        text(headers, &header::AUTHORIZATION),
+        text(headers, &API_KEY),
+    )
+    .map_err(rejected)
+}
+
+/// The user who is calling, and the session that their access token came of.
+pub(super) fn user(
+    auth: &Auth,
+    headers: &HeaderMap,
+) -> Result<(UserId, Option<SessionId>), Problem> {
+    let user = auth.user_of(text(headers, &header::AUTHORIZATION));
+    user.map_err(rejected)?.ok_or_else(login_required)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
     // A value that is not text is no credential of ours; it must not count as none.
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value: &HeaderValue| value.to_str().unwrap_or("\u{fffd}"))
-    };
-    auth.authenticate(text(&header::AUTHORIZATION), text(&API_KEY))
-        .map_err(|rejection| {
-            let mut problem = Problem::new(
-                StatusCode::UNAUTHORIZED,
-                rejection.code(),
-                rejection.to_string(),
-            );
-            problem.challenge = Some(rejection.www_authenticate());
-            problem
-        })
+    let value = headers.get(name);
+    value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}
+
+fn rejected(rejection: Rejection) -> Problem {
+    let status = StatusCode::UNAUTHORIZED;
+    let mut problem = Problem::new(status, rejection.code(), rejection.to_string());
+    problem.challenge = Some(rejection.www_authenticate());
+    problem
 }
 
 /// The header of an API key.

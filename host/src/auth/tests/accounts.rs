@@ -30,7 +30,7 @@ async fn an_account_is_found_by_any_spelling_of_its_address() {
         .login("ANN@EXAMPLE.ORG", PASSWORD, "x")
         .await
         .unwrap();
-    assert_eq!((login.user, login.expires_in_s), (ann, 900));
+    assert_eq!((login.user, login.tokens.expires_in_s), (ann, 900));
 }
 
 #[tokio::test]

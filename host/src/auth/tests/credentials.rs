@@ -83,6 +83,8 @@ async fn forged_tokens_are_refused() {
         "sub",
         "client_id",
         "iat",
+        "nbf",
+        "sid",
         "exp",
         "jti",
         "roles",

@@ -3,6 +3,7 @@
 mod accounts;
 mod credentials;
 mod logins;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -82,6 +83,7 @@ impl Host {
             .login(email, PASSWORD, "192.0.2.1")
             .await
             .unwrap()
+            .tokens
             .access_token
     }
 

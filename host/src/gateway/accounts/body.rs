@@ -1,0 +1,88 @@
+//! Bodies of requests that anybody may send, and answers that nobody may keep.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::http::Problem;
+
+/// Most bytes of a body.
+const BYTES_MAX: usize = 4 << 10;
+/// How long a body may take to arrive. Anybody may send one, so nobody may hold a connection with it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A small JSON body.
+pub(super) async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let body = read(request).await?;
+    parse(&body)
+}
+
+/// The same, where a request may have no body at all.
+pub(super) async fn read_json_if_any<T: DeserializeOwned + Default>(
+    request: Request,
+) -> Result<T, Problem> {
+    if !request.headers().contains_key(header::CONTENT_TYPE) {
+        return Ok(T::default());
+    }
+    let body = read(request).await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    parse(&body)
+}
+
+async fn read(request: Request) -> Result<bytes::Bytes, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_json = content_type
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "request.unsupported_media_type",
+            "send the body as application/json",
+        ));
+    }
+    let body = axum::body::to_bytes(request.into_body(), BYTES_MAX);
+    let body = tokio::time::timeout(TIMEOUT, body).await.map_err(|_| {
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request.body_timeout",
+            "the body did not arrive in time",
+        )
+    })?;
+    body.map_err(|_| {
+        let detail = format!("the body of this request has at most {BYTES_MAX} bytes");
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request.body_too_large",
+            detail,
+        )
+    })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request.invalid_json",
+            error.to_string(),
+        )
+    })
+}
+
+/// An answer with credentials in it: caches do not keep it (RFC 6749, section 5.1).
+pub(super) fn secret_json(body: impl Serialize) -> Response {
+    let mut answer = Json(body).into_response();
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,26 @@
+//! What the client of an account is told when something fails: the one list of causes and statuses of this API.
+
+use axum::http::StatusCode;
+
+use crate::auth;
+use crate::http::Problem;
+
+/// What a failed login, exchange or change tells the client.
+pub(super) fn explain(error: auth::Error) -> Problem {
+    use auth::Error as E;
+    let status = match &error {
+        E::CredentialsWrong | E::RefreshInvalid | E::RefreshReused | E::SessionEnded => {
+            StatusCode::UNAUTHORIZED
+        }
+        E::AccountDisabled => StatusCode::FORBIDDEN,
+        E::SessionNotFound => StatusCode::NOT_FOUND,
+        E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
+        E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => return Problem::internal(&format!("{:#}", anyhow::Error::new(error))),
+    };
+    let problem = Problem::new(status, error.code(), error.to_string());
+    match error.retry_after_s() {
+        Some(seconds) => problem.with_retry_after_s(seconds),
+        None => problem,
+    }
+}

@@ -1,0 +1,70 @@
+//! How often one client may ask for what anybody may ask for.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::response::Response;
+
+use crate::gateway::{Config, State, response};
+use crate::http::Problem;
+use crate::limits::{Caller, Check, Policy};
+
+/// The limits of accounts, made of the settings.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    pub(super) login: Arc<Policy>,
+    pub(super) refresh: Arc<Policy>,
+}
+
+impl Policies {
+    /// The limits in these settings, or every mistake in them.
+    pub fn new(config: &Config) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let mut policy = |name: &str, config| match Policy::new("gateway", config) {
+            Ok(policy) => Some(Arc::new(policy)),
+            Err(error) => {
+                mistakes.push(format!("`gateway.{name}`: {error}"));
+                None
+            }
+        };
+        let login = policy("login_limit", &config.login_limit);
+        let refresh = policy("refresh_limit", &config.refresh_limit);
+        match (login, refresh) {
+            (Some(login), Some(refresh)) => Ok(Self { login, refresh }),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+/// Does the work if the client has a try left. Whatever comes of it, the answer says how many are left.
+pub(super) async fn within(
+    state: &State,
+    policy: &Policy,
+    client: IpAddr,
+    work: impl Future<Output = Result<Response, Problem>>,
+) -> Result<Response, Problem> {
+    let caller = Caller {
+        address: Some(client),
+        user: None,
+        api_key: None,
+    };
+    let checks = [Check {
+        policy,
+        key: policy.key_of(&caller),
+        cost: 1,
+    }];
+    let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
+    let decision = decision.map_err(|error| Problem::internal(&error))?;
+    if !decision.is_admitted() {
+        return Err(response::limited(&decision));
+    }
+    match work.await {
+        Ok(mut answer) => {
+            response::add_limit_headers(answer.headers_mut(), &decision);
+            Ok(answer)
+        }
+        Err(mut problem) => {
+            problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
+            Err(problem)
+        }
+    }
+}

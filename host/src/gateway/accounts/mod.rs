@@ -1,0 +1,92 @@
+//! Accounts, for those who have one: login, sessions and what belongs to them, under the operator's mount; and the keys that
+//! verify access tokens, at `/.well-known/jwks.json`.
+
+mod body;
+mod explain;
+mod limit;
+mod login;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State as AxumState,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::gateway::State;
+
+pub use limit::Policies;
+
+/// What handlers are given.
+type Shared = AxumState<Arc<State>>;
+
+/// The routes of accounts, unless they are off, and the public keys.
+pub fn router(state: &State) -> Router {
+    let shared = Arc::new(state.clone());
+    let router = Router::new().route("/.well-known/jwks.json", get(keys));
+    let mount = state.config.auth_mount.trim_end_matches('/');
+    if mount.is_empty() {
+        return router.with_state(shared);
+    }
+    let (accounts, contract) = api(mount).split_for_parts();
+    let contract = axum::Json(contract);
+    let accounts = accounts.route(
+        "/openapi.json",
+        get(move || std::future::ready(contract.clone())),
+    );
+    router.nest(mount, accounts).with_state(shared)
+}
+
+/// The contract, for programs that speak to the API, as it is below this mount.
+pub fn contract(mount: &str) -> OpenApi {
+    api(mount).split_for_parts().1
+}
+
+/// Every path, one line each.
+fn api(mount: &str) -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::with_openapi(about(mount))
+        .routes(routes!(login::log_in))
+        .routes(routes!(login::refresh))
+        .routes(routes!(login::log_out))
+        .routes(routes!(login::me))
+        .routes(routes!(sessions::list_sessions, sessions::end_sessions))
+        .routes(routes!(sessions::end_session))
+}
+
+fn about(mount: &str) -> OpenApi {
+    use security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+    let info = InfoBuilder::new()
+        .title("Gantry accounts")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Log in, stay logged in, and look after one's own account. Errors are `application/problem+json` (RFC 9457).",
+        ));
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([utoipa::openapi::Server::new(mount)]))
+        .components(Some(
+            utoipa::openapi::ComponentsBuilder::new()
+                .security_scheme("access_token", SecurityScheme::Http(bearer))
+                .build(),
+        ))
+        .build()
+}
+
+async fn keys(AxumState(state): Shared) -> Response {
+    let mut answer = state.auth.jwks().to_owned().into_response();
+    let json = HeaderValue::from_static("application/jwk-set+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    let cache = HeaderValue::from_static("public, max-age=300");
+    answer.headers_mut().insert(header::CACHE_CONTROL, cache);
+    answer
+}

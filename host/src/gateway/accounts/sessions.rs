@@ -1,0 +1,104 @@
+//! `GET /sessions`, `DELETE /sessions`, `DELETE /sessions/{id}`: where else one is logged in.
+
+use axum::{
+    Json,
+    extract::{Path, State as AxumState},
+    http::{HeaderMap, StatusCode},
+};
+use serde::Serialize;
+
+use crate::auth;
+use crate::gateway::accounts::Shared;
+use crate::gateway::accounts::explain::explain;
+use crate::gateway::response;
+use crate::http::Problem;
+use crate::ids::SessionId;
+
+/// A login that lasts.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct SessionBody {
+    id: String,
+    /// Whether the request comes of this session.
+    is_current: bool,
+    /// The network where it began.
+    client: String,
+    /// What the client said it was.
+    agent: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When its refresh token was last exchanged.
+    #[schema(format = DateTime)]
+    used_at: String,
+    /// When it ends at the latest.
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct SessionsBody {
+    items: Vec<SessionBody>,
+}
+
+/// List one's own sessions
+///
+/// The one used last first.
+#[utoipa::path(get, path = "/sessions", tag = "sessions", security(("access_token" = [])), responses((status = 200, body = SessionsBody)))]
+pub(super) async fn list_sessions(
+    AxumState(state): Shared,
+    headers: HeaderMap,
+) -> Result<Json<SessionsBody>, Problem> {
+    let (user, current) = response::user(&state.auth, &headers)?;
+    let sessions = state.auth.list_sessions(user).await.map_err(explain)?;
+    let body = |session: auth::Session| SessionBody {
+        is_current: current == Some(session.id),
+        id: session.id.to_string(),
+        client: session.client,
+        agent: session.agent,
+        created_at: time(session.created_at_ms),
+        used_at: time(session.used_at_ms),
+        expires_at: time(session.expires_at_ms),
+    };
+    Ok(Json(SessionsBody {
+        items: sessions.into_iter().map(body).collect(),
+    }))
+}
+
+/// End all other sessions
+///
+/// The one that the request comes of stays.
+#[utoipa::path(delete, path = "/sessions", tag = "sessions", security(("access_token" = [])), responses((status = 204)))]
+pub(super) async fn end_sessions(
+    AxumState(state): Shared,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let (user, current) = response::user(&state.auth, &headers)?;
+    state
+        .auth
+        .end_sessions(user, current)
+        .await
+        .map_err(explain)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// End a session
+///
+/// Access tokens that came of it are refused at once.
+#[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", security(("access_token" = [])), params(("id" = String, Path)), responses((status = 204)))]
+pub(super) async fn end_session(
+    AxumState(state): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let (user, _) = response::user(&state.auth, &headers)?;
+    let id: SessionId = id
+        .parse()
+        .map_err(|_| explain(auth::Error::SessionNotFound))?;
+    state.auth.end_session(user, id).await.map_err(explain)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn time(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map(|time| time.to_string())
+        .unwrap_or_default()
+}
