@@ -77,9 +77,11 @@ impl MemoryLimiter {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         self.has_grown = true;
-        self.take(desired.saturating_sub(current))
+        // Asked before wasmtime looks at the maximum: what cannot become larger is not counted as if it did.
+        let fits_its_type = maximum.is_none_or(|maximum| desired <= maximum);
+        fits_its_type && self.take(desired.saturating_sub(current))
     }
 }
 
@@ -88,19 +90,19 @@ impl ResourceLimiter for MemoryLimiter {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
+        Ok(self.grow(current, desired, maximum))
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
-        Ok(self.grow(bytes(current), bytes(desired)))
+        Ok(self.grow(bytes(current), bytes(desired), maximum.map(bytes)))
     }
 }
 
@@ -224,6 +226,20 @@ mod tests {
         limiter.give_back(80);
         assert!(limiter.take(30));
         assert_eq!(limiter.peak_bytes(), 80);
+    }
+
+    #[test]
+    fn what_cannot_grow_is_not_counted_as_if_it_had() {
+        let mut limiter = MemoryLimiter::new(1 << 20);
+        for _ in 0..100 {
+            let grows = limiter.memory_growing(64 << 10, 256 << 10, Some(128 << 10));
+            assert!(!grows.unwrap(), "its type ends at 128 KiB");
+            let grows = limiter.table_growing(100, 10_000, Some(5000));
+            assert!(!grows.unwrap());
+        }
+        assert!(!limiter.has_refused(), "that was no want of memory");
+        assert!(limiter.memory_growing(0, 1 << 20, Some(1 << 20)).unwrap());
+        assert_eq!(limiter.peak_bytes(), 1 << 20);
     }
 
     #[test]
