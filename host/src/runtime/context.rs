@@ -226,7 +226,8 @@ impl logging::Host for View<'_> {
             logging::Level::Debug => Level::Debug,
             logging::Level::Info => Level::Info,
             logging::Level::Warn => Level::Warn,
-            logging::Level::Error | logging::Level::Critical => Level::Error,
+            logging::Level::Error => Level::Error,
+            logging::Level::Critical => Level::Critical,
         };
         self.log.write(level, &context, &message);
     }
