@@ -192,6 +192,12 @@ impl Inner {
             let message = format!("a statement has at most {params_max} parameters");
             return Err(Error::limit("sql.too_many_params", message));
         }
+        // SQLite would keep nothing in its place, without a word.
+        let is_nan = |value: &Value| matches!(value, Value::Real(real) if real.is_nan());
+        if let Some(place) = params.iter().position(is_nan) {
+            let message = format!("${} is no number (NaN); send null, or text", place + 1);
+            return Err(Error::invalid("sql.value_invalid", message));
+        }
         let statement = statement::check(sql)?;
         let (needed, given) = (statement.parameters, params.len());
         if needed != given {

@@ -457,6 +457,12 @@ async fn results_and_values_stop_at_their_limits() {
             "sql.statement_too_long",
         ),
         ("SELECT CAST(x'ff' AS TEXT)", vec![], "sql.text_invalid"),
+        (
+            "SELECT $1",
+            vec![Value::Real(f64::NAN)],
+            "sql.value_invalid",
+        ),
+        ("SELECT $1", vec![Value::Real(f64::INFINITY)], "ok"),
     ] {
         let result = database.query(sql, params.clone(), &soon()).await;
         let found = result.map_or_else(|error| error.code.into_owned(), |_| "ok".to_owned());

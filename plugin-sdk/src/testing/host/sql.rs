@@ -116,7 +116,7 @@ mod sqlite {
 
         fn query(&self, sql: &str, params: &[Value]) -> Result<RowSet, Error> {
             check("sql.query")?;
-            refuse(sql)?;
+            refuse(sql, params)?;
             let run = || -> rusqlite::Result<RowSet> {
                 let mut statement = self.connection.prepare(sql)?;
                 let columns: Vec<String> = statement
@@ -140,7 +140,7 @@ mod sqlite {
 
         fn execute(&self, sql: &str, params: &[Value]) -> Result<RunResult, Error> {
             check("sql.execute")?;
-            refuse(sql)?;
+            refuse(sql, params)?;
             let run = || -> rusqlite::Result<usize> {
                 let mut statement = self.connection.prepare(sql)?;
                 bind(&mut statement, params)?;
@@ -223,8 +223,8 @@ mod sqlite {
         }
     }
 
-    /// The statements that the host refuses, by their first word.
-    fn refuse(sql: &str) -> Result<(), Error> {
+    /// The statements that the host refuses, by their first word, and the parameters that it refuses.
+    fn refuse(sql: &str, params: &[Value]) -> Result<(), Error> {
         const REFUSED: &[&str] = &[
             "ATTACH",
             "BEGIN",
@@ -245,6 +245,11 @@ mod sqlite {
         if REFUSED.contains(&word.as_str()) {
             let message = format!("{word} is not for plugins");
             return Err(Error::Invalid(detail("sql.statement_forbidden", &message)));
+        }
+        let is_nan = |value: &Value| matches!(value, Value::Real(real) if real.is_nan());
+        if params.iter().any(is_nan) {
+            let message = "a parameter is no number (NaN)";
+            return Err(Error::Invalid(detail("sql.value_invalid", message)));
         }
         Ok(())
     }
