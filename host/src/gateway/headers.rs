@@ -274,4 +274,19 @@ mod tests {
             assert_eq!(ambiguity(path).is_some(), wanted, "{path}");
         }
     }
+
+    proptest::proptest! {
+        /// What is let through reads the same to those who resolve paths, by the rules of browsers too.
+        #[test]
+        fn a_path_that_passes_is_the_same_to_everybody(
+            path in "(/|\\.|%2e|%2E|%2f|%5C|\\\\|%25|[a-c]|;|%c3%a9|:|@){0,10}",
+        ) {
+            let path = format!("/{path}");
+            if ambiguity(&path).is_none() {
+                let url = url::Url::parse(&format!("http://host.example{path}")).unwrap();
+                proptest::prop_assert_eq!(url.host_str(), Some("host.example"));
+                proptest::prop_assert_eq!(url.path(), path);
+            }
+        }
+    }
 }

@@ -104,6 +104,46 @@ fn numbered(pattern: &str) -> String {
     result
 }
 
+/// Whether the router could miss a path of one of two patterns because of the other: where a parameter with text behind it
+/// and one with other text meet in a segment, it tries only one of them, whatever follows.
+pub(super) fn hides(one: &str, other: &str) -> bool {
+    if !has_text_behind(one) && !has_text_behind(other) {
+        return false;
+    }
+    let (one, other) = (numbered(one), numbered(other));
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        let (Some(first), Some(second)) = (one.next(), other.next()) else {
+            return false;
+        };
+        if first == second {
+            continue;
+        }
+        let (Some((before, behind)), Some((before_other, behind_other))) =
+            (around(first), around(second))
+        else {
+            return false;
+        };
+        let is_last = one.next().is_none() && other.next().is_none();
+        return before == before_other && behind != behind_other && !is_last;
+    }
+}
+
+/// Whether a parameter does not end with its segment.
+fn has_text_behind(pattern: &str) -> bool {
+    pattern
+        .split('}')
+        .skip(1)
+        .any(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+/// What stands before and behind the parameter of a segment, if it has one that ends with the segment.
+fn around(segment: &str) -> Option<(&str, &str)> {
+    let (before, rest) = segment.split_once('{')?;
+    let (name, behind) = rest.split_once('}')?;
+    (!name.starts_with('*')).then_some((before, behind))
+}
+
 /// The routes of one deployment, below its mount.
 #[derive(Debug)]
 pub struct RouteTable {
@@ -257,5 +297,114 @@ fn plain(host: &str) -> Cow<'_, str> {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plugins::breaker;
+    use crate::plugins::manifest::Manifest;
+    use crate::plugins::metrics::Metrics;
+
+    /// A manifest with these routes, if that is one.
+    fn manifest(patterns: &[String]) -> Option<Manifest> {
+        let head = "schema = 1\n[plugin]\nname = \"shop\"\nversion = \"1.0.0\"\n[component]\npath = \"a.wasm\"\n";
+        let route = |path: &String| {
+            format!("[[route]]\nmethod = \"GET\"\npath = \"{path}\"\nauth = \"public\"\n")
+        };
+        let routes: String = patterns.iter().map(route).collect();
+        Manifest::parse(&format!("{head}{routes}")).ok()
+    }
+
+    fn route(pattern: &str) -> Route {
+        let plugin = "shop".parse().unwrap();
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        Route::new(
+            pattern,
+            vec![Method::GET],
+            Auth::Public,
+            Vec::new(),
+            Vec::new(),
+            None,
+            None,
+            None,
+            0,
+            metrics.of_route(&plugin, pattern),
+            Breaker::new(breaker::Config::default()),
+        )
+    }
+
+    fn segment() -> impl Strategy<Value = String> {
+        let parameter = "[a-c]{0,2}\\{[a-d]\\}[.-]?[a-c]{0,1}";
+        prop_oneof![3 => "[a-c.~!@-]{1,3}", 2 => parameter, 1 => "\\{[a-d]\\}", 1 => "\\{\\*[a-d]\\}"]
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        prop::collection::vec(segment(), 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
+    }
+
+    /// The pattern with these values in the place of its parameters.
+    fn filled(pattern: &str, mut value: impl FnMut(&str) -> String) -> String {
+        let mut parts = pattern.split('{');
+        let mut path = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (name, rest) = part.split_once('}').unwrap();
+            path.push_str(&value(name));
+            path.push_str(rest);
+        }
+        path
+    }
+
+    proptest! {
+        /// Whatever a manifest may declare, a path that fits a pattern finds a route, and the route's own pattern with the
+        /// parameters that were found is that path.
+        #[test]
+        fn a_path_of_a_pattern_finds_a_route_whose_parameters_make_it(
+            patterns in prop::collection::vec(pattern(), 1..6),
+            values in prop::collection::vec("[a-e0-9_]{1,3}", 8),
+            tail in "[a-e]{1,2}(/[a-e.]{1,2}){0,2}",
+        ) {
+            let patterns: Vec<String> = patterns
+                .into_iter()
+                .filter(|pattern| manifest(std::slice::from_ref(pattern)).is_some())
+                .collect();
+            // Patterns that collide are refused, by `validate` first.
+            let pairs = patterns.iter().flat_map(|one| patterns.iter().map(move |other| (one, other)));
+            if pairs.into_iter().any(|(one, other)| hides(one, other)) {
+                return Ok(());
+            }
+            let table = RouteTable::new(patterns.iter().map(|pattern| route(pattern)).collect());
+            let Ok(table) = table else { return Ok(()) };
+            for pattern in &patterns {
+                let mut next = values.iter().cycle();
+                let path = filled(pattern, |name| match name.starts_with('*') {
+                    true => tail.clone(),
+                    false => next.next().unwrap().clone(),
+                });
+                let Found::Route { route, params } = table.find(&Method::GET, &path) else {
+                    panic!("{patterns:?}: nothing for {path}");
+                };
+                let again = filled(&route.pattern, |name| {
+                    let name = name.trim_start_matches('*');
+                    params.iter().find(|(other, _)| other == name).unwrap().1.clone()
+                });
+                prop_assert_eq!(&again, &path, "{:?}: {} {:?}", patterns, route.pattern, params);
+                let head = table.find(&Method::HEAD, &path);
+                let is_found = matches!(head, Found::Route { .. });
+                prop_assert!(is_found);
+                let other = table.find(&Method::PUT, &path);
+                prop_assert!(matches!(other, Found::MethodNotAllowed(_)));
+            }
+        }
+
+        #[test]
+        fn no_path_makes_the_lookup_panic(patterns in prop::collection::vec(pattern(), 1..4), path in "/[a-c/{}*%.é]{0,12}|\\PC{0,12}") {
+            if let Ok(table) = RouteTable::new(patterns.iter().map(|pattern| route(pattern)).collect()) {
+                let _ = table.find(&Method::GET, &path);
+            }
+        }
     }
 }

@@ -205,4 +205,56 @@ mod tests {
         assert_eq!(response.headers().len(), 2);
         assert_eq!(response.headers().get_all("x-a").iter().count(), 2);
     }
+
+    proptest::proptest! {
+        /// Whatever a guest answers is refused, or passed on as it is but for what is the host's.
+        #[test]
+        fn an_answer_passes_as_it_is_or_not_at_all(
+            status in 0_u16..700,
+            headers in proptest::collection::vec(
+                (
+                    "[a-zA-Z0-9!#$&'*+.^_|~-]{0,12}|(?i)(connection|content-length|te|alt-svc|Transfer-Encoding)|\\PC{0,4}",
+                    "[ -~\t\u{80}-\u{ff}]{0,12}|[\r\n\u{0}\u{7f}]{1,2}",
+                ),
+                0..6,
+            ),
+            body in 0_usize..150,
+        ) {
+            let given: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            if let Ok(response) = answer(status, &given, body) {
+                proptest::prop_assert_eq!(response.status().as_u16(), status);
+                proptest::prop_assert!((200..600).contains(&status));
+                proptest::prop_assert_eq!(response.body().len(), body);
+                let is_ours = |name: &str| {
+                    let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                    reserved::in_answers(&name)
+                };
+                let mut expected: Vec<(String, Vec<u8>)> = given
+                    .iter()
+                    .filter(|(name, _)| !is_ours(name))
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value.as_bytes().to_vec()))
+                    .collect();
+                let found = response.headers().iter();
+                let mut found: Vec<(String, Vec<u8>)> = found
+                    .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+                    .collect();
+                expected.sort();
+                found.sort();
+                proptest::prop_assert_eq!(found, expected);
+            } else {
+                let is_plain = |(name, value): &(String, String)| {
+                    let is_name = !name.is_empty()
+                        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+                    is_name && value.bytes().all(|byte| byte.is_ascii_graphic())
+                };
+                let is_fine = (200..600).contains(&status)
+                    && body <= 100
+                    && headers.iter().all(is_plain);
+                proptest::prop_assert!(!is_fine, "{} {:?} {}", status, headers, body);
+            }
+        }
+    }
 }

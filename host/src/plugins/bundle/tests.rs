@@ -265,4 +265,62 @@ proptest! {
         bytes[at] = to;
         let _ = Bundle::read(&bytes.into(), &Config::default());
     }
+
+    /// What is read is what was packed, however the files are called and whatever is in them; or all of it is refused.
+    #[test]
+    fn a_bundle_is_read_as_it_was_packed_or_refused(
+        manifest in "\\PC{0,40}",
+        component in prop::collection::vec(any::<u8>(), 0..200),
+        steps in prop::collection::vec(("[0-9]{1,4}_[a-z]{0,4}|\\PC{1,8}|\\.\\.|[a-z/.]{1,9}", "\\PC{0,20}"), 0..4),
+    ) {
+        let named: Vec<(String, &String)> = steps
+            .iter()
+            .map(|(name, sql)| (format!("migrations/main/{name}.sql"), sql))
+            .collect();
+        let mut files: Vec<(&str, &[u8])> = vec![
+            ("plugin.toml", manifest.as_bytes()),
+            ("plugin.wasm", &component),
+        ];
+        let is_twice = |place: usize| named[..place].iter().any(|(name, _)| *name == named[place].0);
+        for (place, (name, sql)) in named.iter().enumerate() {
+            if !is_twice(place) {
+                files.push((name, sql.as_bytes()));
+            }
+        }
+        if let Ok(bundle) = Bundle::read(&zip(&files), &Config::default()) {
+            prop_assert_eq!(&bundle.manifest, &manifest);
+            prop_assert_eq!(&bundle.component[..], &component[..]);
+            prop_assert_eq!(bundle.migrations.len(), files.len() - 2);
+            prop_assert!(bundle.migrations.is_sorted_by_key(|step| step.version));
+            for step in bundle.migrations {
+                let is_this = |(name, sql): &(String, &String)| {
+                    let (number, rest) = name["migrations/main/".len()..].split_once('_').unwrap();
+                    number.parse() == Ok(step.version)
+                        && rest == format!("{}.sql", step.name)
+                        && **sql == step.sql
+                };
+                prop_assert!(named.iter().any(is_this), "{step:?}");
+            }
+        }
+    }
+
+    /// However many bytes of it are changed: it panics nowhere, and what is still read is no other file's.
+    #[test]
+    fn a_damaged_bundle_is_refused_or_has_its_files(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let manifest = "name = 1";
+        let component = b"\0asm and so on";
+        let whole = zip(&[("plugin.toml", manifest.as_bytes()), ("plugin.wasm", component)]);
+        let mut bytes = whole.to_vec();
+        for (at, to) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+        }
+        // Each file has a checksum.
+        if let Ok(bundle) = Bundle::read(&bytes.into(), &Config::default()) {
+            prop_assert_eq!(bundle.manifest, manifest);
+            prop_assert_eq!(&bundle.component[..], &component[..]);
+        }
+    }
 }

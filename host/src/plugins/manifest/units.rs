@@ -48,3 +48,38 @@ fn show(amount: u64, units: &[(&str, u64)]) -> String {
     let (unit, factor) = whole.unwrap_or(&units[0]);
     format!("{}{unit}", amount / factor)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_as_it_was_meant(number in any::<u64>(), small in 0_u64..100_000) {
+            for number in [number, small] {
+                for (unit, factor) in SIZES {
+                    prop_assert_eq!(size(&format!("{number}{unit}")), number.checked_mul(*factor));
+                }
+                for (unit, factor) in DURATIONS {
+                    let meant = number.checked_mul(*factor).map(Duration::from_millis);
+                    prop_assert_eq!(duration(&format!("{number}{unit}")), meant);
+                }
+                prop_assert_eq!(size(&show_size(number)), Some(number));
+                let time = Duration::from_millis(number);
+                prop_assert_eq!(duration(&show_duration(time)), Some(time));
+            }
+        }
+
+        #[test]
+        fn nothing_else_is_read(text in "[0-9 .eE+_-]{0,6}[a-zA-Z\u{b5}]{0,3}|\\PC{0,8}") {
+            let is_quantity = |units: &[(&str, u64)]| {
+                let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+                digits.len() < text.len() && units.iter().any(|(unit, _)| *unit == digits)
+            };
+            prop_assert_eq!(size(&text).is_some(), is_quantity(SIZES));
+            prop_assert_eq!(duration(&text).is_some(), is_quantity(DURATIONS));
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::EntryKind;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::Manifest;
+use crate::plugins::routes;
 
 pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -34,6 +35,12 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
             let message = format!("the route `{}` collides with another: {error}", route.path);
             mistakes.push(Mistake::new(message).at(place));
             continue;
+        }
+        let mut earlier = manifest.routes[..index].iter();
+        if let Some(other) = earlier.find(|other| routes::hides(&other.path, &route.path)) {
+            let message = format!("the route `{}` collides with `{}`", route.path, other.path);
+            let help = "in one segment, before others, a parameter has the same text behind it in all routes";
+            mistakes.push(Mistake::new(message).at(place).with_help(help));
         }
         let methods = patterns.entry(pattern).or_default();
         for method in &route.methods {

@@ -476,6 +476,15 @@ fn routes_that_collide_are_told_with_both_places() {
     );
     let rest = route("GET", "/a/{id}") + &route("GET", "/a/new") + &route("GET", "/{*rest}");
     assert_eq!(told(bundle(handler.clone(), &rest)), [""; 0]);
+    // The router tries one of them, and does not come back to the other.
+    let rest = route("GET", "/{a}/x") + &route("GET", "/{a}.json/y");
+    let hidden = told(bundle(handler.clone(), &rest));
+    assert!(
+        hidden[0].contains("the route `/{a}.json/y` collides with `/{a}/x`"),
+        "{hidden:?}"
+    );
+    let rest = route("GET", "/x/{a}") + &route("GET", "/x/{a}.json") + &route("GET", "/{b}.txt/y");
+    assert_eq!(told(bundle(handler.clone(), &rest)), [""; 0]);
     let mut without = bundle(handler, "");
     without
         .manifest
