@@ -1,4 +1,5 @@
-//! Asks `?url=` with `?method=` and `?header=`, and tells what came of it.
+//! Asks `?url=` with `?method=` and `?header=`, `?times=` one after the other, and tells what came of the last or of the
+//! first that failed.
 
 use gantry_sdk::prelude::*;
 use gantry_sdk::serde_json::Value;
@@ -10,10 +11,16 @@ struct Wish {
     method: String,
     /// Sent as a header, `NAME: VALUE`.
     header: Option<String>,
+    #[serde(default = "once")]
+    times: u32,
 }
 
 fn get() -> String {
     "GET".to_owned()
+}
+
+fn once() -> u32 {
+    1
 }
 
 #[gantry_sdk::handler]
@@ -26,7 +33,8 @@ fn ask(Query(wish): Query<Wish>, Bytes(body): Bytes) -> Json<Value> {
     {
         request = request.header(name, value);
     }
-    Json(match request.send() {
+    let before = (1..wish.times).try_for_each(|_| request.clone().send().map(drop));
+    Json(match before.and_then(|()| request.send()) {
         Ok(response) => json!({
             "status": response.status,
             "headers": response.headers,

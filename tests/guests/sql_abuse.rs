@@ -9,6 +9,9 @@ struct Wish {
     label: String,
     #[serde(default)]
     in_transaction: bool,
+    /// How many parameters it gives.
+    #[serde(default)]
+    params: usize,
 }
 
 fn main_label() -> String {
@@ -17,9 +20,10 @@ fn main_label() -> String {
 
 #[gantry_sdk::handler]
 fn abuse(Query(wish): Query<Wish>, request: Request) -> Json<Value> {
+    let params = wish.params;
     let result = sql::open(&wish.label).and_then(|db| match wish.in_transaction {
-        true => db.transaction(|tx| run(tx, &request)),
-        false => run(&db, &request),
+        true => db.transaction(|tx| run(tx, &request, params)),
+        false => run(&db, &request, params),
     });
     Json(result.unwrap_or_else(|error| {
         json!({
@@ -30,7 +34,7 @@ fn abuse(Query(wish): Query<Wish>, request: Request) -> Json<Value> {
     }))
 }
 
-fn run(db: &impl Executor, request: &Request) -> Result<Value> {
+fn run(db: &impl Executor, request: &Request, params: usize) -> Result<Value> {
     let statement = std::str::from_utf8(&request.body)?;
     let statement = match request.path.as_str() {
         "/execute" => {
@@ -48,5 +52,6 @@ fn run(db: &impl Executor, request: &Request) -> Result<Value> {
         }
         _ => statement,
     };
-    Ok(json!({ "rows": db.query(statement, params![])?.rows.len() }))
+    let params = vec![sql::Value::Null; params];
+    Ok(json!({ "rows": db.query(statement, params)?.rows.len() }))
 }

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam,
 };
 use wasip2::io::streams::OutputStream;
 
@@ -79,6 +80,23 @@ impl wasip2::exports::http::incoming_handler::Guest for Component {
             "/never-answers" => pause_ms(3_600_000),
             "/never-read" => flow(outparam, None, |out| {
                 let _ = out.write_all(b"not read");
+            }),
+            // Whether the host takes a method and an authority of so many bytes.
+            "/head" => flow(outparam, None, |out| {
+                let long = "X".repeat(usize::try_from(number).unwrap_or(0));
+                let request = OutgoingRequest::new(Fields::new());
+                let authority = request.set_authority(Some(&long)).is_ok();
+                let method = request.set_method(&Method::Other(long)).is_ok();
+                let _ = writeln!(out, "{method} {authority}");
+            }),
+            "/header" => flow(outparam, None, |out| {
+                let long = vec![b'x'; usize::try_from(number).unwrap_or(0)];
+                let is_taken = Fields::new().append("x-long", &long).is_ok();
+                let _ = writeln!(out, "{is_taken}");
+            }),
+            "/random" => flow(outparam, None, |out| {
+                let random = wasip2::random::random::get_random_bytes(number);
+                let _ = writeln!(out, "{}", random.len());
             }),
             "/many-streams" => {
                 let mut open = Vec::new();

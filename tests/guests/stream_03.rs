@@ -2,7 +2,7 @@
 #![cfg(target_family = "wasm")]
 
 use wasip3::clocks::monotonic_clock::wait_for;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::{StreamReader, StreamResult, StreamWriter};
 use wasip3::{wit_future, wit_stream};
 
@@ -94,6 +94,23 @@ impl wasip3::exports::http::handler::Guest for Component {
                 Ok(text("late"))
             }
             "/never-read" => Ok(text("not read")),
+            "/head" => {
+                let long = "X".repeat(usize::try_from(number).unwrap_or(0));
+                let (_, no_trailers) = wit_future::new(|| Ok(None));
+                let (request, _sent) = Request::new(Fields::new(), None, no_trailers, None);
+                let authority = request.set_authority(Some(&long)).is_ok();
+                let method = request.set_method(&Method::Other(long)).is_ok();
+                Ok(text(&format!("{method} {authority}\n")))
+            }
+            "/header" => {
+                let long = vec![b'x'; usize::try_from(number).unwrap_or(0)];
+                let is_taken = Fields::new().append("x-long", &long).is_ok();
+                Ok(text(&format!("{is_taken}\n")))
+            }
+            "/random" => {
+                let random = wasip3::random::random::get_random_bytes(number);
+                Ok(text(&format!("{}\n", random.len())))
+            }
             "/many-streams" => {
                 let mut streams = Vec::new();
                 loop {

@@ -1,11 +1,16 @@
-//! Numbers that look random and are the same each time, so that what was found once is found again.
+//! Numbers that look random and are the same each time, so that what was found once is found again. With another number in
+//! `FUZZ_SEED` they are others.
 
 /// A source of such numbers.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Other numbers for each seed.
+    /// Other numbers for each seed, which is printed.
     pub(crate) fn new(seed: u64) -> Self {
+        let more = std::env::var("FUZZ_SEED").unwrap_or_default();
+        let more: u64 = more.parse().unwrap_or_default();
+        eprintln!("the seed is {seed}, FUZZ_SEED is {more}");
+        let seed = seed.wrapping_add(more.wrapping_mul(1000));
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

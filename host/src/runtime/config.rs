@@ -30,6 +30,8 @@ pub struct Config {
     pub memories_max: u32,
     /// Most tables inside one component. Default: 30.
     pub tables_max: u32,
+    /// Most elements of each table. Each reserves address space, 8 bytes for every one of the pool. Default: 20000.
+    pub table_elements_max: usize,
     /// Bytes of each linear memory that stay mapped between invocations. Default: 2 MiB.
     pub memory_keep_resident_bytes: usize,
     /// Bytes of each table that stay mapped between invocations. Default: 64 KiB.
@@ -51,8 +53,11 @@ pub struct Config {
     pub transfer_bytes_max: usize,
     /// Most handles (stores, connections, transactions, streams, …) that one invocation may hold. Default: 200.
     pub handles_max: usize,
-    /// Most bytes of one set of headers that a guest builds or is given, counted as they lie in memory. Default: 64 KiB.
+    /// Most bytes of one set of headers that a guest builds or is given, counted as they lie in memory; of the method and
+    /// of the authority of a request that it builds, too. Default: 64 KiB.
     pub header_bytes_max: usize,
+    /// Most random bytes that a guest takes at once. Default: 1 MiB.
+    pub random_bytes_max: u64,
     /// Most bytes that the host keeps for one invocation beside the guest's memory: results, values and bodies on their
     /// way. Default: 64 MiB.
     pub held_bytes_per_call_max: usize,
@@ -83,6 +88,7 @@ impl Default for Config {
             core_instances_max: 30,
             memories_max: 4,
             tables_max: 30,
+            table_elements_max: 20_000,
             memory_keep_resident_bytes: 2 << 20,
             table_keep_resident_bytes: 64 << 10,
             response_body_bytes_max: 16 << 20,
@@ -94,6 +100,7 @@ impl Default for Config {
             transfer_bytes_max: 24 << 20,
             handles_max: 200,
             header_bytes_max: 64 << 10,
+            random_bytes_max: 1 << 20,
             held_bytes_per_call_max: 64 << 20,
             held_bytes_per_plugin_max: 256 << 20,
             held_bytes_max: 1 << 30,

@@ -60,6 +60,7 @@ pub(super) fn for_running(
         .max_memories_per_component(config.memories_max)
         .max_tables_per_component(config.tables_max)
         .max_memory_size(config.memory_bytes_max)
+        .table_elements(config.table_elements_max)
         .linear_memory_keep_resident(config.memory_keep_resident_bytes)
         .table_keep_resident(config.table_keep_resident_bytes)
         .pagemap_scan(match reset {

@@ -7,16 +7,21 @@ use wasmtime::{Engine, component::Linker};
 
 use crate::bindings::gantry::{context, http, kv, secrets, sql, tokens};
 use crate::bindings::wasi;
-use crate::runtime::EngineKind;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
+use crate::runtime::wasi_http::head;
+use crate::runtime::{Config, EngineKind};
 use crate::services::Service;
 use crate::services::kv::host as kv_host;
 use crate::services::secrets::host as secrets_host;
 use crate::services::sql::host as sql_host;
 use crate::services::tokens::host as tokens_host;
 
-pub(super) fn link(kind: EngineKind, engine: &Engine) -> wasmtime::Result<Linker<PluginState>> {
+pub(super) fn link(
+    kind: EngineKind,
+    engine: &Engine,
+    config: &Config,
+) -> wasmtime::Result<Linker<PluginState>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
     context::invocation::add_to_linker::<_, call::HasView>(l, lend_call)?;
@@ -41,6 +46,7 @@ pub(super) fn link(kind: EngineKind, engine: &Engine) -> wasmtime::Result<Linker
         wasmtime_wasi::p3::add_to_linker(l)?;
         wasmtime_wasi_http::p3::add_to_linker(l)?;
     }
+    head::bound(kind, l, config.header_bytes_max)?;
     Ok(linker)
 }
 

@@ -101,7 +101,7 @@ impl Pool {
     fn new(kind: EngineKind, reset: Reset, config: &Config) -> wasmtime::Result<Self> {
         let engine = engine::for_running(kind, reset, config)?;
         Ok(Self {
-            linker: linker::link(kind, &engine)?,
+            linker: linker::link(kind, &engine, config)?,
             extism_linker: extism::linker(&engine)?,
             codes: Codes::default(),
             engine,

@@ -50,6 +50,7 @@ pub(super) struct PluginState {
     pub(super) memory: MemoryLimiter,
     pub(super) table: ResourceTable,
     handles_max: usize,
+    pub(super) random_bytes_max: u64,
     /// Made when the guest first asks for it: most never do.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -82,6 +83,7 @@ impl PluginState {
             memory: MemoryLimiter::new(plugin.limits.memory_bytes_max),
             table,
             handles_max: config.handles_max,
+            random_bytes_max: config.random_bytes_max,
             wasi: None,
             http,
             egress: Egress::new(
@@ -162,10 +164,15 @@ impl Idle {
 
 /// What the standard gives every guest: no files, no environment, no arguments. Sockets are denied, name look-ups too.
 /// In a rehearsal, time and chance are what the test says.
-pub(super) fn wasi(log: &CallLog, rehearsal: Option<&Arc<Rehearsal>>) -> WasiCtxBuilder {
+pub(super) fn wasi(
+    log: &CallLog,
+    rehearsal: Option<&Arc<Rehearsal>>,
+    random_bytes_max: u64,
+) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(LogStream::new(log.clone(), Level::Info, "stdout"))
         .stderr(LogStream::new(log.clone(), Level::Warn, "stderr"))
+        .max_random_size(random_bytes_max)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
@@ -195,9 +202,10 @@ impl HostWallClock for RehearsedClock {
 impl WasiView for PluginState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let (log, rehearsal) = (&self.log, self.services.rehearsal.as_ref());
+        let random_bytes_max = self.random_bytes_max;
         let ctx = self
             .wasi
-            .get_or_insert_with(|| wasi(log, rehearsal).build());
+            .get_or_insert_with(|| wasi(log, rehearsal, random_bytes_max).build());
         WasiCtxView {
             ctx,
             table: &mut self.table,

@@ -196,13 +196,76 @@ async fn requests_go_where_was_granted_and_nowhere_else() {
             "{record}: {}",
             answer.text()
         );
-        host.app().logs.flush().await;
-        let id = answer.header("x-request-id").unwrap();
-        let path = format!("/_gantry/api/v1/plugins/hostile/logs?request_id={id}");
-        let log = host.admin().get(&path).await.assert_status(200).text();
+        let log = log_of(&host, &answer).await;
         assert!(log.contains(reason), "{record}: {log}");
     }
     assert!(other.heads().is_empty(), "{:?}", other.heads());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_end_at_their_number_and_bytes_and_at_the_size_of_their_record() {
+    let remote = Remote::start().await;
+    let http = format!(
+        "[capabilities]\nhttp = [{{ host = \"{}\" }}]\n",
+        remote.address
+    );
+    let http = format!("{http}[limits]\nmemory = \"16MiB\"\ncpu = \"5s\"\nwall = \"9s\"");
+    type Change = fn(&mut gantry::services::outbound::Config);
+    let cases: [(Change, &str, usize); 4] = [
+        (
+            |config| config.requests_per_call_max = 3,
+            "outbound.budget_exhausted",
+            3,
+        ),
+        // "hello from afar" has 15 bytes.
+        (
+            |config| config.response_bytes_per_call_max = 29,
+            "outbound.budget_exhausted",
+            2,
+        ),
+        (
+            |config| config.requests_per_minute_max = 2,
+            "outbound.rate_exceeded",
+            2,
+        ),
+        (
+            |config| config.bytes_per_minute_max = 1000,
+            "outbound.rate_exceeded",
+            0,
+        ),
+    ];
+    for (change, reason, requests) in cases {
+        let before = remote.heads().len();
+        let allowed = vec![remote.address];
+        let host = TestHost::build()
+            .with(|config| {
+                config.services.outbound.allow_private = allowed;
+                change(&mut config.services.outbound);
+            })
+            .start()
+            .await;
+        let host = beside(host, &http).await;
+        let record = json!({ "url": remote.url("/") }).to_string();
+        let answer = call(&host, "fetch_for_ever", record).await;
+        answer.clone().assert_problem(502, "plugin.trapped");
+        let log = log_of(&host, &answer).await;
+        assert!(log.contains(reason), "{log}");
+        let sent = remote.heads().len() - before;
+        assert!(requests == 0 || sent == requests, "{reason}: {sent}");
+        let long = json!({ "url": remote.url("/"), "headers": { "a": "y".repeat(140_000) } });
+        let answer = call(&host, "fetch", long.to_string()).await;
+        answer.clone().assert_problem(502, "plugin.trapped");
+        let log = log_of(&host, &answer).await;
+        assert!(log.contains("its record is too large"), "{log}");
+    }
+}
+
+/// What its author finds of this call.
+async fn log_of(host: &TestHost, answer: &Answer) -> String {
+    host.app().logs.flush().await;
+    let id = answer.header("x-request-id").unwrap();
+    let path = format!("/_gantry/api/v1/plugins/hostile/logs?request_id={id}");
+    host.admin().get(&path).await.assert_status(200).text()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,12 @@
     (drop (call $http_headers))
     (call $answer (local.get $body)))
 
+  ;; The same again and again.
+  (func (export "fetch_for_ever")
+    (loop $again
+      (drop (call $http_request (call $input) (i64.const 0)))
+      (br $again)))
+
   (func (export "flood_the_log")
     (local $count i32)
     (loop $again

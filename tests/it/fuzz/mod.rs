@@ -1,7 +1,10 @@
 //! Input that nobody thought of, sent to a real host: it never panics, never takes the blame for what others did, and
 //! never keeps half of anything.
 
+mod answers;
 mod requests;
+mod uploads;
+mod values;
 
 use gantry_harness::Process;
 

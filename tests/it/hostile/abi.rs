@@ -1,7 +1,7 @@
 //! Guests that no toolchain makes: what they export lies, loops or climbs where the host calls it.
 
 use gantry::plugins::GrantMode;
-use gantry_harness::TestHost;
+use gantry_harness::{TestHost, guests::guest};
 
 use super::{is_idle, neighbour_is_healthy, with_neighbour};
 use crate::{components, manifests};
@@ -86,6 +86,48 @@ async fn a_table_bomb_ends_at_the_memory_limit() {
     assert_eq!(found, "502 plugin.memory_exceeded");
     // A table has an end of its own, too, where a guest that goes on regardless stops itself.
     assert_eq!(meets(&host, &module).await, "502 plugin.trapped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_ends_at_its_elements_whatever_memory_is_left() {
+    let host = TestHost::build()
+        .with(|config| config.runtime.table_elements_max = 500)
+        .start()
+        .await;
+    host.deploy(&manifests::open("neighbour"), guest("hello-v1"))
+        .await;
+    let grows_to = |elements: u32| {
+        let more = elements - 1;
+        let grow = format!("(table.grow $t (ref.null func) (i32.const {more}))");
+        let stop = "(then unreachable)";
+        let handle = format!("(if (i32.eq {grow} (i32.const -1)) {stop}) {HONEST}");
+        module(&handle, REALLOC, "(table $t 1 funcref)")
+    };
+    assert_eq!(meets(&host, &grows_to(500)).await, "204");
+    assert_eq!(meets(&host, &grows_to(501)).await, "502 plugin.trapped");
+    // What cannot grow costs nothing: neither a table at its end nor a memory at its own.
+    let asks = "(local $n i32) (loop (drop (table.grow $t (ref.null func) (i32.const 1000))) \
+                (drop (memory.grow (i32.const 17))) \
+                (local.set $n (i32.add (local.get $n) (i32.const 1))) \
+                (br_if 0 (i32.lt_u (local.get $n) (i32.const 10000)))) \
+                (if (i32.eq (memory.grow (i32.const 10)) (i32.const -1)) (then unreachable))";
+    let text = module(&format!("{asks} {HONEST}"), REALLOC, "(table $t 1 funcref)");
+    let text = text.replace(
+        "(memory (export \"memory\") 4)",
+        "(memory (export \"memory\") 4 20)",
+    );
+    assert_eq!(meets(&host, &text).await, "204");
+    // Nor is one deployed that begins with more.
+    let large = module(HONEST, REALLOC, "(table 501 funcref)");
+    let refused = host
+        .try_deploy(
+            &manifests::with("hostile", LIMITS),
+            components::handler(&large),
+            GrantMode::AllAsked,
+        )
+        .await;
+    assert!(refused.is_err());
+    neighbour_is_healthy(&host).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

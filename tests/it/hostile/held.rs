@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{is_idle, neighbour_is_healthy};
 use crate::manifests;
+use crate::services::remote::Remote;
 
 const GRANTS: &str =
     "[capabilities]\nkv = [\"data\"]\nsql = [{ label = \"main\", migrations = \"migrations/\" }]\n";
@@ -69,6 +70,92 @@ async fn what_the_host_keeps_for_a_call_and_for_a_plugin_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_keeps_for_all_is_bounded_and_free_again_when_a_call_ends() {
+    let remote = Remote::start().await;
+    let allowed = vec![remote.address];
+    let host = host("kv-abuse", |config| {
+        config.runtime.held_bytes_max = 600 << 10;
+        config.services.outbound.allow_private = allowed;
+        config.services.outbound.first_byte_ms_max = 1500;
+    })
+    .await;
+    let http = format!(
+        "[capabilities]\nhttp = [{{ host = \"{}\" }}]\n",
+        remote.address
+    );
+    let manifest = manifests::with("egress", &format!("{http}{LIMITS}"));
+    host.deploy(&manifest, guest("egress")).await;
+    // Half of what there is, for a request that nobody answers.
+    let hoarder = {
+        let path = format!("/egress/?method=POST&url={}", remote.url("/silent"));
+        let request = host
+            .request(Method::POST, &path)
+            .body(vec![b'x'; 250 << 10]);
+        let client = (*host).clone();
+        tokio::spawn(async move { client.send(request).await })
+    };
+    while remote.heads().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let ask = async |bytes: usize| {
+        let path = format!("/kv-abuse/value?bytes={bytes}");
+        code(&host.get(&path).await.assert_status(200).json())
+    };
+    assert_eq!(ask(200 << 10).await, "host.memory_short");
+    assert_eq!(ask(1000).await, "", "what is left is for everybody");
+    neighbour_is_healthy(&host).await;
+    hoarder.await.unwrap().assert_status(200);
+    is_idle(&host).await;
+    assert_eq!(ask(200 << 10).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_writes_into_heads_and_takes_at_random_is_bounded() {
+    let host = TestHost::build()
+        .with(|config| {
+            config.runtime.header_bytes_max = 10_000;
+            config.runtime.random_bytes_max = 10_000;
+        })
+        .start()
+        .await;
+    host.deploy(&manifests::open("neighbour"), guest("hello-v1"))
+        .await;
+    for name in ["stream-02", "stream-03"] {
+        // Only the one of 0.3 can send requests.
+        let http = "[capabilities]\nhttp = [{ host = \"api.example.com\" }]\n";
+        let http = if name == "stream-03" { http } else { "" };
+        let limits = "[limits]\nmemory = \"128MiB\"\ncpu = \"5s\"";
+        host.deploy(
+            &manifests::with(name, &format!("{http}{limits}")),
+            guest(name),
+        )
+        .await;
+        let ask = async |what: &str, number: u64| {
+            let answer = host.get(&format!("/{name}/{what}?n={number}")).await;
+            match answer.status.as_u16() {
+                200 => answer.text().trim().to_owned(),
+                _ => answer.code(),
+            }
+        };
+        assert_eq!(ask("head", 10_000).await, "true true", "{name}");
+        assert_eq!(ask("head", 10_001).await, "false false", "{name}");
+        assert_eq!(ask("head", 20_000_000).await, "false false", "{name}");
+        assert_eq!(ask("random", 10_000).await, "10000", "{name}");
+        // A header takes more than its letters.
+        assert_eq!(ask("header", 9000).await, "true", "{name}");
+        // WASI 0.2 has no word for a header that is too long, and none for random bytes that are too many.
+        let too_much = match name {
+            "stream-02" => ["plugin.trapped"; 2],
+            _ => ["false", "10000"],
+        };
+        assert_eq!(ask("header", 10_000).await, too_much[0], "{name}");
+        assert_eq!(ask("random", 10_001).await, too_much[1], "{name}");
+        neighbour_is_healthy(&host).await;
+        is_idle(&host).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_passes_between_guest_and_host_at_once_is_bounded() {
     let host = host("kv-abuse", |config| {
         config.runtime.transfer_bytes_max = 200 << 10;
@@ -106,6 +193,7 @@ async fn a_database_gives_no_more_than_its_limits() {
         let sql = &mut config.services.sql;
         sql.statement_bytes_max = 4096;
         sql.value_bytes_max = 100_000;
+        sql.params_max = 10;
         sql.rows_max = 100;
         sql.result_bytes_max = 200_000;
         sql.statement_ms_max = 400;
@@ -118,6 +206,9 @@ async fn a_database_gives_no_more_than_its_limits() {
     for (path, text, expected) in [
         ("/", long.as_str(), "sql.statement_too_long"),
         ("/", "SELECT $1", "sql.params_mismatch"),
+        ("/?params=10", "SELECT 1", "sql.params_mismatch"),
+        ("/?params=11", "SELECT 1", "sql.too_many_params"),
+        ("/?params=100000", "SELECT 1", "sql.too_many_params"),
         ("/rows", "", "sql.too_many_rows"),
         ("/long", "", "sql.timeout"),
         ("/execute", fill, "sql.database_full"),

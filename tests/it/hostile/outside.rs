@@ -31,7 +31,11 @@ async fn host(remote: &Remote, more: &str, change: impl FnOnce(&mut Config)) -> 
 }
 
 async fn ask(host: &TestHost, url: &str) -> Value {
-    let answer = host.get(&format!("/egress/?url={url}")).await;
+    ask_of(host, "egress", url).await
+}
+
+async fn ask_of(host: &TestHost, plugin: &str, url: &str) -> Value {
+    let answer = host.get(&format!("/{plugin}/?url={url}")).await;
     neighbour_is_healthy(host).await;
     answer.assert_status(200).json()
 }
@@ -105,6 +109,72 @@ async fn requests_to_others_are_counted_at_once_and_in_a_minute() {
     }
     assert_eq!(codes[0], Value::Null);
     assert_eq!(codes[7], "outbound.rate_exceeded");
+    is_idle(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_call_and_the_bytes_of_their_answers_are_counted() {
+    let remote = Remote::start().await;
+    let few = host(&remote, "", |config| {
+        config.services.outbound.requests_per_call_max = 3;
+    })
+    .await;
+    // "hello from afar" has 15 bytes.
+    let small = host(&remote, "", |config| {
+        config.services.outbound.response_bytes_per_call_max = 45;
+    })
+    .await;
+    for host in [few, small] {
+        let url = |times: u32| format!("{}&times={times}", remote.url("/"));
+        for _ in 0..2 {
+            let answer = ask(&host, &url(3)).await;
+            assert_eq!(answer["status"], 200, "each call has its own: {answer}");
+            let answer = ask(&host, &url(4)).await;
+            assert_eq!(answer["code"], "outbound.budget_exhausted", "{answer}");
+        }
+        is_idle(&host).await;
+    }
+    // Each redirect is a request of its own.
+    let few = self::host(&remote, "", |config| {
+        config.services.outbound.requests_per_call_max = 2;
+    })
+    .await;
+    let twice = remote.url(&format!("/go={}", remote.url("/go=/")));
+    let answer = ask(&few, &twice).await;
+    assert_eq!(answer["code"], "outbound.budget_exhausted", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_a_minute_are_counted_for_each_plugin_in_both_directions() {
+    let remote = Remote::start().await;
+    let host = host(&remote, "", |config| {
+        config.services.outbound.bytes_per_minute_max = 20_000;
+    })
+    .await;
+    let http = format!(
+        "[capabilities]\nhttp = [{{ host = \"{}\" }}]\n",
+        remote.address
+    );
+    let other = manifests::with("other", &format!("{http}{LIMITS}"));
+    host.deploy(&other, guest("egress")).await;
+    let send = async |plugin: &str, bytes: usize| -> Value {
+        let path = format!("/{plugin}/?method=POST&url={}", remote.url("/"));
+        let request = host.request(http::Method::POST, &path);
+        let answer = host.send(request.body(vec![b'x'; bytes])).await;
+        neighbour_is_healthy(&host).await;
+        answer.assert_status(200).json()
+    };
+    let sent = send("egress", 19_000).await;
+    assert_eq!(sent["status"], 200, "{sent}");
+    let sent = send("egress", 2000).await;
+    assert_eq!(sent["code"], "outbound.rate_exceeded", "{sent}");
+    let sent = send("egress", 0).await;
+    assert_eq!(
+        sent["code"], "outbound.rate_exceeded",
+        "all of it is used: {sent}"
+    );
+    let received = ask_of(&host, "other", &remote.url("/bomb")).await;
+    assert_eq!(received["code"], "outbound.rate_exceeded", "{received}");
     is_idle(&host).await;
 }
 

@@ -16,7 +16,7 @@ use wasmtime_wasi::{I32Exit, p1::WasiP1Ctx};
 use crate::bindings::gantry::types::types::{Detail, Error as GuestError};
 use crate::runtime::invoke::Failure;
 use crate::runtime::state::PluginState;
-use crate::runtime::{Config, HttpCall, response};
+use crate::runtime::{Config, HttpCall, response, state};
 
 /// Which export of a module answers, and what passes between it and the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +62,8 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Plugi
 fn lend_wasi(state: &mut PluginState) -> &mut WasiP1Ctx {
     let (extism, log) = (state.extism.get_or_insert_default(), &state.log);
     let rehearsal = state.services.rehearsal.as_ref();
-    extism
-        .wasi
-        .get_or_insert_with(|| crate::runtime::state::wasi(log, rehearsal).build_p1())
+    let wasi = || state::wasi(log, rehearsal, state.random_bytes_max).build_p1();
+    extism.wasi.get_or_insert_with(wasi)
 }
 
 /// Calls the export that the route names.

@@ -2,6 +2,7 @@
 //! when the guest first pauses go out whole; others flow while the guest makes them.
 
 mod answer;
+pub(super) mod head;
 mod v02;
 mod v03;
 
