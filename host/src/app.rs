@@ -469,6 +469,17 @@ fn register_process_metrics(
             self.1.collect()
         }
     }
+    struct Instances(Arc<Runtime>, IntGauge);
+    impl Collector for Instances {
+        fn desc(&self) -> Vec<&Desc> {
+            self.1.desc()
+        }
+        fn collect(&self) -> Vec<MetricFamily> {
+            let instances = self.0.core_instances();
+            self.1.set(i64::try_from(instances).unwrap_or(i64::MAX));
+            self.1.collect()
+        }
+    }
     struct Reused(Arc<Runtime>, IntCounter);
     impl Collector for Reused {
         fn desc(&self) -> Vec<&Desc> {
@@ -485,6 +496,11 @@ fn register_process_metrics(
         "Calls into plugins that are in progress.",
     )?;
     metrics.register(Box::new(InProgress(Arc::clone(runtime), gauge)))?;
+    let instances = IntGauge::new(
+        "gantry_core_instances",
+        "WebAssembly instances, of calls in progress and kept for the next ones; a component has several.",
+    )?;
+    metrics.register(Box::new(Instances(Arc::clone(runtime), instances)))?;
     let reused = IntCounter::new(
         "gantry_instances_reused_total",
         "Calls into plugins that found an instance which had put itself back.",

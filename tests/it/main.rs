@@ -30,6 +30,7 @@ mod registry;
 mod restore;
 mod scale;
 mod services;
+mod soak;
 mod streams;
 mod techplus;
 mod tidy;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{command, guests};
 
-/// Builds and runs the benchmarks. Options go to them: `--rounds N`, `--seconds N`, `--json FILE`, `--only GROUP,…`.
+/// Builds and runs the benchmarks. Options go to them: `--rounds N`, `--seconds N`, `--minutes N`, `--json FILE`, `--only GROUP,…`.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     guests::run(&[])?;
     let packages = ["-p", "gantry", "-p", "gantry-bench"];

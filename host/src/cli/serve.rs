@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
@@ -32,6 +33,7 @@ pub(super) async fn run(args: Args, options: &Options) -> anyhow::Result<()> {
         config.data_dir.clone_from(data_dir);
     }
     telemetry::start(args.log);
+    raise_open_files_max();
     // Before the server is there, so that a signal in between is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -71,4 +73,13 @@ pub(super) async fn run(args: Args, options: &Options) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// Takes as many open files as the system allows. Most start a service with 1024; each component takes one for as long as it
+/// is loaded, and each connection one.
+fn raise_open_files_max() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then it is as before.
+    let _ = setrlimit(Resource::Nofile, limit);
 }

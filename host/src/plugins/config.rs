@@ -23,6 +23,8 @@ pub struct Config {
     /// `{ use = "plugin:NAME", on_failure = "closed" }` or one of the host's own, `{ use = "security-headers" }`, and may
     /// be bound to a `host` and a `mount`. Default: none.
     pub filters: Vec<OperatorFilter>,
+    /// Most plugins that are loaded at the same time when the host starts. Default: 8.
+    pub loads_max: usize,
     /// How large an upload may be.
     pub bundle: bundle::Config,
     /// The most that any plugin may ask for.
@@ -45,6 +47,7 @@ impl Default for Config {
             tests: Tests::default(),
             tests_ms_max: 60_000,
             filters: Vec::new(),
+            loads_max: 8,
             bundle: bundle::Config::default(),
             ceilings: Ceilings::default(),
             defaults: Defaults::default(),

@@ -1,13 +1,19 @@
 //! From a request to the plugin that answers it. Tables are made when something is deployed and never changed; a request
 //! only reads them.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::ids::{Permission, PluginName};
+use crate::ids::Permission;
 use crate::limits::Policy;
+use crate::plugins::Mount;
 use crate::plugins::breaker::Breaker;
 use crate::plugins::filters::Chains;
 use crate::plugins::manifest::Auth;
@@ -214,11 +220,22 @@ impl RouteTable {
     }
 }
 
-/// All live plugins, by host name and mount path.
-#[derive(Debug, Default)]
+/// All live plugins, by host name and mount path. A copy shares the plugins with the original.
+#[derive(Debug, Clone, Default)]
 pub struct MountTable {
-    any_host: matchit::Router<Arc<Mounted>>,
-    hosts: HashMap<String, matchit::Router<Arc<Mounted>>>,
+    any_host: Mounts<Arc<Mounted>>,
+    hosts: HashMap<Arc<str>, Mounts<Arc<Mounted>>>,
+}
+
+/// What hangs on one host name, or on every one. Paths of mounts have no parameters, so a request is looked up by the
+/// beginnings of its path.
+#[derive(Debug, Clone)]
+struct Mounts<T> {
+    /// The root has the empty path.
+    by_path: HashMap<Arc<str>, T>,
+    /// No mount has more segments and more bytes: longer beginnings need not be looked up.
+    segments_max: usize,
+    bytes_max: usize,
 }
 
 /// A live plugin where it hangs, with what stands around its routes there.
@@ -242,29 +259,35 @@ impl Mounted {
 }
 
 impl MountTable {
-    /// A table of these plugins. Two on the same mount are refused; which one, the error tells.
-    pub(super) fn new(plugins: impl Iterator<Item = Mounted>) -> (Self, Vec<PluginName>) {
-        let mut table = Self::default();
-        let mut refused = Vec::new();
-        for mounted in plugins {
-            let mounted = Arc::new(mounted);
-            let plugin = &mounted.slot.stable;
-            let tree = match &plugin.mount.host {
-                Some(host) => table.hosts.entry(host.clone()).or_default(),
-                None => &mut table.any_host,
-            };
-            let path = &plugin.mount.path;
-            let below = tree.insert(format!("{path}/{{*rest}}"), Arc::clone(&mounted));
-            let itself = tree.insert(format!("{path}/"), Arc::clone(&mounted));
-            let bare = match path.is_empty() {
-                true => Ok(()),
-                false => tree.insert(path.clone(), Arc::clone(&mounted)),
-            };
-            if below.and(itself).and(bare).is_err() {
-                refused.push(plugin.name().clone());
-            }
+    /// Adds a plugin, unless another one has its mount.
+    #[must_use]
+    pub(super) fn insert(&mut self, mounted: Mounted) -> bool {
+        let Mount { host, path } = &mounted.slot.stable.mount;
+        let mounts = match host {
+            Some(host) => self.hosts.entry(host.as_str().into()).or_default(),
+            None => &mut self.any_host,
+        };
+        let path: Arc<str> = path.as_str().into();
+        mounts.insert(path, Arc::new(mounted))
+    }
+
+    /// Takes a plugin away, if it hangs here.
+    pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
+        let Mount { host, path } = &slot.stable.mount;
+        let mounts = match host {
+            Some(host) => self.hosts.get_mut(host.as_str()),
+            None => Some(&mut self.any_host),
+        };
+        let Some(mounts) = mounts else { return };
+        let is_it = |mounted: &Arc<Mounted>| Arc::ptr_eq(&mounted.slot, slot);
+        if mounts.by_path.get(path.as_str()).is_some_and(is_it) {
+            mounts.by_path.remove(path.as_str());
         }
-        (table, refused)
+        if let Some(host) = host
+            && mounts.by_path.is_empty()
+        {
+            self.hosts.remove(host.as_str());
+        }
     }
 
     /// Whether a plugin hangs on this host name, and not on every one.
@@ -279,9 +302,50 @@ impl MountTable {
         } else {
             self.hosts.get(&*plain(host))
         };
-        let own = own.and_then(|tree| tree.at(path).ok());
-        own.or_else(|| self.any_host.at(path).ok())
-            .map(|matched| matched.value)
+        let own = own.and_then(|mounts| mounts.find(path));
+        own.or_else(|| self.any_host.find(path))
+    }
+}
+
+impl<T> Default for Mounts<T> {
+    fn default() -> Self {
+        Self {
+            by_path: HashMap::new(),
+            segments_max: 0,
+            bytes_max: 0,
+        }
+    }
+}
+
+impl<T> Mounts<T> {
+    fn insert(&mut self, path: Arc<str>, mounted: T) -> bool {
+        let (segments, bytes) = (path.matches('/').count(), path.len());
+        match self.by_path.entry(path) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(mounted);
+                self.segments_max = self.segments_max.max(segments);
+                self.bytes_max = self.bytes_max.max(bytes);
+                true
+            }
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<&T> {
+        if !path.starts_with('/') {
+            return None;
+        }
+        let mut ends = path.match_indices('/');
+        let end = ends.nth(self.segments_max);
+        let mut beginning = end.map_or(path, |(end, _)| &path[..end]);
+        loop {
+            if beginning.len() <= self.bytes_max
+                && let Some(found) = self.by_path.get(beginning)
+            {
+                return Some(found);
+            }
+            beginning = &beginning[..beginning.rfind('/')?];
+        }
     }
 }
 
@@ -308,6 +372,46 @@ mod tests {
     use crate::plugins::breaker;
     use crate::plugins::manifest::Manifest;
     use crate::plugins::metrics::Metrics;
+
+    #[test]
+    fn a_path_belongs_to_the_longest_mount_that_holds_it() {
+        let mut mounts = Mounts::default();
+        for path in ["/shop", "/shop/admin", "/a/b/c"] {
+            assert!(mounts.insert(path.into(), path), "{path}");
+        }
+        assert!(!mounts.insert("/shop".into(), "another"));
+        for (path, expected) in [
+            ("/shop", Some("/shop")),
+            ("/shop/", Some("/shop")),
+            ("/shop//", Some("/shop")),
+            ("/shop/x", Some("/shop")),
+            ("/shop/adminx", Some("/shop")),
+            ("/shop/admin", Some("/shop/admin")),
+            ("/shop/admin/x/y/z", Some("/shop/admin")),
+            ("/shopping", None),
+            ("/a/b/c/d", Some("/a/b/c")),
+            ("/a/b", None),
+            ("/a//b/c", None),
+            ("/", None),
+            ("//shop", None),
+            ("shop", None),
+            ("", None),
+            ("*", None),
+        ] {
+            assert_eq!(mounts.find(path).copied(), expected, "{path}");
+        }
+        assert!(mounts.insert("".into(), "/"));
+        for (path, expected) in [
+            ("/", Some("/")),
+            ("//shop", Some("/")),
+            ("/a/b", Some("/")),
+            ("/shop/x", Some("/shop")),
+            ("*", None),
+            ("", None),
+        ] {
+            assert_eq!(mounts.find(path).copied(), expected, "{path}");
+        }
+    }
 
     /// A manifest with these routes, if that is one.
     fn manifest(patterns: &[String]) -> Option<Manifest> {

@@ -137,6 +137,20 @@ pub struct Store {
     pub(super) config: Config,
 }
 
+macro_rules! live_rows {
+    () => {
+        "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, p.mount_host, p.mount_path, p.config \
+         FROM plugins p JOIN deployments d ON d.id = p.live_deployment"
+    };
+}
+
+macro_rules! canary_rows {
+    () => {
+        "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, p.mount_host, p.mount_path, p.config, \
+         r.weight FROM rollouts r JOIN plugins p ON p.name = r.plugin JOIN deployments d ON d.id = r.deployment"
+    };
+}
+
 impl Store {
     /// Access to these rows.
     pub fn new(db: Db, config: Config) -> Self {
@@ -154,11 +168,8 @@ impl Store {
     /// What is to answer for each plugin, by name, as it is at one moment.
     pub async fn wanted(&self) -> Result<Vec<WantedRow>, StoreError> {
         let mut tx = self.db.reader().begin().await?;
-        let stable = sqlx::query(LIVE_ROWS).bind("").fetch_all(&mut *tx).await?;
-        let canaries = sqlx::query(CANARY_ROWS)
-            .bind("")
-            .fetch_all(&mut *tx)
-            .await?;
+        let stable = sqlx::query(LIVE_ROWS).fetch_all(&mut *tx).await?;
+        let canaries = sqlx::query(CANARY_ROWS).fetch_all(&mut *tx).await?;
         let mut grants = all_grants(&mut tx).await?;
         let mut of_plugin = HashMap::new();
         for row in &canaries {
@@ -181,11 +192,11 @@ impl Store {
         tx: &mut Transaction,
         plugin: &PluginName,
     ) -> Result<Option<WantedRow>, StoreError> {
-        let query = sqlx::query(LIVE_ROWS).bind(plugin.as_str());
+        let query = sqlx::query(LIVE_ROW).bind(plugin.as_str());
         let Some(row) = query.fetch_optional(&mut **tx).await? else {
             return Ok(None);
         };
-        let query = sqlx::query(CANARY_ROWS).bind(plugin.as_str());
+        let query = sqlx::query(CANARY_ROW).bind(plugin.as_str());
         let canary = query.fetch_optional(&mut **tx).await?;
         let grants = grants_of(&mut *tx, plugin).await?;
         wanted_row(&row, canary.as_ref(), grants).map(Some)
@@ -327,17 +338,14 @@ impl Store {
     }
 }
 
-/// Live deployments: of the plugin with this name, or of all, if it is empty.
-const LIVE_ROWS: &str = "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, \
-     p.mount_host, p.mount_path, p.config \
-     FROM plugins p JOIN deployments d ON d.id = p.live_deployment \
-     WHERE $1 = '' OR p.name = $1 ORDER BY d.plugin";
+/// Live deployments of all plugins.
+const LIVE_ROWS: &str = concat!(live_rows!(), " ORDER BY p.name");
+/// That of one plugin: found by its name, however many there are.
+const LIVE_ROW: &str = concat!(live_rows!(), " WHERE p.name = $1");
 
 /// The same of canaries.
-const CANARY_ROWS: &str = "SELECT d.id, d.plugin, d.version, d.component, d.entry, d.manifest, \
-     p.mount_host, p.mount_path, p.config, r.weight \
-     FROM rollouts r JOIN plugins p ON p.name = r.plugin JOIN deployments d ON d.id = r.deployment \
-     WHERE $1 = '' OR p.name = $1 ORDER BY d.plugin";
+const CANARY_ROWS: &str = concat!(canary_rows!(), " ORDER BY p.name");
+const CANARY_ROW: &str = concat!(canary_rows!(), " WHERE p.name = $1");
 
 fn wanted_row(
     stable: &AnyRow,
@@ -396,11 +404,11 @@ pub(super) async fn grants_of(
         .collect()
 }
 
-/// The plugin itself, and those whose mount has the path `$2`, lies below it or holds it: a host has few of them, however
-/// many plugins it has. Host names are not looked at.
-const NEAR_MOUNTS: &str = "SELECT name, mount_host, mount_path FROM plugins WHERE name = $1 \
-     OR substr($2, 1, length(rtrim(mount_path, '/')) + 1) = rtrim(mount_path, '/') || '/' \
-     OR substr(rtrim(mount_path, '/') || '/', 1, length($2)) = $2 ORDER BY name";
+/// Other plugins whose mount has the path `$2`, lies below it or holds it: a host has few of them, however many plugins it
+/// has. Host names are not looked at.
+const NEAR_MOUNTS: &str = "SELECT name, mount_host, mount_path FROM plugins WHERE name <> $1 \
+     AND (substr($2, 1, length(rtrim(mount_path, '/')) + 1) = rtrim(mount_path, '/') || '/' \
+     OR substr(rtrim(mount_path, '/') || '/', 1, length($2)) = $2) ORDER BY name";
 
 /// Two plugins cannot share a mount, and one inside the mount of another takes requests from it: that must be wanted.
 pub(super) async fn refuse_mount(
@@ -409,6 +417,17 @@ pub(super) async fn refuse_mount(
     wanted: &Mount,
     is_nested_accepted: bool,
 ) -> Result<(), StoreError> {
+    let query = sqlx::query("SELECT mount_host, mount_path FROM plugins WHERE name = $1");
+    let own = query
+        .bind(plugin.as_str())
+        .fetch_optional(&mut *rows)
+        .await?;
+    if let Some(row) = own
+        && mount(&row)? == *wanted
+    {
+        // It hangs there already, so that was decided before.
+        return Ok(());
+    }
     let query = sqlx::query(NEAR_MOUNTS)
         .bind(plugin.as_str())
         .bind(format!("{}/", wanted.path.trim_end_matches('/')));
@@ -416,18 +435,14 @@ pub(super) async fn refuse_mount(
     let mut nested = None;
     for row in &rows {
         let (by, other): (PluginName, Mount) = (parsed(row, "plugins", "name")?, mount(row)?);
-        let wanted = wanted.clone();
-        if by == *plugin {
-            if other == wanted {
-                // It hangs there already, so that was decided before.
-                return Ok(());
-            }
-        } else if other == wanted {
-            return Err(StoreError::MountTaken { mount: wanted, by });
-        } else if wanted.overlaps(&other) && nested.is_none() {
+        let mount = wanted.clone();
+        if other == mount {
+            return Err(StoreError::MountTaken { mount, by });
+        }
+        if mount.overlaps(&other) && nested.is_none() {
             nested = Some(StoreError::MountNested {
                 plugin: plugin.clone(),
-                mount: wanted,
+                mount,
                 by,
                 other,
             });

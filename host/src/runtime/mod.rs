@@ -261,6 +261,15 @@ impl Runtime {
         self.places.taken()
     }
 
+    /// How many core instances there are: those of calls in progress, and those that are kept for the next ones. A component
+    /// has several.
+    pub fn core_instances(&self) -> u64 {
+        let concurrent = self.concurrent.get().map(|(pool, _)| pool);
+        let pools = [&self.small, &self.large].into_iter().chain(concurrent);
+        let metrics = pools.filter_map(|pool| pool.engine.pooling_allocator_metrics());
+        metrics.map(|metrics| metrics.core_instances()).sum()
+    }
+
     /// How many calls found an instance that had been put back and kept.
     pub fn instances_reused(&self) -> u64 {
         self.keeper.reused()

@@ -9,6 +9,7 @@ mod neighbour;
 mod peer;
 mod scale;
 mod servers;
+mod soak;
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
 
@@ -30,8 +31,14 @@ fn main() -> anyhow::Result<()> {
         "over HTTP: {} rounds of {:?}, wrk with 1 thread and 32 connections\n",
         options.rounds, options.round
     );
-    let wrk = Command::new("wrk").arg("--version").output();
-    wrk.context("`wrk` is not installed; on Debian: apt-get install wrk")?;
+    if options
+        .groups
+        .iter()
+        .any(|group| ![LONG, "inside", "neighbour"].contains(group))
+    {
+        let wrk = Command::new("wrk").arg("--version").output();
+        wrk.context("`wrk` is not installed; on Debian: apt-get install wrk")?;
+    }
     for group in options.groups {
         println!("\n{group}");
         match group {
@@ -39,6 +46,7 @@ fn main() -> anyhow::Result<()> {
             "neighbour" => neighbour::measure(options.rounds, options.round, &mut figures)?,
             "peer" => peer::measure(options.rounds, options.round, &mut figures)?,
             "scale" => scale::measure(options.rounds, options.round, &mut figures)?,
+            "soak" => soak::measure(options.minutes, &mut figures)?,
             _ => load::measure(options.rounds, options.round, &mut figures)?,
         }
     }
@@ -54,7 +62,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What can be measured by itself, with `--only`.
-const GROUPS: &[&str] = &["load", "inside", "scale", "neighbour", "peer"];
+const GROUPS: &[&str] = &["load", "inside", "scale", "neighbour", "peer", "soak"];
+
+/// Takes `--minutes`, and so is measured only if it is named.
+const LONG: &str = "soak";
 
 /// The figures by name.
 type Figures = BTreeMap<String, f64>;
@@ -63,6 +74,8 @@ struct Options {
     rounds: usize,
     round: Duration,
     json: Option<PathBuf>,
+    /// Of the group that goes on for long.
+    minutes: usize,
     groups: Vec<&'static str>,
 }
 
@@ -72,7 +85,12 @@ impl Options {
             rounds: 5,
             round: Duration::from_secs(3),
             json: None,
-            groups: GROUPS.to_vec(),
+            minutes: 10,
+            groups: GROUPS
+                .iter()
+                .copied()
+                .filter(|group| *group != LONG)
+                .collect(),
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -84,10 +102,11 @@ impl Options {
             match argument.as_str() {
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
                 "--seconds" => options.round = Duration::from_secs(value()?.parse::<u64>()?.max(1)),
+                "--minutes" => options.minutes = value()?.parse::<usize>()?.max(2),
                 "--json" => options.json = Some(value()?.into()),
                 "--only" => options.groups = groups(value()?)?,
                 other => anyhow::bail!(
-                    "there is no option `{other}`: --rounds N, --seconds N, --json FILE, --only GROUP,…"
+                    "there is no option `{other}`: --rounds N, --seconds N, --minutes N, --json FILE, --only GROUP,…"
                 ),
             }
         }

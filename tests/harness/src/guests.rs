@@ -15,24 +15,23 @@ pub fn root() -> PathBuf {
 
 /// Where cargo puts what it builds.
 pub fn target() -> PathBuf {
-    // The test runs from `target/<profile>/deps`.
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>")
-        .to_owned();
-    profile.parent().expect("target/<profile>").to_owned()
+    profile().parent().expect("target/<profile>").to_owned()
+}
+
+/// The folder of executables in the same profile as the one that runs.
+fn profile() -> PathBuf {
+    let program = std::env::current_exe().expect("a program has a path");
+    let folder = program.parent().expect("a program is in a folder");
+    // A test runs from `target/<profile>/deps`.
+    match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().expect("target/<profile>").to_owned(),
+        _ => folder.to_owned(),
+    }
 }
 
 /// The server's executable, built in the same profile as the test.
 pub fn gantry() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let path = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>")
-        .join("gantry");
+    let path = profile().join("gantry");
     assert!(
         path.exists(),
         "{} is missing; `cargo xtask test` builds it",
@@ -49,6 +48,12 @@ pub fn guest(name: &str) -> Bytes {
 /// A component of `examples/` or `plugins/`, by the name of its crate.
 pub fn component(name: &str) -> Bytes {
     read(&format!("{}.wasm", name.replace('-', "_")))
+}
+
+/// A module of `examples/` for Extism, by the name of its crate.
+pub(crate) fn extism_example(name: &str) -> Bytes {
+    let file = name.replace('-', "_");
+    read_file(&format!("wasm32-unknown-unknown/guest/{file}.wasm"))
 }
 
 /// The module of `tests/extism-guests`; nothing on a machine whose toolchain cannot build it, which is said.

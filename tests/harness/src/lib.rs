@@ -6,6 +6,7 @@ pub mod guests;
 mod host;
 mod process;
 mod registry;
+pub mod soak;
 
 pub use client::{Answer, Client};
 pub use host::{TestHost, TestHostBuilder, pack};

@@ -151,6 +151,12 @@ impl Process {
             .count()
     }
 
+    /// How many threads it has.
+    pub fn all_threads(&self) -> usize {
+        let tasks = fs::read_dir(self.proc("task"));
+        tasks.expect("a process that runs").count()
+    }
+
     /// The ids of the processes that it has started and that still run.
     pub fn children(&self) -> Vec<u32> {
         let tasks = fs::read_dir(self.proc("task")).expect("a process that runs");

@@ -1,6 +1,7 @@
 //! The changes of a plugin that an operator or an author can make, as data: `registry` applies them to rows and memory
 //! together, or not at all.
 
+mod apply;
 mod store;
 #[cfg(test)]
 mod tests;

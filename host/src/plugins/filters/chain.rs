@@ -141,25 +141,33 @@ impl Wiring<'_> {
     /// Who names a filter that is not there.
     pub(in crate::plugins) fn missing(&self) -> Vec<Missing> {
         let mut missing = Vec::new();
-        let mut look = |user: Option<&PluginName>, filter: &FilterUse| {
-            if let What::Plugin { name, .. } = &filter.what
-                && self.has_plugins
-                && self.find(name).is_none()
-            {
-                missing.push((user.cloned(), name.clone()));
-            }
-        };
         for around in self.around {
-            look(None, &around.filter);
+            self.look(None, &around.filter, &mut missing);
         }
-        for plugin in self.slots.values().flat_map(|slot| slot.versions()) {
+        missing.extend(self.slots.values().flat_map(|slot| self.missing_of(slot)));
+        missing
+    }
+
+    /// What one plugin names that is not there.
+    pub(in crate::plugins) fn missing_of(&self, slot: &Slot) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        for plugin in slot.versions() {
             let manifest = plugin.manifest();
             let of_routes = manifest.routes.iter().flat_map(|route| &route.filters);
             for filter in manifest.filters.iter().chain(of_routes) {
-                look(Some(plugin.name()), filter);
+                self.look(Some(plugin.name()), filter, &mut missing);
             }
         }
         missing
+    }
+
+    fn look(&self, user: Option<&PluginName>, filter: &FilterUse, missing: &mut Vec<Missing>) {
+        if let What::Plugin { name, .. } = &filter.what
+            && self.has_plugins
+            && self.find(name).is_none()
+        {
+            missing.push((user.cloned(), name.clone()));
+        }
     }
 
     fn find(&self, name: &PluginName) -> Option<&Arc<Slot>> {

@@ -1,0 +1,294 @@
+//! What was seen: one line a round, and a verdict with its bounds.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::Process;
+
+/// What the host holds while nobody asks it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    rss_mb: f64,
+    /// Files, sockets and pipes.
+    handles: usize,
+    threads: usize,
+    /// Of WebAssembly, in the pools: those of calls, and those that are kept for the next ones.
+    instances: u64,
+    /// Calls in progress, and with them places of the host that are taken.
+    pub(super) calls: u64,
+    /// Plugins with calls in progress, as `name: calls`.
+    busy: Vec<String>,
+    /// Bytes of everything that the host keeps in files, in 10⁶.
+    data_mb: f64,
+}
+
+impl Held {
+    pub(super) async fn of(host: &Process) -> anyhow::Result<Self> {
+        let metrics = host.get("/metrics").await.text();
+        let number = |name: &str| -> anyhow::Result<u64> {
+            let mut lines = metrics.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let value: f64 = value.with_context(|| format!("no {name}"))?.parse()?;
+            Ok(value as u64)
+        };
+        let plugins = host.get("/_gantry/api/v1/plugins?limit=100").await;
+        let plugins: Value = plugins.json();
+        let busy = plugins["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|plugin| {
+                let calls = plugin["invocations_in_progress"].as_u64()?;
+                (calls > 0).then(|| format!("{}: {calls}", plugin["name"]))
+            });
+        Ok(Self {
+            rss_mb: host.memory_bytes() as f64 / 1e6,
+            handles: host.handles(),
+            threads: host.all_threads(),
+            instances: number("gantry_core_instances")?,
+            calls: number("gantry_invocations_in_progress")?,
+            busy: busy.collect(),
+            data_mb: size_of(&host.data_dir()) as f64 / 1e6,
+        })
+    }
+}
+
+fn size_of(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(about) if about.is_dir() => size_of(&entry.path()),
+            Ok(about) => about.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// What came of requests, by plugin, and how long those of the probe took.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    outcomes: BTreeMap<(String, String), Count>,
+    times: Vec<Duration>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Count {
+    count: u64,
+    unexpected: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, who: &str, outcome: &str, is_expected: bool) {
+        let key = (who.to_owned(), outcome.to_owned());
+        let count = self.outcomes.entry(key).or_default();
+        count.count += 1;
+        count.unexpected += u64::from(!is_expected);
+    }
+
+    pub(super) fn time(&mut self, took: Duration) {
+        self.times.push(took);
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        for (key, more) in other.outcomes {
+            let count = self.outcomes.entry(key).or_default();
+            count.count += more.count;
+            count.unexpected += more.unexpected;
+        }
+        self.times.extend(other.times);
+    }
+
+    fn all(&self) -> u64 {
+        self.outcomes.values().map(|count| count.count).sum()
+    }
+
+    fn unexpected(&self) -> u64 {
+        self.outcomes.values().map(|count| count.unexpected).sum()
+    }
+
+    /// The time in milliseconds within which this part of the probe's requests was answered.
+    fn percentile_ms(&self, part: f64) -> f64 {
+        let mut times = self.times.clone();
+        times.sort();
+        let index = (times.len() as f64 * part) as usize;
+        let time = times.get(index.min(times.len().saturating_sub(1)));
+        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// One round.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    number: usize,
+    per_s: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    tally: Tally,
+    held: Held,
+}
+
+/// Over the lines of rounds.
+pub(super) const HEAD: &str = "round  requests/s  unexpected   p50 ms   p99 ms   RSS MB  handles  threads  instances  calls  data MB";
+
+impl Row {
+    pub(super) fn new(number: usize, round: Duration, tally: Tally, held: Held) -> Self {
+        Self {
+            number,
+            per_s: tally.all() as f64 / round.as_secs_f64(),
+            p50_ms: tally.percentile_ms(0.5),
+            p99_ms: tally.percentile_ms(0.99),
+            tally,
+            held,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = &self.held;
+        write!(
+            f,
+            "{:>5}  {:>10.0}  {:>10}  {:>7.2}  {:>7.2}  {:>7.1}  {:>7}  {:>7}  {:>9}  {:>5}  {:>7.1}",
+            self.number,
+            self.per_s,
+            self.tally.unexpected(),
+            self.p50_ms,
+            self.p99_ms,
+            held.rss_mb,
+            held.handles,
+            held.threads,
+            held.instances,
+            held.calls,
+            held.data_mb,
+        )
+    }
+}
+
+/// How much more than after the first round may be held after the last one, for what a host keeps ready: threads that
+/// wait for the next work, connections of databases.
+const HANDLES_MORE_MAX: usize = 12;
+const THREADS_MORE_MAX: usize = 12;
+/// How much memory may be more: a part of what it was, and in any case so many 10⁶ bytes.
+const RSS_MORE_PART: f64 = 0.15;
+const RSS_MORE_MB: f64 = 24.0;
+/// How much longer the plain route may take in the last round: a factor, and in any case so many milliseconds.
+const P50_FACTOR: f64 = 1.5;
+const P50_MORE_MS: f64 = 0.3;
+const P99_FACTOR: f64 = 2.0;
+const P99_MORE_MS: f64 = 5.0;
+
+/// What was seen in all rounds, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub plugins: usize,
+    /// Before the first request.
+    before: Held,
+    pub(super) rows: Vec<Row>,
+    /// When the last plugin is gone.
+    pub(super) end: Option<Held>,
+}
+
+impl Report {
+    pub(super) fn new(plugins: usize, before: Held) -> Self {
+        Self {
+            plugins,
+            before,
+            rows: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// What came of all requests.
+    fn tally(&self) -> Tally {
+        let mut all = Tally::default();
+        self.rows.iter().for_each(|row| all.add(row.tally.clone()));
+        all
+    }
+
+    /// What is out of bounds; nothing if all is well.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |is_fine: bool, fault: String| {
+            if !is_fine {
+                faults.push(fault);
+            }
+        };
+        for ((who, outcome), count) in &self.tally().outcomes {
+            let fault = format!("{who}: {outcome} ({} times)", count.unexpected);
+            check(count.unexpected == 0, fault);
+        }
+        for row in &self.rows {
+            let (number, held) = (row.number, &row.held);
+            let busy = held.busy.join(", ");
+            let fault = format!("after round {number} {} calls go on ({busy})", held.calls);
+            check(held.calls == 0 && held.busy.is_empty(), fault);
+        }
+        if let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) {
+            let mut more = |what: &str, first: f64, last: f64, max: f64| {
+                let fault = format!(
+                    "{what}: {last:.2} in the last round, {first:.2} in the first, at most {max:.2}"
+                );
+                // What was not measured is no good either.
+                check(last <= max, fault);
+            };
+            let (one, two) = (&first.held, &last.held);
+            let most = |first: f64, factor: f64, plus: f64| (first * factor).max(first + plus);
+            let rss_max = most(one.rss_mb, 1.0 + RSS_MORE_PART, RSS_MORE_MB);
+            more("MB of memory", one.rss_mb, two.rss_mb, rss_max);
+            let counts = |first: usize, last: usize, plus: usize| {
+                (first as f64, last as f64, (first + plus) as f64)
+            };
+            let (from, to, max) = counts(one.handles, two.handles, HANDLES_MORE_MAX);
+            more("handles", from, to, max);
+            let (from, to, max) = counts(one.threads, two.threads, THREADS_MORE_MAX);
+            more("threads", from, to, max);
+            let p50_max = most(first.p50_ms, P50_FACTOR, P50_MORE_MS);
+            more("p50 in ms", first.p50_ms, last.p50_ms, p50_max);
+            let p99_max = most(first.p99_ms, P99_FACTOR, P99_MORE_MS);
+            more("p99 in ms", first.p99_ms, last.p99_ms, p99_max);
+        }
+        match &self.end {
+            Some(end) => {
+                let fault = format!("{} instances are left when no plugin is", end.instances);
+                check(end.instances == 0, fault);
+                let max = self.before.handles + HANDLES_MORE_MAX;
+                let fault = format!(
+                    "{} handles when no plugin is left, at most {max}",
+                    end.handles
+                );
+                check(end.handles <= max, fault);
+            }
+            None => check(false, "it did not come to its end".to_owned()),
+        }
+        faults
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "what came of requests, by plugin; `!` was not expected")?;
+        for ((who, outcome), count) in &self.tally().outcomes {
+            let mark = if count.unexpected > 0 { "!" } else { " " };
+            writeln!(f, "{mark} {:>9}  {who:<10}  {outcome}", count.count)?;
+        }
+        for (when, held) in [
+            ("before", Some(&self.before)),
+            ("at the end", self.end.as_ref()),
+        ] {
+            if let Some(held) = held {
+                writeln!(
+                    f,
+                    "{when}: {:.1} MB of memory, {} handles, {} threads, {} instances",
+                    held.rss_mb, held.handles, held.threads, held.instances
+                )?;
+            }
+        }
+        let faults = self.faults();
+        if faults.is_empty() {
+            return write!(f, "verdict: flat");
+        }
+        write!(f, "verdict: NOT flat\n  {}", faults.join("\n  "))
+    }
+}
