@@ -28,15 +28,17 @@ const LACKING: i32 = 3;
 /// The languages that are measured.
 const MEASURED: &[&str] = &["rust", "js", "python", "c"];
 
-/// Builds all of them; with `--measure` also says what each language costs, in a release build.
+/// Builds all of them. With `--measure` says what each language costs, in a release build; with `--dev` in the build that
+/// is there, whose figures mean nothing, to see that it works.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     match options {
         [] => {
             test::build_server()?;
             prepare().map(drop)
         }
-        [option] if option == "--measure" => measure(),
-        _ => bail!("`cargo xtask languages` takes only `--measure`"),
+        [measure] if measure == "--measure" => self::measure("release"),
+        [measure, dev] if measure == "--measure" && dev == "--dev" => self::measure("debug"),
+        _ => bail!("`cargo xtask languages` takes only `--measure`, and with it `--dev`"),
     }
 }
 
@@ -151,12 +153,16 @@ fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
 }
 
 /// Builds the plugin that `gantry plugin new` makes in each language, and lets the benchmarks measure it.
-fn measure() -> anyhow::Result<()> {
+fn measure(profile: &str) -> anyhow::Result<()> {
     guests::add_target()?;
-    let packages = ["-p", "gantry", "-p", "gantry-bench"];
-    command::run(command::cargo(&["build", "--release"]).args(packages))?;
-    let release = guests::target_folder().join("release");
-    let gantry = release.join("gantry");
+    if profile == "release" {
+        let packages = ["-p", "gantry", "-p", "gantry-bench"];
+        command::run(command::cargo(&["build", "--release"]).args(packages))?;
+    } else {
+        command::run(command::cargo(&["build", "--bins"]).args(test::SELECTION))?;
+    }
+    let built = guests::target_folder().join(profile);
+    let gantry = built.join("gantry");
     let all = guests::target_folder().join("languages");
     if all.exists() {
         fs::remove_dir_all(&all)?;
@@ -184,6 +190,6 @@ fn measure() -> anyhow::Result<()> {
             plugins.push(format!("{language}={folder}={seconds:.1}"));
         }
     }
-    let mut bench = Command::new(release.join("gantry-bench"));
+    let mut bench = Command::new(built.join("gantry-bench"));
     command::run(bench.arg("languages").args(plugins))
 }

@@ -20,16 +20,26 @@ pub struct Accounts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    accounts: Mutex<BTreeMap<Key, Arc<Account>>>,
+    book: Mutex<Book>,
     since: jiff::Timestamp,
 }
+
+#[derive(Debug, Default)]
+struct Book {
+    accounts: BTreeMap<Key, Arc<Account>>,
+    /// How many were left when it was last looked for those that nobody needs.
+    looked_len: usize,
+}
+
+/// Fewer accounts than this are not worth a look.
+const LOOK_MIN: usize = 256;
 
 type Key = (PluginName, Arc<str>);
 
 impl Default for Accounts {
     fn default() -> Self {
         Self(Arc::new(Inner {
-            accounts: Mutex::default(),
+            book: Mutex::default(),
             since: jiff::Timestamp::now(),
         }))
     }
@@ -43,23 +53,34 @@ impl Accounts {
 
     /// Route by route what a plugin has used.
     pub fn of_plugin(&self, plugin: &PluginName) -> Vec<(Arc<str>, Totals)> {
-        let accounts = self.lock();
-        let own = accounts.iter().filter(|((name, _), _)| name == plugin);
+        let book = self.lock();
+        let own = book.accounts.range((plugin.clone(), "".into())..);
+        let own = own.take_while(|((name, _), _)| name == plugin);
         own.map(|((_, route), account)| (Arc::clone(route), account.totals()))
             .collect()
     }
 
     /// The account of a route. Deployments that follow one another go on with the same.
     pub(super) fn of_route(&self, plugin: &PluginName, route: &str) -> Arc<Account> {
-        let mut accounts = self.lock();
-        // What was made for a deployment that did not become live.
-        accounts.retain(|_, account| Arc::strong_count(account) > 1 || account.totals().calls > 0);
+        let Book {
+            accounts,
+            looked_len,
+        } = &mut *self.lock();
+        // Only when there are twice as many: looking at all for each would make a start as slow as the square of their
+        // number.
+        if accounts.len() > 2 * (*looked_len).max(LOOK_MIN) {
+            // What was made for a deployment that did not become live.
+            accounts
+                .retain(|_, account| Arc::strong_count(account) > 1 || account.totals().calls > 0);
+            *looked_len = accounts.len();
+        }
         let key = (plugin.clone(), route.into());
         Arc::clone(accounts.entry(key).or_default())
     }
 
     pub(super) fn remove_route(&self, plugin: &PluginName, route: &str) {
-        self.lock().remove(&(plugin.clone(), route.into()));
+        let key = (plugin.clone(), route.into());
+        self.lock().accounts.remove(&key);
     }
 
     /// For `/metrics`. The label of the service is one of a handful; the others come from manifests.
@@ -113,9 +134,8 @@ impl Accounts {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Account>>> {
-        let accounts = self.0.accounts.lock();
-        accounts.unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,7 +208,7 @@ impl Collector for Families {
         self.host_call_time.reset();
         self.rows.reset();
         self.egress.reset();
-        for ((plugin, route), account) in &*self.accounts.lock() {
+        for ((plugin, route), account) in &self.accounts.lock().accounts {
             self.fill(plugin.as_str(), route, &account.totals());
         }
         self.all()
@@ -196,5 +216,24 @@ impl Collector for Families {
             .flat_map(Collector::collect)
             .filter(|family| !family.get_metric().is_empty())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_of_what_never_became_live_go_before_there_are_many() {
+        let accounts = Accounts::default();
+        let live = accounts.of_route(&"live".parse().unwrap(), "/");
+        for number in 0..10 * LOOK_MIN {
+            let plugin = format!("p{number}").parse().unwrap();
+            drop(accounts.of_route(&plugin, "/"));
+        }
+        let left = accounts.lock().accounts.len();
+        assert!(left <= 2 * LOOK_MIN + 1, "{left}");
+        let again = accounts.of_route(&"live".parse().unwrap(), "/");
+        assert!(Arc::ptr_eq(&live, &again), "one that is used stays");
     }
 }

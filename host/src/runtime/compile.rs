@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -133,7 +134,7 @@ impl Compiler {
     ) -> Result<Code, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         if let Some(code) = self.cache.get(digest).await.map_err(host)? {
-            match deserialize(engine, code).await {
+            match deserialize(engine, code, &self.cache.dir).await {
                 Ok(code) => return Ok(code),
                 Err(error) => tracing::warn!(
                     artifact.digest = %digest, error.cause = %error,
@@ -144,7 +145,7 @@ impl Compiler {
         let code = self.compile(wasm, caller).await?;
         self.cache.put(digest, &code).await.map_err(host)?;
         // Code that was made this very moment is refused only if it wants more than the pool of instances has.
-        let loaded = deserialize(engine, code).await;
+        let loaded = deserialize(engine, code, &self.cache.dir).await;
         loaded.map_err(|error| match error {
             CompileError::Host(cause) => CompileError::Invalid(format!("{cause:#}")),
             other => other,
@@ -278,27 +279,41 @@ impl Compiler {
     }
 }
 
-async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileError> {
-    let engine = engine.clone();
+async fn deserialize(engine: &Engine, code: Vec<u8>, dir: &Path) -> Result<Code, CompileError> {
+    let (engine, dir) = (engine.clone(), dir.to_owned());
     let load = move || {
         let Some((kind, code)) = code.split_first() else {
             return Err(wasmtime::format_err!("the machine code is empty"));
         };
         let is_restored = *kind == CodeKind::Restored as u8;
+        let is_module = Engine::detect_precompiled(code) == Some(Precompiled::Module);
         #[expect(
             unsafe_code,
             reason = "the code comes from our own child, directly or out of a cache that is authenticated"
         )]
         // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
         // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
-        // bytes given here with a key that only this installation has. Which of the two it was is written in them.
+        // bytes given here with a key that only this installation has. Which of the two it was is written in them. The
+        // file has no name and is handed to nobody else, so what is in it stays what was written here.
         unsafe {
-            match Engine::detect_precompiled(code) {
-                Some(Precompiled::Module) => Module::deserialize(&engine, code).map(Code::Module),
-                _ => Component::deserialize(&engine, code).map(|component| Code::Component {
-                    component,
-                    is_restored,
-                }),
+            let component = |component| Code::Component {
+                component,
+                is_restored,
+            };
+            // Not every file system lets code run or has room; memory does.
+            if let Ok(file) = nameless_file(&dir, code) {
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let loaded = match is_module {
+                    true => Module::deserialize_file(&engine, path).map(Code::Module),
+                    false => Component::deserialize_file(&engine, path).map(component),
+                };
+                if loaded.is_ok() {
+                    return loaded;
+                }
+            }
+            match is_module {
+                true => Module::deserialize(&engine, code).map(Code::Module),
+                false => Component::deserialize(&engine, code).map(component),
             }
         }
     };
@@ -306,6 +321,14 @@ async fn deserialize(engine: &Engine, code: Vec<u8>) -> Result<Code, CompileErro
         .await
         .map_err(|error| CompileError::Host(error.into()))?
         .map_err(|error| CompileError::Host(error.into()))
+}
+
+/// A file that nobody else can open. Code that is mapped from a file takes memory only where it runs, and the system can do
+/// without it when memory is short; a file of the cache itself could be changed by others after it was verified.
+fn nameless_file(dir: &Path, code: &[u8]) -> io::Result<std::fs::File> {
+    let mut file = tempfile::tempfile_in(dir)?;
+    io::Write::write_all(&mut file, code)?;
+    Ok(file)
 }
 
 /// Most bytes of what the child says about a failure.

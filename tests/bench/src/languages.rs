@@ -23,7 +23,7 @@ use crate::{median, servers};
 /// Each plugin as `LANGUAGE=FOLDER=SECONDS`: where it is, built already, and how long the build took.
 pub(crate) fn measure(plugins: &[String]) -> anyhow::Result<()> {
     println!(
-        "\n| language | build | component | bundle | compiling | machine code | a call |\n\
+        "\n| language | component | bundle | machine code | build | compiling | a call |\n\
          | --- | --- | --- | --- | --- | --- | --- |"
     );
     let threads = tokio::runtime::Builder::new_multi_thread()
@@ -42,15 +42,27 @@ pub(crate) fn measure(plugins: &[String]) -> anyhow::Result<()> {
         let (compile, code) = compile(&component)?;
         let call = threads.block_on(call_time(&manifest, bundle.clone()))?;
         println!(
-            "| {language} | {build_s} s | {} | {} | {:.2} s | {} | {:.0} µs |",
+            "| {} | {} | {} | {} | {build_s} s | {:.2} s | {:.3} ms |",
+            name(language),
             size(component.len()),
             size(bundle.len()),
-            compile.as_secs_f64(),
             size(code),
-            call * 1e6,
+            compile.as_secs_f64(),
+            call * 1e3,
         );
     }
     Ok(())
+}
+
+/// As the guide calls it.
+fn name(language: &str) -> &str {
+    match language {
+        "c" => "C",
+        "js" => "JavaScript",
+        "python" => "Python",
+        "rust" => "Rust",
+        other => other,
+    }
 }
 
 fn size(bytes: usize) -> String {

@@ -80,7 +80,8 @@ pub(super) fn kinds() -> Vec<Vec<Ask>> {
     if has_extism_examples() {
         all.push(vec![
             Ask::post("vowels", "/count", "Hello, World!"),
-            Ask::get("quote", "/quotes/ann"),
+            Ask::get("quote", "/quotes/dijkstra"),
+            Ask::get("quote", "/quotes/nobody").ends(&["404 plugin.refused"]),
         ]);
     }
     all

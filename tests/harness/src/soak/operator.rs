@@ -51,7 +51,12 @@ impl Operator {
         const MOVED: &[&str] = &["200", "404 rollout.not_found"];
         let number = self.number;
         let mut go = async |what: &str, method, path: &str, body: Bytes, expected: &[&str]| {
+            let kind = match body.first() {
+                Some(b'{') => "application/json",
+                _ => "application/octet-stream",
+            };
             let request = round.host.request(method, path).body(body);
+            let request = request.header("content-type", kind);
             let outcome = match request.send().await {
                 Ok(answer) => {
                     let status = answer.status().as_u16();

@@ -11,6 +11,8 @@ use crate::Process;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     rss_mb: f64,
+    /// The part of it that stays in the pools for the next calls; it has a bound of its own.
+    pool_mb: f64,
     /// Files, sockets and pipes.
     handles: usize,
     threads: usize,
@@ -45,6 +47,7 @@ impl Held {
             });
         Ok(Self {
             rss_mb: host.memory_bytes() as f64 / 1e6,
+            pool_mb: number("gantry_pool_resident_bytes")? as f64 / 1e6,
             handles: host.handles(),
             threads: host.all_threads(),
             instances: number("gantry_core_instances")?,
@@ -130,7 +133,7 @@ pub(super) struct Row {
 }
 
 /// Over the lines of rounds.
-pub(super) const HEAD: &str = "round  requests/s  unexpected   p50 ms   p99 ms   RSS MB  handles  threads  instances  calls  data MB";
+pub(super) const HEAD: &str = "round  requests/s  unexpected   p50 ms   p99 ms   RSS MB  of pools  handles  threads  instances  calls  data MB";
 
 impl Row {
     pub(super) fn new(number: usize, round: Duration, tally: Tally, held: Held) -> Self {
@@ -150,13 +153,14 @@ impl fmt::Display for Row {
         let held = &self.held;
         write!(
             f,
-            "{:>5}  {:>10.0}  {:>10}  {:>7.2}  {:>7.2}  {:>7.1}  {:>7}  {:>7}  {:>9}  {:>5}  {:>7.1}",
+            "{:>5}  {:>10.0}  {:>10}  {:>7.2}  {:>7.2}  {:>7.1}  {:>8.1}  {:>7}  {:>7}  {:>9}  {:>5}  {:>7.1}",
             self.number,
             self.per_s,
             self.tally.unexpected(),
             self.p50_ms,
             self.p99_ms,
             held.rss_mb,
+            held.pool_mb,
             held.handles,
             held.threads,
             held.instances,
@@ -280,8 +284,8 @@ impl fmt::Display for Report {
             if let Some(held) = held {
                 writeln!(
                     f,
-                    "{when}: {:.1} MB of memory, {} handles, {} threads, {} instances",
-                    held.rss_mb, held.handles, held.threads, held.instances
+                    "{when}: {:.1} MB of memory ({:.1} of pools), {} handles, {} threads, {} instances",
+                    held.rss_mb, held.pool_mb, held.handles, held.threads, held.instances
                 )?;
             }
         }
