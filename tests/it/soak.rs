@@ -16,6 +16,6 @@ async fn a_mixed_load_with_swaps_and_bad_clients_leaves_nothing_behind() {
     };
     let report = soak.run(|line| println!("{line}")).await.unwrap();
     println!("{report}");
-    let faults = report.faults();
-    assert!(faults.is_empty(), "{faults:#?}");
+    let leaks = report.leaks();
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }
