@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    ops::Range,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -15,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use rustix::mm::{Advice, madvise};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -307,8 +309,12 @@ async fn deserialize(engine: &Engine, code: Vec<u8>, dir: &Path) -> Result<Code,
                     true => Module::deserialize_file(&engine, path).map(Code::Module),
                     false => Component::deserialize_file(&engine, path).map(component),
                 };
-                if loaded.is_ok() {
-                    return loaded;
+                if let Ok(code) = loaded {
+                    let_go(match &code {
+                        Code::Component { component, .. } => component.image_range(),
+                        Code::Module(module) => module.image_range(),
+                    });
+                    return Ok(code);
                 }
             }
             match is_module {
@@ -329,6 +335,17 @@ fn nameless_file(dir: &Path, code: &[u8]) -> io::Result<std::fs::File> {
     let mut file = tempfile::tempfile_in(dir)?;
     io::Write::write_all(&mut file, code)?;
     Ok(file)
+}
+
+/// Lets go of the memory of code that is mapped from a file, most of which loading has touched. It comes back where it runs.
+fn let_go(image: Range<*const u8>) {
+    let bytes = image.end.addr().saturating_sub(image.start.addr());
+    #[expect(unsafe_code, reason = "the system is told about memory")]
+    // SAFETY: what is let go of is read from the file again when it is needed. The mapping is private, and wasmtime never
+    // writes to it: it refuses code with relocations and makes the rest read-only. Nobody else can change the file.
+    let told = unsafe { madvise(image.start.cast_mut().cast(), bytes, Advice::LinuxDontNeed) };
+    // Then it stays in memory.
+    drop(told);
 }
 
 /// Most bytes of what the child says about a failure.
