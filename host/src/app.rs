@@ -469,15 +469,14 @@ fn register_process_metrics(
             self.1.collect()
         }
     }
-    /// What there is of something in the pools of instances.
-    struct InPools(Arc<Runtime>, IntGauge, fn(&Runtime) -> u64);
-    impl Collector for InPools {
+    struct Instances(Arc<Runtime>, IntGauge);
+    impl Collector for Instances {
         fn desc(&self) -> Vec<&Desc> {
             self.1.desc()
         }
         fn collect(&self) -> Vec<MetricFamily> {
-            let now = (self.2)(&self.0);
-            self.1.set(i64::try_from(now).unwrap_or(i64::MAX));
+            let instances = self.0.core_instances();
+            self.1.set(i64::try_from(instances).unwrap_or(i64::MAX));
             self.1.collect()
         }
     }
@@ -501,14 +500,7 @@ fn register_process_metrics(
         "gantry_core_instances",
         "WebAssembly instances, of calls in progress and kept for the next ones; a component has several.",
     )?;
-    let count = |runtime: &Runtime| runtime.core_instances();
-    metrics.register(Box::new(InPools(Arc::clone(runtime), instances, count)))?;
-    let resident = IntGauge::new(
-        "gantry_pool_resident_bytes",
-        "Memory that stays in the pools of instances for the next calls.",
-    )?;
-    let count = |runtime: &Runtime| runtime.resident_bytes() as u64;
-    metrics.register(Box::new(InPools(Arc::clone(runtime), resident, count)))?;
+    metrics.register(Box::new(Instances(Arc::clone(runtime), instances)))?;
     let reused = IntCounter::new(
         "gantry_instances_reused_total",
         "Calls into plugins that found an instance which had put itself back.",

@@ -44,6 +44,43 @@ async fn a_thousand_plugins_with_ten_thousand_routes_answer_before_and_after_a_r
     host.get("/p1000/r0/x").await.assert_status(404);
 }
 
+/// Machine code of this guest is a third of a megabyte for each component, and nobody calls it after the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_does_not_run_takes_no_memory() {
+    const COMPONENTS: usize = 60;
+    const BYTES_PER_COMPONENT_MAX: u64 = 300 << 10;
+    let deploy = async |host: &Process, number| {
+        let bundle = pack(&manifest(number), &own_component(number), &[]);
+        host.upload("grant=all", bundle).await.assert_status(201);
+    };
+    let host = Process::start("").await;
+    deploy(&host, 0).await;
+    let host = host.kill_and_restart().await;
+    let one_bytes = host.memory_bytes();
+    for_each(1..COMPONENTS, async |number| deploy(&host, number).await).await;
+
+    let host = host.kill_and_restart().await;
+
+    let more = host.memory_bytes().saturating_sub(one_bytes) / COMPONENTS as u64;
+    assert!(more < BYTES_PER_COMPONENT_MAX, "{} KiB each", more >> 10);
+    for_each(0..COMPONENTS, async |number| {
+        // The guest runs, and has no such route.
+        let answer = host.get(&format!("/p{number}/r0/x")).await;
+        answer.assert_status(404);
+    })
+    .await;
+}
+
+/// The guest of the benchmarks with a section of its own at the end, which only says a number.
+fn own_component(number: usize) -> Vec<u8> {
+    let text = format!("\u{6}number{number:08}");
+    let mut component = guest("bench").to_vec();
+    // A custom section: its id, its length, and a name with its length, each in one byte.
+    component.extend([0, u8::try_from(text.len()).unwrap()]);
+    component.extend_from_slice(text.as_bytes());
+    component
+}
+
 fn manifest(number: usize) -> String {
     let mut text = format!(
         "schema = 1\n[plugin]\nname = \"p{number}\"\nversion = \"1.0.0\"\n[component]\npath = \"plugin.wasm\"\n"

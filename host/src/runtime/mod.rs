@@ -32,7 +32,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use wasmtime::{
-    Engine, PoolingAllocatorMetrics,
+    Engine,
     component::{Component, Linker},
 };
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -264,23 +264,10 @@ impl Runtime {
     /// How many core instances there are: those of calls in progress, and those that are kept for the next ones. A component
     /// has several.
     pub fn core_instances(&self) -> u64 {
-        let pools = self.pools();
-        pools.map(|pool| pool.core_instances()).sum()
-    }
-
-    /// Bytes that stay in the pools for the next calls, though nobody uses them now.
-    pub fn resident_bytes(&self) -> usize {
-        let of = |pool: PoolingAllocatorMetrics| {
-            let stacks = pool.unused_stack_bytes_resident().unwrap_or_default();
-            pool.unused_memory_bytes_resident() + pool.unused_table_bytes_resident() + stacks
-        };
-        self.pools().map(of).sum()
-    }
-
-    fn pools(&self) -> impl Iterator<Item = PoolingAllocatorMetrics> {
         let concurrent = self.concurrent.get().map(|(pool, _)| pool);
         let pools = [&self.small, &self.large].into_iter().chain(concurrent);
-        pools.filter_map(|pool| pool.engine.pooling_allocator_metrics())
+        let metrics = pools.filter_map(|pool| pool.engine.pooling_allocator_metrics());
+        metrics.map(|metrics| metrics.core_instances()).sum()
     }
 
     /// How many calls found an instance that had been put back and kept.

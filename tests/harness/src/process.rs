@@ -132,6 +132,27 @@ impl Process {
         pages.expect("the second number is the resident set") * 4096
     }
 
+    /// Bytes of memory in use that nothing may touch now: pools of instances keep them for the next ones.
+    pub fn reserved_bytes(&self) -> u64 {
+        let smaps = fs::read_to_string(self.proc("smaps")).expect("a process that runs");
+        let mut is_reserved = false;
+        let mut kib = 0;
+        for line in smaps.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("Rss:"), Some(number)) if is_reserved => {
+                    kib += number.parse::<u64>().unwrap_or_default();
+                }
+                // The head of a mapping: its addresses and what is allowed.
+                (Some(range), Some(allowed)) if range.contains('-') => {
+                    is_reserved = allowed.starts_with("---");
+                }
+                _ => {}
+            }
+        }
+        kib * 1024
+    }
+
     /// Processor time of all its threads so far, in user code and in the system, in ticks of the kernel: 100 a second.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(self.proc("stat")).expect("a process that runs");

@@ -11,7 +11,8 @@ use crate::Process;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
     rss_mb: f64,
-    /// The part of it that stays in the pools for the next calls; it has a bound of its own.
+    /// The part of it that stays in the pools for instances to come. It grows until so many different components were called
+    /// as wasmtime keeps places for, and no further.
     pool_mb: f64,
     /// Files, sockets and pipes.
     handles: usize,
@@ -47,7 +48,7 @@ impl Held {
             });
         Ok(Self {
             rss_mb: host.memory_bytes() as f64 / 1e6,
-            pool_mb: number("gantry_pool_resident_bytes")? as f64 / 1e6,
+            pool_mb: host.reserved_bytes() as f64 / 1e6,
             handles: host.handles(),
             threads: host.all_threads(),
             instances: number("gantry_core_instances")?,
