@@ -344,8 +344,9 @@ fn let_go(image: Range<*const u8>) {
     // SAFETY: what is let go of is read from the file again when it is needed. The mapping is private, and wasmtime never
     // writes to it: it refuses code with relocations and makes the rest read-only. Nobody else can change the file.
     let told = unsafe { madvise(image.start.cast_mut().cast(), bytes, Advice::LinuxDontNeed) };
-    // Then it stays in memory.
-    drop(told);
+    if let Err(error) = told {
+        tracing::debug!(error.cause = %error, "Machine code stays in memory");
+    }
 }
 
 /// Most bytes of what the child says about a failure.

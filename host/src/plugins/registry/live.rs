@@ -125,7 +125,7 @@ impl LiveTable {
     pub(super) fn with(
         &self,
         name: &PluginName,
-        slot: Option<Arc<Slot>>,
+        slot: Option<&Arc<Slot>>,
         unloaded: Option<String>,
         filters: &Filters,
     ) -> Self {
@@ -135,10 +135,10 @@ impl LiveTable {
             versions.any(|version| version.loaded.spec().entry == EntryKind::Filter)
         };
         // Other plugins may name it, or may get the mount that it has.
-        let is_for_others = old.into_iter().chain(&slot).any(is_filter)
-            || self.failures.len() > self.unloaded.len();
+        let is_for_others =
+            old.into_iter().chain(slot).any(is_filter) || self.failures.len() > self.unloaded.len();
         let mut slots = self.slots.clone();
-        match &slot {
+        match slot {
             Some(slot) => slots.insert(name.clone(), Arc::clone(slot)),
             None => slots.remove(name),
         };
@@ -163,7 +163,7 @@ impl LiveTable {
         }
         let is_others = |missing: &Missing| missing.0.as_ref() != Some(name);
         table.missing.retain(is_others);
-        if let Some(slot) = &slot {
+        if let Some(slot) = slot {
             let wiring = wiring(&slots, filters);
             table.missing.extend(wiring.missing_of(slot));
             table.mount(name, wiring.mounted(slot));

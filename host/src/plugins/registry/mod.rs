@@ -273,7 +273,7 @@ impl Registry {
                     (None, None) => slot = old.cloned(),
                 }
             }
-            let table = before.with(plugin, slot, unloaded, &self.filters);
+            let table = before.with(plugin, slot.as_ref(), unloaded, &self.filters);
             // No change may leave a route without a filter that it had, or make one live whose filter is not there.
             if let Some((user, filter)) = table.missing.difference(&before.missing).next() {
                 let (user, filter) = (user.clone(), filter.clone());
