@@ -73,7 +73,7 @@ impl Operator {
         let json = |value: serde_json::Value| Bytes::from(value.to_string());
         match number % 8 {
             // Every plugin gets its turn.
-            0 | 1 | 2 => {
+            0..=2 => {
                 if let Some(plugin) = self.plugins.get(number % self.plugins.len()) {
                     let bundle = plugin.bundle(number);
                     go("deploy", Method::POST, &upload(""), bundle, NEW).await;
