@@ -26,6 +26,7 @@ use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
 use crate::http::shares::Shares;
 use crate::limits::Limiter;
+use crate::mail::Mail;
 use crate::plugins::{
     Kept, Plugins,
     artifact::Artifacts,
@@ -50,6 +51,7 @@ pub struct App {
     /// data directory.
     pub admin_key: Option<String>,
     pub auth: Auth,
+    pub mail: Mail,
     pub plugins: Arc<Plugins>,
     pub registry: Arc<Registry>,
     pub runtime: Arc<Runtime>,
@@ -104,7 +106,10 @@ impl App {
             .map_or_else(Clock::system, |setting| setting.rehearsal.clock.clone());
         let keys = Keys::open(&data.0)?;
         let db = Db::open(&data.file("gantry.db"), &config.db).await?;
-        let auth = Auth::open(db.clone(), &keys, clock.clone(), config.auth.clone()).await?;
+        let mail_key = keys.derive("mail");
+        let mail = Mail::new(db.clone(), mail_key, clock.clone(), config.mail.clone())?;
+        let auth_config = config.auth.clone();
+        let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
         let services = Services {
             kv: Kv::with_clock(db.clone(), config.services.kv.clone(), {
@@ -300,6 +305,8 @@ impl App {
             Arc::clone(&plugins),
             stop.clone(),
         ));
+        let (sender, until) = (mail.clone(), stop.clone());
+        tasks.spawn(async move { sender.run(until).await });
         let (watcher, until) = (Arc::clone(&plugins), stop.clone());
         tasks.spawn(async move { watcher.watch_canaries(clock, until).await });
         tasks.close();
@@ -308,6 +315,7 @@ impl App {
             admin_address,
             admin_key,
             auth,
+            mail,
             plugins,
             registry,
             runtime,
@@ -366,8 +374,8 @@ async fn do_chores(kv: Kv, sql: Sql, auth: Auth, plugins: Arc<Plugins>, stop: Ca
                 if let Err(error) = plugins.clean_up(HOUR).await {
                     tracing::warn!(error.cause = %error, "Artifacts that nobody needs cannot be removed");
                 }
-                if let Err(error) = auth.sweep_sessions().await {
-                    tracing::warn!(error.cause = %error, "Sessions that have ended cannot be removed");
+                if let Err(error) = auth.sweep().await {
+                    tracing::warn!(error.cause = %error, "Sessions and codes that have ended cannot be removed");
                 }
                 continue;
             }

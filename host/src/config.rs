@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{access_log, health};
 use crate::http::serve;
-use crate::{admin, auth, db, gateway, limits, plugins, runtime, services};
+use crate::{admin, auth, db, gateway, limits, mail, plugins, runtime, services};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub db: db::Config,
     /// Accounts and credentials.
     pub auth: auth::Config,
+    /// Mail to the owners of accounts.
+    pub mail: mail::Config,
     /// Rate limits.
     pub limits: limits::Config,
     /// What plugins may ask for.
@@ -52,6 +54,7 @@ impl Default for Config {
             http: serve::Config::default(),
             db: db::Config::default(),
             auth: auth::Config::default(),
+            mail: mail::Config::default(),
             limits: limits::Config::default(),
             services: ServicesConfig::default(),
             runtime: runtime::Config::default(),
@@ -98,6 +101,10 @@ impl Config {
         if let Err(error) = self.auth.check() {
             mistakes.push(error.to_string());
         }
+        if let Err(error) = self.auth.check_mail(self.mail.is_on()) {
+            mistakes.push(error.to_string());
+        }
+        mistakes.extend(self.mail.mistakes());
         if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {
             mistakes.extend(found);
         }

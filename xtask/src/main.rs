@@ -12,6 +12,7 @@ mod golden;
 mod guests;
 mod languages;
 mod registry;
+mod smtp;
 mod test;
 
 use std::path::Path;

@@ -129,6 +129,7 @@ impl From<auth::Error> for ApiError {
             | E::RefreshInvalid
             | E::RefreshReused
             | E::SessionEnded => StatusCode::UNAUTHORIZED,
+            E::RegistrationOff | E::ResetOff | E::CodeWrong => StatusCode::FORBIDDEN,
             E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -1,8 +1,11 @@
 //! What the operator may decide about accounts, tokens and logins.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Error;
+use crate::auth::{ADMIN, Error, Registration};
+use crate::ids::RoleName;
 
 /// Accounts, access tokens and logins.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -53,6 +56,31 @@ pub struct Config {
     /// Accounts and clients with failed logins that are remembered; beyond it, the one not seen for longest is
     /// forgotten. Default: 20000.
     pub login_table_max: u64,
+    /// Who may open an account: `off` (administrators make them), `open` (everybody) or `confirmed` (everybody who can read
+    /// mail to the address; needs `[mail]`). Default: `off`.
+    pub registration: Registration,
+    /// Roles of accounts that people open themselves. Default: none.
+    pub registration_roles: Vec<RoleName>,
+    /// What mail calls the service. Default: `Gantry`.
+    pub service_name: String,
+    /// The page that mail about a new account leads to, for example `https://example.com/confirm?code={code}`. It gives the
+    /// code to `POST /register/confirm`. Default: empty, the mail has the code itself.
+    pub confirm_link: String,
+    /// The same for a forgotten password and `POST /password/reset/confirm`. Default: empty.
+    pub reset_link: String,
+    /// How long a code for a new account is good, in hours, 1 to 168. Default: 24.
+    pub confirm_hours: u32,
+    /// How long a code for a forgotten password is good, in minutes, 5 to 1440. Default: 30.
+    pub reset_minutes: u32,
+    /// How often one code may be tried, at least 1. Default: 5.
+    pub code_tries_max: u32,
+    /// Messages with codes to one address within an hour; further ones are not sent. Default: 3.
+    pub codes_per_hour_max: u32,
+    /// Codes that are kept. Default: 10000.
+    pub codes_max: u32,
+    /// Requests that must not tell whether there is an account are answered after a multiple of this time, at most 5000.
+    /// Default: 250.
+    pub even_answer_ms: u32,
     /// Most accounts; all are known in memory, at about 300 bytes each. Default: 100000.
     pub users_max: usize,
     /// Most API keys. Default: 10000.
@@ -89,6 +117,17 @@ impl Default for Config {
             login_wait_ms_max: 300_000,
             login_memory_ms: 900_000,
             login_table_max: 20_000,
+            registration: Registration::Off,
+            registration_roles: Vec::new(),
+            service_name: "Gantry".to_owned(),
+            confirm_link: String::new(),
+            reset_link: String::new(),
+            confirm_hours: 24,
+            reset_minutes: 30,
+            code_tries_max: 5,
+            codes_per_hour_max: 3,
+            codes_max: 10_000,
+            even_answer_ms: 250,
             users_max: 100_000,
             api_keys_max: 10_000,
             roles_max: 500,
@@ -161,6 +200,34 @@ impl Config {
                 "`login_table_max` must be at least 1",
             ),
         ];
+        let has_code = |link: &str| link.is_empty() || link.contains("{code}");
+        let mut rules = rules.to_vec();
+        rules.extend([
+            (
+                has_code(&self.confirm_link) && has_code(&self.reset_link),
+                "`confirm_link` and `reset_link` must have `{code}` in them",
+            ),
+            (
+                (1..=168).contains(&self.confirm_hours),
+                "`confirm_hours` must be 1 to 168",
+            ),
+            (
+                (5..=1440).contains(&self.reset_minutes),
+                "`reset_minutes` must be 5 to 1440",
+            ),
+            (
+                self.code_tries_max > 0 && self.codes_per_hour_max > 0 && self.codes_max > 0,
+                "`code_tries_max`, `codes_per_hour_max` and `codes_max` must be at least 1",
+            ),
+            (
+                self.even_answer_ms <= 5000,
+                "`even_answer_ms` must be at most 5000",
+            ),
+            (
+                !self.registration_roles.iter().any(|role| role.as_str() == ADMIN),
+                "`registration_roles` must not have `admin` in it: everybody could give it to themselves",
+            ),
+        ]);
         let broken: Vec<_> = rules
             .iter()
             .filter(|(holds, _)| !holds)
@@ -171,6 +238,20 @@ impl Config {
         } else {
             Err(Error::Config(broken.join("; ")))
         }
+    }
+
+    /// Refuses what needs mail where there is none.
+    pub fn check_mail(&self, is_on: bool) -> Result<(), Error> {
+        if self.registration == Registration::Confirmed && !is_on {
+            let rule = "`registration = \"confirmed\"` needs a mail server (`mail.server`)";
+            return Err(Error::Config(rule.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The times at which even answers are given.
+    pub(super) fn beat(&self) -> Duration {
+        Duration::from_millis(self.even_answer_ms.into())
     }
 
     pub(super) fn argon2_params(&self) -> Result<argon2::Params, argon2::Error> {

@@ -62,11 +62,17 @@ pub enum Error {
     RefreshReused,
     #[error("the session is over; log in again")]
     SessionEnded,
+    #[error("nobody can open an account here; ask an administrator for one")]
+    RegistrationOff,
+    #[error("a forgotten password cannot be reset here; ask an administrator")]
+    ResetOff,
+    #[error("the code is wrong, was used before, or is too old; ask for a new one")]
+    CodeWrong,
     #[error("there is no such session")]
     SessionNotFound,
     #[error("changes that were written together failed")]
     Together(#[source] std::sync::Arc<Error>),
-    #[error("too many failed logins; try again in {retry_after_s} s")]
+    #[error("too many failed attempts; try again in {retry_after_s} s")]
     TooManyAttempts { retry_after_s: u64 },
     #[error("too many requests at once; try again in {retry_after_s} s")]
     Busy { retry_after_s: u64 },
@@ -103,6 +109,9 @@ impl Error {
             Self::RefreshInvalid => "auth.refresh_invalid",
             Self::RefreshReused => "auth.refresh_reused",
             Self::SessionEnded => "auth.session_ended",
+            Self::RegistrationOff => "auth.registration_off",
+            Self::ResetOff => "auth.reset_off",
+            Self::CodeWrong => "auth.code_wrong",
             Self::SessionNotFound => "auth.session_not_found",
             Self::TooManyAttempts { .. } => "auth.too_many_attempts",
             Self::Busy { .. } => "auth.busy",

@@ -2,15 +2,20 @@
 //! like on the wire is for the front doors to know.
 
 mod api_keys;
+mod codes;
 mod config;
 mod directory;
 mod error;
+mod even;
 pub mod guest;
 pub mod keys;
+mod letters;
 mod login;
 mod password;
 pub mod permissions;
 mod principal;
+mod recovery;
+mod registration;
 mod roles;
 mod sessions;
 mod store;
@@ -28,6 +33,7 @@ pub use keys::Keys;
 pub use login::Login;
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
 pub use principal::{Beyond, Forbidden, Principal, PrincipalKind};
+pub use registration::Registration;
 pub use roles::{ADMIN, Role};
 pub use sessions::{Client, Session, Tokens};
 pub use users::{NewUser, User, UserPage};
@@ -39,6 +45,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::ids::{RoleName, SessionId, UserId};
+use crate::mail::Mail;
 
 /// Longest credential that is looked at, in bytes. Our own are far shorter.
 const CREDENTIAL_BYTES_MAX: usize = 4096;
@@ -61,6 +68,9 @@ struct Inner {
     access_tokens: tokens::AccessTokens,
     sessions: sessions::Sessions,
     revoked: sessions::Revoked,
+    codes: codes::Codes,
+    letters: letters::Letters,
+    mail: Mail,
     used_keys: mpsc::Sender<(ApiKeyId, i64)>,
     /// Held while rows and memory change together.
     changes: tokio::sync::Mutex<()>,
@@ -68,8 +78,15 @@ struct Inner {
 
 impl Auth {
     /// Loads everybody into memory. Needs a tokio runtime, on which it notes the use of API keys until it is dropped.
-    pub async fn open(db: Db, keys: &Keys, clock: Clock, config: Config) -> Result<Self, Error> {
+    pub async fn open(
+        db: Db,
+        keys: &Keys,
+        clock: Clock,
+        mail: Mail,
+        config: Config,
+    ) -> Result<Self, Error> {
         config.check()?;
+        config.check_mail(mail.is_on())?;
         let access_tokens = tokens::AccessTokens::new(keys, &config)?;
         let accepted_ms = access_tokens.accepted_ms();
         let sessions =
@@ -95,6 +112,9 @@ impl Auth {
             inner: Arc::new(Inner {
                 passwords: password::Passwords::new(&config).await?,
                 throttle: throttle::Throttle::new(&config),
+                codes: codes::Codes::new(&config),
+                letters: letters::Letters::new(&config),
+                mail,
                 access_tokens,
                 revoked: sessions.revoked().await?,
                 sessions,
@@ -151,6 +171,15 @@ impl Auth {
         }
         let seen = self.check_access_token(credential)?;
         Ok(Some((seen.user, seen.session)))
+    }
+
+    /// Forgets sessions and codes that nobody can use any more. To be called now and then.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        self.sweep_sessions().await?;
+        let mut transaction = self.inner.store.db.begin().await?;
+        let now_ms = self.inner.clock.now_ms();
+        self.inner.codes.sweep(&mut transaction, now_ms).await?;
+        Ok(transaction.commit().await?)
     }
 
     fn check_access_token(&self, token: &str) -> Result<tokens::Seen, Rejection> {

@@ -6,7 +6,7 @@ use sqlx::{Row as _, any::AnyRow};
 
 use crate::auth::permissions::RolePermission;
 use crate::auth::{ApiKey, ApiKeyId, Error, Role, User};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::ids::{RoleName, UserId};
 
 /// A user with what only logging in may see.
@@ -71,7 +71,11 @@ impl Store {
             .collect()
     }
 
-    pub(super) async fn insert_user(&self, account: &Account) -> Result<(), Error> {
+    pub(super) async fn insert_user(
+        &self,
+        transaction: &mut Transaction,
+        account: &Account,
+    ) -> Result<(), Error> {
         let user = &account.user;
         let inserted = sqlx::query(
             "INSERT INTO users
@@ -86,30 +90,37 @@ impl Store {
         .bind(account.generation)
         .bind(user.created_at_ms)
         .bind(user.updated_at_ms)
-        .execute(self.db.writer())
+        .execute(&mut **transaction)
         .await;
         inserted
             .map(drop)
             .map_err(|error| if_taken(error, Error::EmailTaken))
     }
 
-    /// Sets the password and revokes the access tokens.
+    /// Sets the password and ends all sessions; with a generation, only if it is still that of the account.
     pub(super) async fn set_password(
         &self,
+        transaction: &mut Transaction,
         id: UserId,
         password_hash: &str,
+        generation: Option<i64>,
         now_ms: i64,
     ) -> Result<Account, Error> {
         let row = sqlx::query(
             "UPDATE users SET password_hash = $1, generation = generation + 1, updated_at = $2
-             WHERE id = $3 RETURNING *",
+             WHERE id = $3 AND ($4 < 0 OR generation = $4) RETURNING *",
         )
         .bind(password_hash)
         .bind(now_ms)
         .bind(id.to_string())
-        .fetch_optional(self.db.writer())
+        .bind(generation.unwrap_or(-1))
+        .fetch_optional(&mut **transaction)
         .await?;
-        read_account(&row.ok_or(Error::UserNotFound)?)
+        let missing = match generation {
+            None => Error::UserNotFound,
+            Some(_) => Error::CredentialsWrong,
+        };
+        read_account(&row.ok_or(missing)?)
     }
 
     /// Replaces the hash of an unchanged password, unless the password was changed meanwhile.

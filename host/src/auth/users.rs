@@ -1,6 +1,5 @@
 //! Accounts of people.
 
-use crate::auth::store::Account;
 use crate::auth::{Auth, Error};
 use crate::ids::{RoleName, UserId};
 
@@ -52,32 +51,8 @@ impl Auth {
             .await?
             .hash(&new.password)
             .await?;
-        let auth = self.clone();
-        self.change(async move {
-            let max = auth.inner.config.users_max;
-            if auth.inner.directory.users_count() >= max {
-                return Err(Error::TooMany { what: "users", max });
-            }
-            let now_ms = auth.inner.clock.now_ms();
-            let user = User {
-                id: UserId::new(),
-                email,
-                roles: auth.check_roles(new.roles)?,
-                is_disabled: false,
-                created_at_ms: now_ms,
-                updated_at_ms: now_ms,
-            };
-            let account = Account {
-                user,
-                password_hash,
-                generation: 1,
-            };
-            auth.inner.store.insert_user(&account).await?;
-            auth.inner.directory.put_user(&account);
-            tracing::info!(user.id = %account.user.id, "An account was made");
-            Ok(account.user)
-        })
-        .await
+        let new = NewUser { email, ..new };
+        self.add_account(new, password_hash, None).await
     }
 
     /// The user with this id, if there is one.
@@ -123,15 +98,7 @@ impl Auth {
     pub async fn set_password(&self, id: UserId, password: &str) -> Result<(), Error> {
         self.inner.passwords.check_rules(password)?;
         let hash = self.inner.passwords.turn().await?.hash(password).await?;
-        let auth = self.clone();
-        self.change(async move {
-            let now_ms = auth.inner.clock.now_ms();
-            let account = auth.inner.store.set_password(id, &hash, now_ms).await?;
-            auth.inner.directory.put_user(&account);
-            tracing::info!(user.id = %id, "A password was changed");
-            Ok(())
-        })
-        .await
+        self.put_password(id, hash, None, None).await.map(drop)
     }
 
     /// Gives a user these roles instead of those before; it counts at once. `UserNotFound`, `RoleNotFound`, `TooMany`.

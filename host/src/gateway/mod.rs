@@ -74,6 +74,10 @@ pub struct Config {
     pub login_limit: PolicyConfig,
     /// How often one address may exchange refresh tokens or log out. Default: 600 per minute.
     pub refresh_limit: PolicyConfig,
+    /// How often one address may open an account or ask to reset a password. Default: 10 per hour.
+    pub request_limit: PolicyConfig,
+    /// How often one address may try a code that was sent by mail. Default: 20 per minute.
+    pub code_limit: PolicyConfig,
 }
 
 impl Default for Config {
@@ -96,6 +100,11 @@ impl Default for Config {
             auth_mount: "/api/auth".to_owned(),
             login_limit: per_minute("login", 10),
             refresh_limit: per_minute("refresh", 600),
+            request_limit: PolicyConfig {
+                window_ms: 3_600_000,
+                ..per_minute("request", 10)
+            },
+            code_limit: per_minute("code", 20),
         }
     }
 }

@@ -6,9 +6,11 @@ pub mod guests;
 mod host;
 mod process;
 mod registry;
+mod smtp;
 pub mod soak;
 
 pub use client::{Answer, Client};
 pub use host::{TestHost, TestHostBuilder, pack};
 pub use process::Process;
 pub use registry::OciRegistry;
+pub use smtp::{Mail, SmtpServer};

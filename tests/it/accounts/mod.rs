@@ -1,5 +1,8 @@
 //! Accounts of people over HTTP: logging in, staying logged in, and what others try with it.
 
+mod mail;
+mod recovery;
+mod registration;
 mod sessions;
 
 use gantry_harness::{Answer, Client, TestHost};

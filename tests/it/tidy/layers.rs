@@ -13,8 +13,9 @@ const LAYERS: &[&[&str]] = &[
     &["runtime"],
     &["services"],
     &["auth", "limits", "http"],
+    &["mail"],
     &["db", "cluster"],
-    &["ids", "clock", "bindings"],
+    &["ids", "clock", "bindings", "seal"],
 ];
 
 #[test]

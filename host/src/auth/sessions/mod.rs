@@ -261,7 +261,11 @@ impl Auth {
         );
         match self.end_session(session.user, session.id).await {
             // Somebody else was faster.
-            Ok(()) | Err(Error::SessionNotFound) => Err(Error::RefreshReused),
+            Err(Error::SessionNotFound) => Err(Error::RefreshReused),
+            Ok(()) => {
+                self.tell_copied(session.user).await?;
+                Err(Error::RefreshReused)
+            }
             Err(error) => Err(error),
         }
     }
@@ -347,8 +351,20 @@ impl Auth {
         }
     }
 
-    /// Forgets sessions that have ended. To be called now and then.
-    pub async fn sweep_sessions(&self) -> Result<(), Error> {
+    /// Writes to the owner of a session that was used twice.
+    async fn tell_copied(&self, user: UserId) -> Result<(), Error> {
+        let Some(account) = self.inner.store.user_by_id(user).await? else {
+            return Ok(());
+        };
+        let letter = self.inner.letters.session_copied(&account.user.email);
+        let mut transaction = self.inner.sessions.store.begin().await?;
+        self.post(&mut transaction, &letter, None).await?;
+        transaction.commit().await?;
+        self.inner.mail.wake();
+        Ok(())
+    }
+
+    pub(super) async fn sweep_sessions(&self) -> Result<(), Error> {
         let sessions = &self.inner.sessions;
         loop {
             let now_ms = sessions.clock.now_ms();

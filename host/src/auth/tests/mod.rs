@@ -18,6 +18,7 @@ use crate::auth::{
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::ids::{PluginName, RoleName, UserId};
+use crate::mail::Mail;
 
 const PASSWORD: &str = "correct horse";
 const START_MS: i64 = 1_700_000_000_000;
@@ -50,7 +51,8 @@ impl Host {
             .unwrap();
         let clock = Clock::manual(START_MS);
         let keys = Keys::open(folder.path()).unwrap();
-        let auth = Auth::open(db.clone(), &keys, clock.clone(), config.clone())
+        let mail = mail(&db, &clock);
+        let auth = Auth::open(db.clone(), &keys, clock.clone(), mail, config.clone())
             .await
             .unwrap();
         Self {
@@ -65,7 +67,9 @@ impl Host {
     async fn restart(&mut self) {
         let keys = Keys::open(self.folder.path()).unwrap();
         let config = self.config.clone();
-        let opened = Auth::open(self.db.clone(), &keys, self.clock.clone(), config).await;
+        let (db, clock) = (self.db.clone(), self.clock.clone());
+        let mail = mail(&db, &clock);
+        let opened = Auth::open(db, &keys, clock, mail, config).await;
         self.auth = opened.unwrap();
     }
 
@@ -93,6 +97,11 @@ impl Host {
             .authenticate(Some(&header), None)
             .map(|principal| principal.unwrap())
     }
+}
+
+/// An outbox without a mail server.
+fn mail(db: &Db, clock: &Clock) -> Mail {
+    Mail::new(db.clone(), [0; 32], clock.clone(), Default::default()).unwrap()
 }
 
 fn names(roles: &[&str]) -> Vec<RoleName> {

@@ -152,7 +152,7 @@ async fn a_session_ends_when_nobody_uses_it_and_in_any_case_after_its_time() {
     let refused = host.auth.refresh(&busy.refresh_token).await;
     assert!(matches!(refused, Err(Error::SessionEnded)));
     host.clock.advance_ms(DAY_MS);
-    host.auth.sweep_sessions().await.unwrap();
+    host.auth.sweep().await.unwrap();
     let refused = host.auth.refresh(&busy.refresh_token).await;
     assert!(matches!(refused, Err(Error::RefreshInvalid)));
     host.restart().await;

@@ -12,7 +12,13 @@ pub(super) fn explain(error: auth::Error) -> Problem {
         E::CredentialsWrong | E::RefreshInvalid | E::RefreshReused | E::SessionEnded => {
             StatusCode::UNAUTHORIZED
         }
-        E::AccountDisabled => StatusCode::FORBIDDEN,
+        E::EmailInvalid(_)
+        | E::PasswordTooShort { .. }
+        | E::PasswordTooLong { .. }
+        | E::CodeWrong => StatusCode::UNPROCESSABLE_ENTITY,
+        E::AccountDisabled | E::RegistrationOff | E::ResetOff => StatusCode::FORBIDDEN,
+        E::UserNotFound => StatusCode::UNAUTHORIZED,
+        E::TooMany { .. } => StatusCode::CONFLICT,
         E::SessionNotFound => StatusCode::NOT_FOUND,
         E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
         E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,

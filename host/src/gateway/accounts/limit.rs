@@ -13,6 +13,8 @@ use crate::limits::{Caller, Check, Policy};
 pub struct Policies {
     pub(super) login: Arc<Policy>,
     pub(super) refresh: Arc<Policy>,
+    pub(super) request: Arc<Policy>,
+    pub(super) code: Arc<Policy>,
 }
 
 impl Policies {
@@ -28,8 +30,15 @@ impl Policies {
         };
         let login = policy("login_limit", &config.login_limit);
         let refresh = policy("refresh_limit", &config.refresh_limit);
-        match (login, refresh) {
-            (Some(login), Some(refresh)) => Ok(Self { login, refresh }),
+        let request = policy("request_limit", &config.request_limit);
+        let code = policy("code_limit", &config.code_limit);
+        match (login, refresh, request, code) {
+            (Some(login), Some(refresh), Some(request), Some(code)) => Ok(Self {
+                login,
+                refresh,
+                request,
+                code,
+            }),
             _ => Err(mistakes),
         }
     }

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{self, Client, Login, Tokens};
+use crate::auth::{self, Client, Login, Tokens, User};
 use crate::gateway::accounts::Shared;
 use crate::gateway::accounts::body::{read_json, read_json_if_any, secret_json};
 use crate::gateway::accounts::explain::explain;
@@ -85,16 +85,21 @@ impl From<Tokens> for TokensBody {
     }
 }
 
+impl From<User> for UserBody {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            roles: user.roles.iter().map(ToString::to_string).collect(),
+            email: user.email,
+        }
+    }
+}
+
 impl From<Login> for LogInBody {
     fn from(login: Login) -> Self {
-        let user = UserBody {
-            id: login.user.id.to_string(),
-            email: login.user.email.clone(),
-            roles: login.user.roles.iter().map(ToString::to_string).collect(),
-        };
         Self {
             tokens: login.tokens.into(),
-            user,
+            user: login.user.into(),
         }
     }
 }

@@ -5,6 +5,8 @@ mod body;
 mod explain;
 mod limit;
 mod login;
+mod password;
+mod register;
 mod sessions;
 
 use std::sync::Arc;
@@ -55,6 +57,11 @@ fn api(mount: &str) -> OpenApiRouter<Arc<State>> {
         .routes(routes!(login::refresh))
         .routes(routes!(login::log_out))
         .routes(routes!(login::me))
+        .routes(routes!(register::register))
+        .routes(routes!(register::confirm_registration))
+        .routes(routes!(password::change_password))
+        .routes(routes!(password::request_reset))
+        .routes(routes!(password::confirm_reset))
         .routes(routes!(sessions::list_sessions, sessions::end_sessions))
         .routes(routes!(sessions::end_session))
 }

@@ -1,0 +1,110 @@
+//! What the host writes to people, in plain text.
+
+use crate::auth::Config;
+use crate::mail::Letter;
+
+/// Writes in the name of the operator's service.
+pub(super) struct Letters {
+    service: String,
+    confirm_link: String,
+    reset_link: String,
+}
+
+impl Letters {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            service: config.service_name.clone(),
+            confirm_link: config.confirm_link.clone(),
+            reset_link: config.reset_link.clone(),
+        }
+    }
+
+    /// To somebody who wants an account.
+    pub(super) fn confirm(&self, to: &str, code: &str, hours: u32) -> Letter {
+        let Self { service, .. } = self;
+        let how = how(&self.confirm_link, code);
+        self.letter(
+            to,
+            format!("Confirm your e-mail address for {service}"),
+            &format!(
+                "Somebody, hopefully you, wants to open an account at {service} with this e-mail address.\n\n\
+                 {how}\n\n\
+                 This works once and for {hours} hours. If it was not you, do nothing: there is no account then."
+            ),
+        )
+    }
+
+    /// To somebody who has an account and wants another one, or whoever typed this address.
+    pub(super) fn registered_already(&self, to: &str) -> Letter {
+        let Self { service, .. } = self;
+        self.letter(
+            to,
+            format!("You have an account at {service}"),
+            &format!(
+                "Somebody, perhaps you, wanted to open an account at {service} with this e-mail address. There is one \
+                 already, and nothing was changed.\n\n\
+                 If you have forgotten your password, ask for a new one where you log in. If it was not you, you need not \
+                 do anything."
+            ),
+        )
+    }
+
+    /// To somebody who has forgotten the password.
+    pub(super) fn reset(&self, to: &str, code: &str, minutes: u32) -> Letter {
+        let Self { service, .. } = self;
+        let how = how(&self.reset_link, code);
+        self.letter(
+            to,
+            format!("Set a new password for {service}"),
+            &format!(
+                "Somebody, hopefully you, asked to set a new password for your account at {service}.\n\n\
+                 {how}\n\n\
+                 This works once and for {minutes} minutes. If it was not you, do nothing: your password stays as it is."
+            ),
+        )
+    }
+
+    /// After the password has changed.
+    pub(super) fn password_changed(&self, to: &str) -> Letter {
+        let Self { service, .. } = self;
+        self.letter(
+            to,
+            format!("Your password for {service} was changed"),
+            &format!(
+                "The password of your account at {service} was changed, and all sessions were ended.\n\n\
+                 If it was not you, set a new one at once (\"forgotten password\") and tell the people who run {service}."
+            ),
+        )
+    }
+
+    /// After a refresh token was used twice.
+    pub(super) fn session_copied(&self, to: &str) -> Letter {
+        let Self { service, .. } = self;
+        self.letter(
+            to,
+            format!("You were logged out of {service}"),
+            &format!(
+                "One of your sessions at {service} was used from two places, which a single device does not do. It may have \
+                 been copied, so it was ended.\n\n\
+                 Log in again. If this happens more than once, change your password and look at the list of your sessions."
+            ),
+        )
+    }
+
+    fn letter(&self, to: &str, subject: String, body: &str) -> Letter {
+        let text = format!("Hello,\n\n{body}\n\n-- \n{}\n", self.service);
+        Letter {
+            to: to.to_owned(),
+            subject,
+            text,
+        }
+    }
+}
+
+fn how(link: &str, code: &str) -> String {
+    if link.is_empty() {
+        format!("This is the code:\n\n    {code}")
+    } else {
+        format!("Open this page:\n\n    {}", link.replace("{code}", code))
+    }
+}
