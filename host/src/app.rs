@@ -381,6 +381,9 @@ async fn do_chores(kv: Kv, sql: Sql, auth: Auth, plugins: Arc<Plugins>, stop: Ca
             }
         }
         sql.close_idle();
+        if let Err(error) = auth.tend_token_keys().await {
+            tracing::error!(error.cause = %error, "The keys for access tokens cannot be looked after");
+        }
         while let Ok(swept) = kv.sweep(crate::db::now_ms(), SWEEP_MAX).await {
             if swept < u64::from(SWEEP_MAX) || stop.is_cancelled() {
                 break;

@@ -108,6 +108,7 @@ impl From<auth::Error> for ApiError {
             | E::AdminKey(_)
             | E::Sign(_)
             | E::Hash(_)
+            | E::Key(_)
             | E::Together(_) => {
                 return Self::internal(&chain(&error));
             }
@@ -123,7 +124,9 @@ impl From<auth::Error> for ApiError {
             | E::RoleBuiltIn(_)
             | E::RoleInUse(_)
             | E::TooMany { .. } => StatusCode::CONFLICT,
-            E::UserNotFound | E::ApiKeyNotFound | E::SessionNotFound => StatusCode::NOT_FOUND,
+            E::UserNotFound | E::ApiKeyNotFound | E::SessionNotFound | E::TokenKeyNotFound => {
+                StatusCode::NOT_FOUND
+            },
             E::CredentialsWrong
             | E::AccountDisabled
             | E::RefreshInvalid

@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod sessions;
 pub mod settings;
 pub mod status;
+pub mod token_keys;
 #[cfg(test)]
 mod tests;
 pub mod trust;
@@ -170,6 +171,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(users::set_disabled))
         .routes(routes!(sessions::list_sessions, sessions::end_sessions))
         .routes(routes!(sessions::end_session))
+        .routes(routes!(token_keys::list_token_keys, token_keys::add_token_key))
+        .routes(routes!(token_keys::revoke_token_key))
         .routes(routes!(roles::list_roles, roles::create_role))
         .routes(routes!(roles::delete_role))
         .routes(routes!(roles::set_permissions))

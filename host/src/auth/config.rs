@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{ADMIN, Error, Registration};
+use crate::auth::{ADMIN, Error, Registration, TokenAlgorithm};
 use crate::ids::RoleName;
 
 /// Accounts, access tokens and logins.
@@ -13,6 +13,10 @@ use crate::ids::RoleName;
 pub struct Config {
     /// How long an access token is good for, 1 to 60. Default: 15.
     pub access_token_minutes: u32,
+    /// After how many days another key signs access tokens; 0: only when somebody says so. At most 3650. Default: 90.
+    pub token_key_days: u32,
+    /// How new keys sign: `EdDSA` or `ES256`. Default: `EdDSA`.
+    pub token_key_algorithm: TokenAlgorithm,
     /// How long a session can last before its user logs in again, in days, 1 to 366. Default: 30.
     pub session_days: u32,
     /// How long a session may go unused before it ends, in hours, 1 to 8784. Default: 168 (7 days).
@@ -97,6 +101,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             access_token_minutes: 15,
+            token_key_days: 90,
+            token_key_algorithm: TokenAlgorithm::EdDsa,
             session_days: 30,
             session_idle_hours: 7 * 24,
             sessions_per_user_max: 20,
@@ -203,6 +209,10 @@ impl Config {
         let has_code = |link: &str| link.is_empty() || link.contains("{code}");
         let mut rules = rules.to_vec();
         rules.extend([
+            (
+                self.token_key_days <= 3650,
+                "`token_key_days` must be at most 3650",
+            ),
             (
                 has_code(&self.confirm_link) && has_code(&self.reset_link),
                 "`confirm_link` and `reset_link` must have `{code}` in them",

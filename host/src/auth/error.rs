@@ -22,6 +22,10 @@ pub enum Error {
     AdminKey(#[source] std::io::Error),
     #[error("an access token could not be signed")]
     Sign(#[from] jsonwebtoken::errors::Error),
+    #[error("{0}")]
+    Key(&'static str),
+    #[error("there is no such key for access tokens")]
+    TokenKeyNotFound,
     #[error("a password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
     #[error("this is not a usable e-mail address: {0}")]
@@ -89,7 +93,9 @@ impl Error {
             | Self::AdminKey(_)
             | Self::Sign(_)
             | Self::Hash(_)
+            | Self::Key(_)
             | Self::Together(_) => "auth.internal",
+            Self::TokenKeyNotFound => "auth.token_key_not_found",
             Self::EmailInvalid(_) => "auth.email_invalid",
             Self::EmailTaken => "auth.email_taken",
             Self::PasswordTooShort { .. } => "auth.password_too_short",

@@ -22,6 +22,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod token_keys;
 mod tokens;
 mod users;
 
@@ -36,6 +37,7 @@ pub use principal::{Beyond, Forbidden, Principal, PrincipalKind};
 pub use registration::Registration;
 pub use roles::{ADMIN, Role};
 pub use sessions::{Client, Session, Tokens};
+pub use token_keys::{Begin, KeyState, TokenAlgorithm, TokenKey};
 pub use users::{NewUser, User, UserPage};
 
 use std::sync::Arc;
@@ -87,8 +89,11 @@ impl Auth {
     ) -> Result<Self, Error> {
         config.check()?;
         config.check_mail(mail.is_on())?;
-        let access_tokens = tokens::AccessTokens::new(keys, &config)?;
-        let accepted_ms = access_tokens.accepted_ms();
+        let accepted_ms = tokens::accepted_ms(&config);
+        let (rows, time) = (db.clone(), clock.clone());
+        let token_keys =
+            token_keys::TokenKeys::open(rows, keys, time, &config, accepted_ms).await?;
+        let access_tokens = tokens::AccessTokens::new(token_keys, &config);
         let sessions =
             sessions::Sessions::new(db.clone(), keys, clock.clone(), &config, accepted_ms);
         let store = store::Store { db };
@@ -195,8 +200,8 @@ impl Auth {
     }
 
     /// The public keys that verify access tokens, as a JSON Web Key Set (`application/jwk-set+json`).
-    pub fn jwks(&self) -> &str {
-        self.inner.access_tokens.jwks()
+    pub fn jwks(&self) -> Arc<str> {
+        self.inner.access_tokens.keys.ring().jwks()
     }
 
     /// All permissions of these roles together, from memory. A role that does not exist carries none.

@@ -1,24 +1,20 @@
-//! Access tokens: short JWTs in the shape of RFC 9068, signed with Ed25519, recognised by the key's id.
+//! Access tokens: short JWTs in the shape of RFC 9068. Which key has signed one, its id says; how, the key.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
-};
+use jsonwebtoken::decode_header;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::directory::{Directory, LiveUser};
 use crate::auth::sessions::Revoked;
-use crate::auth::{Config, Error, Keys, Principal, Rejection};
+use crate::auth::token_keys::{KIND, Ring, TokenKeys};
+use crate::auth::{Config, Error, Principal, Rejection};
 use crate::ids::{RoleName, SessionId, UserId};
 
 /// Other nodes' clocks may be behind ours by this much.
 const LEEWAY_MS: i64 = 5_000;
-const KIND: &str = "at+jwt";
 /// RFC 9068 asks who obtained the token; so far it is always our own login.
 const CLIENT_ID: &str = "gantry";
 
@@ -58,15 +54,10 @@ struct Claims<R> {
 }
 
 pub(super) struct AccessTokens {
-    signing: EncodingKey,
-    key_id: String,
-    /// By key id.
-    verifying: HashMap<String, DecodingKey>,
-    validation: Validation,
+    pub(super) keys: TokenKeys,
     issuer: String,
     audience: String,
     life_ms: i64,
-    jwks: String,
     /// By the token's SHA-256. An entry says that the signature is good; everything else is asked each time.
     verified: Cache<[u8; 32], Verified>,
 }
@@ -79,59 +70,28 @@ struct Verified {
     generation: i64,
     begins_ms: i64,
     expires_ms: i64,
+    /// Of the keys that have verified it.
+    epoch: u64,
 }
 
 impl AccessTokens {
-    pub(super) fn new(keys: &Keys, config: &Config) -> Result<Self, Error> {
-        let pair = SigningKey::from_bytes(keys.access_token_seed());
-        let pkcs8 = pair
-            .to_pkcs8_der()
-            .map_err(|error| Error::Config(error.to_string()))?;
-        let public = pair.verifying_key().to_bytes();
-        let x = URL_SAFE_NO_PAD.encode(public);
-        let key_id = thumbprint(&x);
-        let jwks = serde_json::json!({ "keys": [{
-            "kty": "OKP", "crv": "Ed25519", "x": x, "kid": key_id, "alg": "EdDSA", "use": "sig",
-        }]});
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[&config.issuer]);
-        validation.set_audience(&[&config.audience]);
-        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Checked below, by the clock that tests can move.
-        validation.validate_exp = false;
-        let life_ms = i64::from(config.access_token_minutes) * 60_000;
+    pub(super) fn new(keys: TokenKeys, config: &Config) -> Self {
+        let life_ms = life_ms(config);
         let remembered_ms = (life_ms + LEEWAY_MS).unsigned_abs();
-        Ok(Self {
-            signing: EncodingKey::from_ed_der(pkcs8.as_bytes()),
-            verifying: HashMap::from([(key_id.clone(), DecodingKey::from_ed_der(&public))]),
-            key_id,
-            validation,
+        Self {
+            keys,
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             life_ms,
-            jwks: jwks.to_string(),
             verified: Cache::builder()
                 .max_capacity(config.verified_tokens_max)
                 .time_to_live(Duration::from_millis(remembered_ms))
                 .build(),
-        })
-    }
-
-    /// How long an access token that was signed now may be accepted at most.
-    pub(super) fn accepted_ms(&self) -> i64 {
-        self.life_ms + LEEWAY_MS
-    }
-
-    /// The public keys as a JSON Web Key Set (RFC 7517, RFC 8037).
-    pub(super) fn jwks(&self) -> &str {
-        &self.jwks
+        }
     }
 
     /// A token for this bearer, and for how many seconds it is good.
     pub(super) fn sign(&self, bearer: &Bearer<'_>, now_ms: i64) -> Result<(String, u64), Error> {
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(KIND.to_owned());
-        header.kid = Some(self.key_id.clone());
         let life_ms = self.life_ms.min(bearer.ends_ms - now_ms).max(0);
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -146,7 +106,7 @@ impl AccessTokens {
             roles: bearer.roles,
             generation: bearer.generation,
         };
-        let token = encode(&header, &claims, &self.signing)?;
+        let token = self.keys.ring().sign(&claims)?;
         Ok((token, life_ms.unsigned_abs() / 1000))
     }
 
@@ -160,10 +120,14 @@ impl AccessTokens {
         now_ms: i64,
     ) -> Result<Seen, Rejection> {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        let verified = match self.verified.get(&digest) {
+        let ring = self.keys.ring();
+        let remembered = self.verified.get(&digest);
+        // A key that has verified it may have been revoked.
+        let remembered = remembered.filter(|verified| verified.epoch == ring.epoch);
+        let verified = match remembered {
             Some(verified) => verified,
             None => {
-                let verified = self.read(token, directory)?;
+                let verified = read(token, &ring, directory)?;
                 self.verified.insert(digest, verified.clone());
                 verified
             }
@@ -186,45 +150,38 @@ impl AccessTokens {
             session,
         })
     }
-
-    fn read(&self, token: &str, directory: &Directory) -> Result<Verified, Rejection> {
-        let header = decode_header(token).map_err(|_| Rejection::TokenInvalid)?;
-        let is_access_token = header.typ.is_some_and(|typ| {
-            typ.eq_ignore_ascii_case(KIND) || typ.eq_ignore_ascii_case("application/at+jwt")
-        });
-        // We understand no critical extension, so a token that has one must be refused (RFC 7515).
-        if !is_access_token || header.crit.is_some() {
-            return Err(Rejection::TokenInvalid);
-        }
-        let key = header.kid.and_then(|key_id| self.verifying.get(&key_id));
-        let key = key.ok_or(Rejection::TokenInvalid)?;
-        let claims = decode::<Claims<Vec<RoleName>>>(token, key, &self.validation)
-            .map_err(|_| Rejection::TokenInvalid)?
-            .claims;
-        let live = directory.user(claims.sub).ok_or(Rejection::TokenRevoked)?;
-        let ms = |s: i64| s.saturating_mul(1000).clamp(i64::MIN / 2, i64::MAX / 2);
-        Ok(Verified {
-            live,
-            user: claims.sub,
-            session: claims.sid,
-            generation: claims.generation,
-            begins_ms: ms(claims.nbf),
-            expires_ms: ms(claims.exp),
-        })
-    }
 }
 
-/// The id of an Ed25519 key by RFC 7638.
-fn thumbprint(x: &str) -> String {
-    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
+/// How long an access token that was signed now may be accepted at most.
+pub(super) fn accepted_ms(config: &Config) -> i64 {
+    life_ms(config) + LEEWAY_MS
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_key_id_is_the_thumbprint_of_rfc_8037() {
-        let id = super::thumbprint("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
-        assert_eq!(id, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+fn life_ms(config: &Config) -> i64 {
+    i64::from(config.access_token_minutes) * 60_000
+}
+
+fn read(token: &str, ring: &Ring, directory: &Directory) -> Result<Verified, Rejection> {
+    let header = decode_header(token).map_err(|_| Rejection::TokenInvalid)?;
+    let is_access_token = header.typ.is_some_and(|typ| {
+        typ.eq_ignore_ascii_case(KIND) || typ.eq_ignore_ascii_case("application/at+jwt")
+    });
+    // We understand no critical extension, so a token that has one must be refused (RFC 7515).
+    if !is_access_token || header.crit.is_some() {
+        return Err(Rejection::TokenInvalid);
     }
+    let id = header.kid.ok_or(Rejection::TokenInvalid)?;
+    let claims = ring.open::<Claims<Vec<RoleName>>>(token, &id);
+    let claims = claims.ok_or(Rejection::TokenInvalid)?;
+    let live = directory.user(claims.sub).ok_or(Rejection::TokenRevoked)?;
+    let ms = |s: i64| s.saturating_mul(1000).clamp(i64::MIN / 2, i64::MAX / 2);
+    Ok(Verified {
+        live,
+        user: claims.sub,
+        session: claims.sid,
+        generation: claims.generation,
+        begins_ms: ms(claims.nbf),
+        expires_ms: ms(claims.exp),
+        epoch: ring.epoch,
+    })
 }

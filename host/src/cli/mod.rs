@@ -14,6 +14,7 @@ mod role;
 mod secret;
 mod serve;
 mod status;
+mod token_key;
 mod trust;
 mod user;
 
@@ -58,6 +59,9 @@ enum Command {
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Manage the keys that sign access tokens.
+    #[command(subcommand)]
+    TokenKey(token_key::Command),
     /// Manage the secrets of plugins.
     #[command(subcommand)]
     Secret(secret::Command),
@@ -120,6 +124,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::User(command) => user::run(command, server).await,
         Command::Role(command) => role::run(command, server).await,
         Command::Key(command) => key::run(command, server).await,
+        Command::TokenKey(command) => token_key::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,
         Command::Trust(command) => trust::run(command, server).await,
         Command::Status(args) => status::run(args, server).await,

@@ -4,6 +4,7 @@ mod mail;
 mod recovery;
 mod registration;
 mod sessions;
+mod token_keys;
 
 use gantry_harness::{Answer, Client, TestHost};
 use serde_json::{Value, json};

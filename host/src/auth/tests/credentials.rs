@@ -92,7 +92,7 @@ async fn forged_tokens_are_refused() {
     ] {
         assert!(!good_claims[claim].is_null(), "{claim}");
     }
-    let jwks: serde_json::Value = serde_json::from_str(host.auth.jwks()).unwrap();
+    let jwks: serde_json::Value = serde_json::from_str(&host.auth.jwks()).unwrap();
     assert_eq!(jwks["keys"][0]["kid"], good_header["kid"]);
     assert!(jwks["keys"][0].get("d").is_none());
 

@@ -4,6 +4,7 @@ mod accounts;
 mod credentials;
 mod logins;
 mod sessions;
+mod token_keys;
 
 use std::sync::Arc;
 

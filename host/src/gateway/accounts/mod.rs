@@ -90,7 +90,7 @@ fn about(mount: &str) -> OpenApi {
 }
 
 async fn keys(AxumState(state): Shared) -> Response {
-    let mut answer = state.auth.jwks().to_owned().into_response();
+    let mut answer = state.auth.jwks().to_string().into_response();
     let json = HeaderValue::from_static("application/jwk-set+json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
     let cache = HeaderValue::from_static("public, max-age=300");
