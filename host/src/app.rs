@@ -191,6 +191,10 @@ impl App {
             },
             config.plugins.clone(),
         );
+        let auth_mount = config.gateway.auth_mount.trim_end_matches('/').to_owned();
+        let mut own_mounts = vec![auth_mount];
+        own_mounts.retain(|mount| !mount.is_empty());
+        let plugins = plugins.apart_from(own_mounts.clone());
         let plugins = Arc::new(match &rehearsal {
             None => plugins.rehearsed_by(rehearsal::stage(config.clone(), cache)),
             Some(_) => plugins,
@@ -290,10 +294,7 @@ impl App {
             "/readyz".to_owned(),
             "/metrics".to_owned(),
         ];
-        let auth_mount = config.gateway.auth_mount.trim_end_matches('/');
-        if !auth_mount.is_empty() {
-            own_prefixes.push(auth_mount.to_owned());
-        }
+        own_prefixes.extend(own_mounts);
         own_prefixes.extend(native.prefixes);
         let gateway = Gateway::new(state, own, own_prefixes);
         let address = listener.local_addr()?;

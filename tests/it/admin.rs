@@ -142,7 +142,7 @@ async fn an_upload_that_cannot_be_used_is_refused_and_what_was_live_stays_live()
     upload(&admin, "name=hello", guests::guest("hello_v1"))
         .await
         .assert_status(201);
-    let cases: [(&str, Bytes, u16, &str); 7] = [
+    let cases: [(&str, Bytes, u16, &str); 8] = [
         (
             "name=hello",
             Bytes::from_static(b"neither"),
@@ -160,6 +160,12 @@ async fn an_upload_that_cannot_be_used_is_refused_and_what_was_live_stays_live()
             "name=hello&mount=/_gantry",
             guests::guest("hello_v1"),
             400,
+            "deploy.mount_invalid",
+        ),
+        (
+            "name=other&mount=/api/auth/more",
+            guests::guest("hello_v1"),
+            422,
             "deploy.mount_invalid",
         ),
         (

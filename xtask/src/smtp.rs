@@ -43,7 +43,13 @@ fn fetch() -> anyhow::Result<()> {
     command::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     command::run(
         Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
             .arg("--no-deps")
             .args(PACKAGES),
     )?;

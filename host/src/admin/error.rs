@@ -123,15 +123,19 @@ impl From<auth::Error> for ApiError {
             | E::RoleTaken(_)
             | E::RoleBuiltIn(_)
             | E::RoleInUse(_)
+            | E::TotpOn
+            | E::TotpOff
             | E::TooMany { .. } => StatusCode::CONFLICT,
             E::UserNotFound | E::ApiKeyNotFound | E::SessionNotFound | E::TokenKeyNotFound => {
                 StatusCode::NOT_FOUND
-            },
+            }
             E::CredentialsWrong
             | E::AccountDisabled
             | E::RefreshInvalid
             | E::RefreshReused
-            | E::SessionEnded => StatusCode::UNAUTHORIZED,
+            | E::SessionEnded
+            | E::TotpRequired
+            | E::TotpWrong => StatusCode::UNAUTHORIZED,
             E::RegistrationOff | E::ResetOff | E::CodeWrong => StatusCode::FORBIDDEN,
             E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,

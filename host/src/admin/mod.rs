@@ -18,9 +18,9 @@ pub mod secrets;
 pub mod sessions;
 pub mod settings;
 pub mod status;
-pub mod token_keys;
 #[cfg(test)]
 mod tests;
+pub mod token_keys;
 pub mod trust;
 pub mod usage;
 pub mod users;
@@ -169,9 +169,13 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(users::set_roles))
         .routes(routes!(users::set_password))
         .routes(routes!(users::set_disabled))
+        .routes(routes!(users::remove_totp))
         .routes(routes!(sessions::list_sessions, sessions::end_sessions))
         .routes(routes!(sessions::end_session))
-        .routes(routes!(token_keys::list_token_keys, token_keys::add_token_key))
+        .routes(routes!(
+            token_keys::list_token_keys,
+            token_keys::add_token_key
+        ))
         .routes(routes!(token_keys::revoke_token_key))
         .routes(routes!(roles::list_roles, roles::create_role))
         .routes(routes!(roles::delete_role))

@@ -205,6 +205,22 @@ pub(super) async fn set_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Remove the second factor of an account
+///
+/// For somebody who has lost it. Whoever does that takes away a protection, so the account may do no more than the caller.
+#[utoipa::path(delete, path = "/users/{id}/totp", tag = "users", params(("id" = String, Path)), responses((status = 204)))]
+pub(super) async fn remove_totp(
+    State(shared): State<Shared>,
+    caller: Caller<may::Users>,
+    Path(id): Path<UserId>,
+) -> Result<StatusCode, ApiError> {
+    let user = shared.auth.find_user(id).await?;
+    let user = user.ok_or(auth::Error::UserNotFound)?;
+    caller.require_all_of(&shared.auth.permissions_of(&user.roles))?;
+    shared.auth.drop_totp(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Disable or enable an account
 ///
 /// Revokes its access tokens, either way.

@@ -72,6 +72,14 @@ pub enum Error {
     ResetOff,
     #[error("the code is wrong, was used before, or is too old; ask for a new one")]
     CodeWrong,
+    #[error("this account has a second factor; send a code of it, too")]
+    TotpRequired,
+    #[error("the code of the second factor is wrong, too old, or was used before")]
+    TotpWrong,
+    #[error("this account has a second factor already; remove it first")]
+    TotpOn,
+    #[error("this account has no second factor")]
+    TotpOff,
     #[error("there is no such session")]
     SessionNotFound,
     #[error("changes that were written together failed")]
@@ -118,6 +126,10 @@ impl Error {
             Self::RegistrationOff => "auth.registration_off",
             Self::ResetOff => "auth.reset_off",
             Self::CodeWrong => "auth.code_wrong",
+            Self::TotpRequired => "auth.totp_required",
+            Self::TotpWrong => "auth.totp_wrong",
+            Self::TotpOn => "auth.totp_on",
+            Self::TotpOff => "auth.totp_off",
             Self::SessionNotFound => "auth.session_not_found",
             Self::TooManyAttempts { .. } => "auth.too_many_attempts",
             Self::Busy { .. } => "auth.busy",

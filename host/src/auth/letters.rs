@@ -3,6 +3,13 @@
 use crate::auth::Config;
 use crate::mail::Letter;
 
+/// What has become of a second factor.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Factor {
+    Added,
+    Removed,
+}
+
 /// Writes in the name of the operator's service.
 pub(super) struct Letters {
     service: String,
@@ -91,7 +98,31 @@ impl Letters {
         )
     }
 
+    /// After a second factor was added or removed.
+    pub(super) fn factor(&self, to: &str, what: Factor) -> Letter {
+        let Self { service, .. } = self;
+        let (subject, what) = match what {
+            Factor::Added => (
+                "A second factor was added",
+                "now takes a code of your app, beside the password",
+            ),
+            Factor::Removed => (
+                "The second factor was removed",
+                "no longer takes a code of your app",
+            ),
+        };
+        self.letter(
+            to,
+            format!("{subject} at {service}"),
+            &format!(
+                "Logging in to your account at {service} {what}.\n\n\
+                 If it was not you, change your password at once and tell the people who run {service}."
+            ),
+        )
+    }
+
     fn letter(&self, to: &str, subject: String, body: &str) -> Letter {
+        let body = wrapped(body);
         let text = format!("Hello,\n\n{body}\n\n-- \n{}\n", self.service);
         Letter {
             to: to.to_owned(),
@@ -101,10 +132,53 @@ impl Letters {
     }
 }
 
+/// With lines that every mail program shows whole. What is set in (codes, links) stays on one line.
+fn wrapped(text: &str) -> String {
+    const CHARS_MAX: usize = 72;
+    let mut wrapped = String::new();
+    for line in text.lines() {
+        let mut length = 0;
+        for word in line.split_inclusive(' ') {
+            let is_set_in = line.starts_with(' ');
+            if length > 0 && !is_set_in && length + word.trim_end().chars().count() > CHARS_MAX {
+                wrapped.truncate(wrapped.trim_end_matches(' ').len());
+                wrapped.push('\n');
+                length = 0;
+            }
+            wrapped.push_str(word);
+            length += word.chars().count();
+        }
+        wrapped.push('\n');
+    }
+    wrapped.truncate(wrapped.trim_end().len());
+    wrapped
+}
+
 fn how(link: &str, code: &str) -> String {
     if link.is_empty() {
         format!("This is the code:\n\n    {code}")
     } else {
         format!("Open this page:\n\n    {}", link.replace("{code}", code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_short_and_links_stay_whole() {
+        let config = Config {
+            confirm_link: format!("https://example.com/{}?code={{code}}", "x".repeat(80)),
+            ..Config::default()
+        };
+        let letters = Letters::new(&config);
+        let letter = letters.confirm("ann@example.org", "gc_1", 24);
+        let link = config.confirm_link.replace("{code}", "gc_1");
+        for line in letter.text.lines() {
+            assert!(line.len() <= 72 || line.trim() == link, "{line}");
+        }
+        assert!(letter.text.lines().any(|line| line.trim() == link));
+        assert!(letter.text.contains("\n\n"));
     }
 }

@@ -26,6 +26,18 @@ impl Auth {
         password: &str,
         client: impl Into<Client<'_>>,
     ) -> Result<Login, Error> {
+        self.login_with(email, password, None, client).await
+    }
+
+    /// The same with a code of the second factor, for users who have one: `TotpRequired`, which is told only to who has the
+    /// password, and `TotpWrong`.
+    pub async fn login_with(
+        &self,
+        email: &str,
+        password: &str,
+        code: Option<&str>,
+        client: impl Into<Client<'_>>,
+    ) -> Result<Login, Error> {
         let inner = &self.inner;
         let client: Client<'_> = client.into();
         // Too long to belong to an account: not worth hashing.
@@ -66,6 +78,13 @@ impl Auth {
         if user.is_disabled {
             tracing::warn!(user.id = %user.id, "A login to a disabled account was refused");
             return Err(Error::AccountDisabled);
+        }
+        if let Err(error) = self.check_second_factor(user.id, code).await {
+            if matches!(error, Error::TotpWrong) {
+                inner.throttle.fail(&parties, now_ms);
+                tracing::warn!(user.id = %user.id, "A login with a wrong second factor failed");
+            }
+            return Err(error);
         }
         inner.throttle.succeed(&parties);
         drop(turn);

@@ -24,6 +24,7 @@ mod tests;
 mod throttle;
 mod token_keys;
 mod tokens;
+mod totp;
 mod users;
 
 pub use api_keys::{ApiKey, ApiKeyId, CreatedApiKey, InvalidApiKeyId, NewApiKey};
@@ -38,6 +39,7 @@ pub use registration::Registration;
 pub use roles::{ADMIN, Role};
 pub use sessions::{Client, Session, Tokens};
 pub use token_keys::{Begin, KeyState, TokenAlgorithm, TokenKey};
+pub use totp::{TotpBegun, TotpStatus};
 pub use users::{NewUser, User, UserPage};
 
 use std::sync::Arc;
@@ -71,6 +73,7 @@ struct Inner {
     sessions: sessions::Sessions,
     revoked: sessions::Revoked,
     codes: codes::Codes,
+    factors: totp::SecondFactors,
     letters: letters::Letters,
     mail: Mail,
     used_keys: mpsc::Sender<(ApiKeyId, i64)>,
@@ -118,6 +121,7 @@ impl Auth {
                 passwords: password::Passwords::new(&config).await?,
                 throttle: throttle::Throttle::new(&config),
                 codes: codes::Codes::new(&config),
+                factors: totp::SecondFactors::new(keys.derive("totp"), &config.service_name),
                 letters: letters::Letters::new(&config),
                 mail,
                 access_tokens,
@@ -185,6 +189,16 @@ impl Auth {
         let now_ms = self.inner.clock.now_ms();
         self.inner.codes.sweep(&mut transaction, now_ms).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Who a page acts for, by the access token in its cookie. Only tokens of a session count there.
+    pub fn authenticate_page(
+        &self,
+        token: &str,
+    ) -> Result<(Arc<Principal>, UserId, SessionId), Rejection> {
+        let seen = self.check_access_token(token)?;
+        let session = seen.session.ok_or(Rejection::TokenInvalid)?;
+        Ok((seen.principal, seen.user, session))
     }
 
     fn check_access_token(&self, token: &str) -> Result<tokens::Seen, Rejection> {

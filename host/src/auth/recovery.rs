@@ -3,6 +3,7 @@
 use crate::auth::codes::Purpose;
 use crate::auth::even::evenly;
 use crate::auth::password::Verdict;
+use crate::auth::store::Account;
 use crate::auth::throttle::Parties;
 use crate::auth::{Auth, Client, Error, Tokens, codes};
 use crate::ids::UserId;
@@ -19,28 +20,40 @@ impl Auth {
     ) -> Result<Tokens, Error> {
         let inner = &self.inner;
         inner.passwords.check_rules(new)?;
-        inner
-            .passwords
-            .check_length(old)
-            .map_err(|_| Error::CredentialsWrong)?;
-        let account = inner.store.user_by_id(id).await?;
-        let account = account.ok_or(Error::UserNotFound)?;
-        let parties = Parties::new(&account.user.email, client.network);
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
-        let turn = inner.passwords.turn().await?;
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
-        let Verdict { is_right, turn, .. } = turn.verify(old, &account.password_hash).await?;
-        if !is_right {
-            inner.throttle.fail(&parties, inner.clock.now_ms());
-            tracing::warn!(user.id = %id, "A change of password failed");
-            return Err(Error::CredentialsWrong);
-        }
-        drop(turn);
+        let account = self.check_password(id, old, client.network).await?;
         let hash = inner.passwords.turn().await?.hash(new).await?;
         let generation = self
             .put_password(id, hash, Some(account.generation), None)
             .await?;
         self.begin_session(id, generation, client).await
+    }
+
+    /// The account of a user who shows once more that they know the password.
+    pub(super) async fn check_password(
+        &self,
+        id: UserId,
+        password: &str,
+        network: &str,
+    ) -> Result<Account, Error> {
+        let inner = &self.inner;
+        inner
+            .passwords
+            .check_length(password)
+            .map_err(|_| Error::CredentialsWrong)?;
+        let account = inner.store.user_by_id(id).await?;
+        let account = account.ok_or(Error::UserNotFound)?;
+        let parties = Parties::new(&account.user.email, network);
+        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        let turn = inner.passwords.turn().await?;
+        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        let Verdict { is_right, turn, .. } = turn.verify(password, &account.password_hash).await?;
+        if !is_right {
+            inner.throttle.fail(&parties, inner.clock.now_ms());
+            tracing::warn!(user.id = %id, "A user who is logged in did not know the password");
+            return Err(Error::CredentialsWrong);
+        }
+        drop(turn);
+        Ok(account)
     }
 
     /// Sends a code with which a new password can be set, if there is such an account. Ends alike, and after the same time,

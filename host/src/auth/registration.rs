@@ -9,8 +9,8 @@ use crate::auth::throttle::Parties;
 use crate::auth::users::normal_email;
 use crate::auth::{Auth, Error, NewUser, User};
 use crate::db::Transaction;
-use crate::mail::{self, Letter};
 use crate::ids::UserId;
+use crate::mail::{self, Letter};
 
 /// Who may open an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -66,9 +66,13 @@ impl Auth {
         let hours = self.inner.config.confirm_hours;
         let life_ms = i64::from(hours) * 3_600_000;
         let (purpose, payload) = (Purpose::Register, password_hash);
-        self.send_code(purpose, email.clone(), payload, life_ms, move |auth, code| {
-            Some(auth.inner.letters.confirm(&email, code, hours))
-        })
+        self.send_code(
+            purpose,
+            email.clone(),
+            payload,
+            life_ms,
+            move |auth, code| Some(auth.inner.letters.confirm(&email, code, hours)),
+        )
         .await
     }
 
@@ -157,7 +161,14 @@ impl Auth {
             let mut transaction = inner.store.db.begin().await?;
             let code = inner
                 .codes
-                .make(&mut transaction, purpose, &subject, &payload, life_ms, now_ms)
+                .make(
+                    &mut transaction,
+                    purpose,
+                    &subject,
+                    &payload,
+                    life_ms,
+                    now_ms,
+                )
                 .await?;
             match code {
                 Some(code) => {

@@ -50,6 +50,8 @@ pub(super) enum Command {
         #[arg(long, value_name = "ID")]
         session: Option<SessionId>,
     },
+    /// Remove the second factor of an account, for somebody who has lost it.
+    RemoveTotp { email: String },
     /// Delete an account.
     Remove { email: String },
 }
@@ -128,6 +130,11 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
                     output::progress("Ended", &format!("all sessions of {email}"));
                 }
             }
+        }
+        Command::RemoveTotp { email } => {
+            let id = find(&client, &email).await?.id;
+            client.delete(&["users", &id, "totp"]).await?;
+            output::progress("Removed", &format!("the second factor of {email}"));
         }
         Command::Remove { email } => {
             let id = find(&client, &email).await?.id;

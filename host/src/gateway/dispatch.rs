@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::auth::{Principal, PrincipalKind};
 use crate::gateway::access_log::AccessRecord;
+use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, headers, response};
@@ -35,10 +36,10 @@ pub(super) async fn dispatch(
 ) -> Result<Response<Body>, Problem> {
     let (head, incoming) = request.into_parts();
     let table = state.registry.live();
-    let host = host_of(&head);
+    let host = credentials::host_of(&head.uri, &head.headers);
     let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
     let caller = || {
-        let principal = response::authenticate(&state.auth, &head.headers);
+        let principal = Asking::of(&head).principal(&state.auth);
         let principal = principal.ok().flatten();
         name_of_caller(principal.as_deref(), arrival.client)
     };
@@ -99,7 +100,7 @@ async fn call(
     if depth >= state.config.call_depth_max {
         return Err(too_deep());
     }
-    let principal = authenticate(state, route, &head.headers)?;
+    let principal = authenticate(state, route, Asking::of(&head))?;
     if let Some(principal) = &principal {
         record.principal(&principal.id);
     }
@@ -160,6 +161,7 @@ async fn call(
     };
     drop(share);
     let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
+    credentials::refuse_cookies(answer.headers_mut());
     if state.pages_are_sandboxed && plugin.mount.host.is_none() {
         headers::sandbox(answer.headers_mut());
     }
@@ -303,12 +305,12 @@ pub(super) fn name_of_caller(principal: Option<&Principal>, client: IpAddr) -> S
 fn authenticate(
     state: &State,
     route: &Route,
-    headers: &HeaderMap,
+    asking: Asking<'_>,
 ) -> Result<Option<Arc<Principal>>, Problem> {
     if route.auth == manifest::Auth::Public {
         return Ok(None);
     }
-    response::authenticate(&state.auth, headers)
+    asking.principal(&state.auth)
 }
 
 fn authorize(
@@ -318,7 +320,7 @@ fn authorize(
 ) -> Result<(), Problem> {
     let Some(principal) = principal else {
         if route.auth == manifest::Auth::Required {
-            return Err(response::login_required());
+            return Err(credentials::login_required());
         }
         return Ok(());
     };
@@ -396,22 +398,13 @@ fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers.remove(header::AUTHORIZATION);
     headers.remove("x-api-key");
     headers.remove(trace::DEPTH);
+    credentials::hide_from_plugins(&mut headers);
     // The plugin was found by the authority (RFC 9112, section 3.2.2), so that is the host it must see.
     let authority = uri.authority().map(|authority| authority.as_str());
     if let Some(Ok(authority)) = authority.map(HeaderValue::try_from) {
         headers.insert(header::HOST, authority);
     }
     headers
-}
-
-fn host_of(head: &http::request::Parts) -> &str {
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    let header = || {
-        head.headers
-            .get(header::HOST)
-            .and_then(|value| value.to_str().ok())
-    };
-    authority.or_else(header).unwrap_or_default()
 }
 
 /// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin

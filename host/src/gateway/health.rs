@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Auth, Forbidden, PlatformPermission};
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::gateway::response;
+use crate::gateway::credentials;
 use crate::http::Problem;
 use crate::http::problem::ProblemItem;
 use crate::plugins::registry::{LiveTable, Registry};
@@ -61,8 +61,8 @@ impl State {
         if self.is_for_operators {
             return Ok(());
         }
-        let principal = response::authenticate(&self.auth, headers)?;
-        let principal = principal.ok_or_else(response::login_required)?;
+        let principal = credentials::authenticate(&self.auth, headers)?;
+        let principal = principal.ok_or_else(credentials::login_required)?;
         principal
             .require_platform(PlatformPermission::Read)
             .map_err(|error| {

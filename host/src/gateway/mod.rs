@@ -4,6 +4,7 @@
 pub mod access_log;
 mod accounts;
 mod body;
+mod credentials;
 mod dispatch;
 pub mod errors;
 mod filters;

@@ -1,14 +1,11 @@
 //! From what went wrong to what the client is told: the one list of causes and statuses.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::auth::{Auth, Principal, Rejection};
 use crate::gateway::body;
 use crate::http::Problem;
-use crate::ids::{RequestId, SessionId, UserId};
+use crate::ids::RequestId;
 use crate::limits::Decision;
 use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
@@ -127,49 +124,6 @@ fn returned(error: &services::Error) -> Problem {
         None if status == StatusCode::SERVICE_UNAVAILABLE => problem.with_retry_after_s(1),
         None => problem,
     }
-}
-
-/// Who is calling, by the credentials in these headers; nothing if there are none.
-pub(crate) fn authenticate(
-    auth: &Auth,
-    headers: &HeaderMap,
-) -> Result<Option<Arc<Principal>>, Problem> {
-    auth.authenticate(
-        text(headers, &header::AUTHORIZATION),
-        text(headers, &API_KEY),
-    )
-    .map_err(rejected)
-}
-
-/// The user who is calling, and the session that their access token came of.
-pub(super) fn user(
-    auth: &Auth,
-    headers: &HeaderMap,
-) -> Result<(UserId, Option<SessionId>), Problem> {
-    let user = auth.user_of(text(headers, &header::AUTHORIZATION));
-    user.map_err(rejected)?.ok_or_else(login_required)
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
-    // A value that is not text is no credential of ours; it must not count as none.
-    let value = headers.get(name);
-    value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
-}
-
-fn rejected(rejection: Rejection) -> Problem {
-    let status = StatusCode::UNAUTHORIZED;
-    let mut problem = Problem::new(status, rejection.code(), rejection.to_string());
-    problem.challenge = Some(rejection.www_authenticate());
-    problem
-}
-
-/// The header of an API key.
-const API_KEY: http::HeaderName = http::HeaderName::from_static("x-api-key");
-
-/// Nobody is logged in where somebody must be.
-pub(crate) fn login_required() -> Problem {
-    let detail = "log in and send `Authorization: Bearer …`, or send an API key in `X-API-Key`";
-    Problem::new(StatusCode::UNAUTHORIZED, "auth.required", detail)
 }
 
 /// The route keeps crashing, and calls are kept away from it.

@@ -143,7 +143,9 @@ impl Config {
             None => Ok(self.password.0.clone()),
             Some(file) => {
                 let text = Zeroizing::new(std::fs::read_to_string(file)?);
-                Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+                Ok(Zeroizing::new(
+                    text.trim_end_matches(['\r', '\n']).to_owned(),
+                ))
             }
         }
     }

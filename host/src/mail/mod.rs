@@ -172,7 +172,9 @@ impl Mail {
         if due.is_empty() {
             let next_ms = store::next_due_ms(&inner.db).await?;
             let pause_ms = next_ms.map_or(u64::MAX, |at_ms| (at_ms - now_ms).max(1).unsigned_abs());
-            return Ok(Round::Empty(Duration::from_millis(pause_ms).min(LOOK_EVERY)));
+            return Ok(Round::Empty(
+                Duration::from_millis(pause_ms).min(LOOK_EVERY),
+            ));
         }
         let mut sending = JoinSet::new();
         for due in due {

@@ -40,9 +40,18 @@ pub struct Plugins {
     pub(super) config: Config,
     /// Where tests are run; nowhere on a host that is itself such a place.
     pub(super) stage: Option<Stage>,
+    /// Where the host answers itself, beside what is always its own. Without a slash at the end.
+    pub(super) own_mounts: Vec<String>,
 }
 
 impl Plugins {
+    /// With paths where the host answers itself: no plugin hangs there or below.
+    #[must_use]
+    pub fn apart_from(mut self, own_mounts: Vec<String>) -> Self {
+        self.own_mounts = own_mounts;
+        self
+    }
+
     /// Puts the control together.
     pub fn new(
         store: Store,
@@ -62,6 +71,7 @@ impl Plugins {
             kept,
             config,
             stage: None,
+            own_mounts: Vec::new(),
         }
     }
 

@@ -73,6 +73,12 @@ impl Mount {
         is_same_host && (holds(&self.path, &other.path) || holds(&other.path, &self.path))
     }
 
+    /// Whether this is at that path (without a slash at its end) or below.
+    pub fn is_within(&self, path: &str) -> bool {
+        let rest = self.path.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Where a plugin hangs if nobody says otherwise: `/` and its name, on every host. Refused if the host
     /// answers there itself.
     pub fn default_of(plugin: &PluginName) -> Result<Self, InvalidMount> {

@@ -2,6 +2,7 @@
 //! server with the same handler; the load comes from `wrk`. `--only GROUP` measures a part. Prints machine, settings, medians and errors; `--json FILE`
 //! writes the figures as one object. `languages` measures what a plugin costs by the language it is written in.
 
+mod accounts;
 mod inside;
 mod languages;
 mod load;
@@ -42,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     for group in options.groups {
         println!("\n{group}");
         match group {
+            "accounts" => accounts::measure(options.rounds, options.round, &mut figures)?,
             "inside" => inside::measure(&mut figures)?,
             "neighbour" => neighbour::measure(options.rounds, options.round, &mut figures)?,
             "peer" => peer::measure(options.rounds, options.round, &mut figures)?,
@@ -62,7 +64,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What can be measured by itself, with `--only`.
-const GROUPS: &[&str] = &["load", "inside", "scale", "neighbour", "peer", "soak"];
+const GROUPS: &[&str] = &[
+    "load",
+    "inside",
+    "scale",
+    "neighbour",
+    "peer",
+    "accounts",
+    "soak",
+];
 
 /// Takes `--minutes`, and so is measured only if it is named.
 const LONG: &str = "soak";

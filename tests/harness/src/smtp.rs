@@ -101,7 +101,9 @@ impl SmtpServer {
         };
         let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
         files.sort();
-        let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+        let texts = files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok());
         texts.map(read).collect()
     }
 
@@ -114,7 +116,10 @@ impl SmtpServer {
                 return arrived;
             }
             let found = arrived.len();
-            assert!(began.elapsed() < PATIENCE, "{found} of {count} messages arrived");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{found} of {count} messages arrived"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -134,6 +139,10 @@ impl Mail {
 }
 
 fn read(whole: String) -> Mail {
+    let whole = match whole.contains("Content-Transfer-Encoding: quoted-printable") {
+        true => readable(&whole),
+        false => whole,
+    };
     let header = |name: &str| {
         let line = whole.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_default().trim().to_owned()
@@ -143,6 +152,29 @@ fn read(whole: String) -> Mail {
         subject: header("Subject:"),
         whole,
     }
+}
+
+/// Quoted-printable, undone (RFC 2045, section 6.7); our texts are ASCII.
+fn readable(text: &str) -> String {
+    let text = text.replace("=\r\n", "").replace("=\n", "");
+    let mut parts = text.split('=');
+    let mut readable = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) => {
+                readable.push(char::from(byte));
+                readable.push_str(&part[2..]);
+            }
+            None => {
+                readable.push('=');
+                readable.push_str(part);
+            }
+        }
+    }
+    readable
 }
 
 /// Where the interpreter is that has the program. Tests that need it are left out only if that was said aloud.

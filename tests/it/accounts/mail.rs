@@ -1,8 +1,8 @@
 //! The outbox: what was put there arrives, whatever becomes of the mail server and the host meanwhile.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use gantry::auth::Registration;
+use gantry::{auth::Registration, mail::Tls};
 use gantry_harness::SmtpServer;
 
 use super::*;
@@ -80,9 +80,7 @@ async fn mail_that_waits_outlives_a_restart_and_lies_in_the_rows_sealed() {
     for at in 0..3 {
         register(&host, &format!("waiting-{at}")).await;
     }
-    let host = host
-        .restart_with(|| ())
-        .await;
+    let host = host.restart_with(|| ()).await;
     for name in ["gantry.db", "gantry.db-wal"] {
         let bytes = std::fs::read(host.data_dir().join(name)).unwrap_or_default();
         let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
@@ -115,4 +113,38 @@ async fn the_outbox_has_a_bound_and_what_does_not_fit_harms_nobody() {
     assert_eq!(wait_for_all(&server, 3).await.len(), 3);
     register(&host, "later").await;
     assert_eq!(wait_for_all(&server, 4).await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_goes_only_to_a_server_that_shows_the_right_certificate() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("accounts");
+    let (cert, key) = (folder.join("mail.crt"), folder.join("mail.key"));
+    let options = [
+        "--tlscert",
+        cert.to_str().unwrap(),
+        "--tlskey",
+        key.to_str().unwrap(),
+    ];
+    let Some(server) = SmtpServer::start_with(&options).await else {
+        return;
+    };
+    for is_trusted in [false, true] {
+        let host = TestHost::build()
+            .with(|config| {
+                server.serve(config);
+                config.mail.tls = Tls::Starttls;
+                config.mail.ca_file = is_trusted.then(|| cert.clone());
+                config.auth.registration = Registration::Confirmed;
+            })
+            .start()
+            .await;
+        register(&host, "ann").await;
+        if is_trusted {
+            server.wait_for(1).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            assert_eq!(host.app().mail.count_waiting().await.unwrap(), 1);
+            assert!(server.arrived().is_empty());
+        }
+    }
 }

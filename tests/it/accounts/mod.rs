@@ -1,10 +1,12 @@
 //! Accounts of people over HTTP: logging in, staying logged in, and what others try with it.
 
 mod mail;
+mod pages;
 mod recovery;
 mod registration;
 mod sessions;
 mod token_keys;
+mod totp;
 
 use gantry_harness::{Answer, Client, TestHost};
 use serde_json::{Value, json};

@@ -35,7 +35,9 @@ async fn an_account_is_opened_by_whoever_can_read_the_mail() {
         return;
     };
     let host = host_with(&server, Registration::Confirmed).await;
-    register(&host, " Ann@Example.org ").await.assert_status(202);
+    register(&host, " Ann@Example.org ")
+        .await
+        .assert_status(202);
     let mail = server.wait_for(1).await.remove(0);
     assert_eq!(mail.to, "ann@example.org");
     assert_eq!(mail.subject, "Confirm your e-mail address for Example");
@@ -46,10 +48,7 @@ async fn an_account_is_opened_by_whoever_can_read_the_mail() {
     host.post("/api/auth/login", &login)
         .await
         .assert_problem(401, "auth.credentials_wrong");
-    let user: Value = confirm(&host, &mail.code())
-        .await
-        .assert_status(201)
-        .json();
+    let user: Value = confirm(&host, &mail.code()).await.assert_status(201).json();
     assert_eq!(user["email"], "ann@example.org");
     assert_eq!(user["roles"], json!([]));
     log_in(&host, "ann@example.org", PASSWORD).await;
@@ -82,7 +81,10 @@ async fn registering_tells_nobody_which_addresses_have_an_account() {
     assert_eq!(answers[0], answers[1]);
     let mails = server.wait_for(2).await;
     let to = |email: &str| mails.iter().find(|mail| mail.to == email).unwrap();
-    assert_eq!(to("ann@example.com").subject, "You have an account at Example");
+    assert_eq!(
+        to("ann@example.com").subject,
+        "You have an account at Example"
+    );
     assert!(!to("ann@example.com").whole.contains("gc_"));
     assert!(to("nobody@example.com").whole.contains("gc_"));
     // The password of somebody's account is not changed by whoever registers it again.
@@ -111,7 +113,14 @@ async fn codes_cannot_be_guessed_and_are_good_for_one_thing() {
     let Some(server) = SmtpServer::start().await else {
         return;
     };
-    let host = host_with(&server, Registration::Confirmed).await;
+    let host = TestHost::build()
+        .with(|config| {
+            server.serve(config);
+            config.auth.registration = Registration::Confirmed;
+            config.auth.account_failures_free = 7;
+        })
+        .start()
+        .await;
     register(&host, "ann@example.org").await.assert_status(202);
     let code = server.wait_for(1).await.remove(0).code();
     let reset = json!({ "code": code, "new_password": PASSWORD });
@@ -134,7 +143,7 @@ async fn codes_cannot_be_guessed_and_are_good_for_one_thing() {
     }
     assert_eq!(codes[0], "auth.code_wrong");
     assert_eq!(codes[6], "auth.too_many_attempts");
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     confirm(&host, &code)
         .await
         .assert_problem(422, "auth.code_wrong");
@@ -150,7 +159,9 @@ async fn accounts_open_at_once_where_the_operator_lets_them_and_nowhere_else() {
         .with(|config| config.auth.registration = Registration::Open)
         .start()
         .await;
-    register(&host, "ann").await.assert_problem(422, "auth.email_invalid");
+    register(&host, "ann")
+        .await
+        .assert_problem(422, "auth.email_invalid");
     let short = json!({ "email": "ann@example.org", "password": "short" });
     host.post("/api/auth/register", &short)
         .await

@@ -34,7 +34,10 @@ async fn keys_change_under_load_and_no_request_fails() {
             let algorithm = ["ES256", "EdDSA"][at % 2];
             let new = json!({ "algorithm": algorithm, "at_once": true });
             let key: Value = admin.post(KEYS, &new).await.assert_status(201).json();
-            assert_eq!((&key["state"], &key["algorithm"]), (&json!("active"), &json!(algorithm)));
+            assert_eq!(
+                (&key["state"], &key["algorithm"]),
+                (&json!("active"), &json!(algorithm))
+            );
             while asked.load(Ordering::Relaxed) < before + 3 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
@@ -62,7 +65,10 @@ async fn a_key_that_was_stolen_is_revoked_and_people_stay_logged_in() {
         .delete(&format!("{KEYS}/unknown"))
         .await
         .assert_problem(404, "auth.token_key_not_found");
-    admin.delete(&format!("{KEYS}/{id}")).await.assert_status(204);
+    admin
+        .delete(&format!("{KEYS}/{id}"))
+        .await
+        .assert_status(204);
     ann.get("/api/auth/me")
         .await
         .assert_problem(401, "auth.token_invalid");

@@ -79,13 +79,16 @@ fn commands_in_documents_exist() {
 /// How many words name a command: `status`, `plugin deploy`.
 fn depth(path: &[&str]) -> usize {
     match path.first() {
-        Some(&("plugin" | "user" | "role" | "key" | "secret" | "trust" | "config")) => 2,
+        Some(
+            &("plugin" | "user" | "role" | "key" | "token-key" | "secret" | "trust" | "config"),
+        ) => 2,
         _ => 1,
     }
 }
 
 fn is_subcommand(word: &str) -> bool {
-    !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase())
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
 }
 
 /// What the command says about itself, if there is such a command.

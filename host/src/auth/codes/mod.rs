@@ -186,7 +186,13 @@ mod tests {
         let code = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; BYTES]));
         assert_eq!(parts(&code).unwrap().1, [7; SECRET_BYTES]);
         assert!(parts(&format!(" {code}\n")).is_some());
-        for text in ["", "gc_", &code[1..], &code[..code.len() - 1], &format!("{code}A")] {
+        for text in [
+            "",
+            "gc_",
+            &code[1..],
+            &code[..code.len() - 1],
+            &format!("{code}A"),
+        ] {
             assert!(parts(text).is_none(), "{text}");
         }
     }

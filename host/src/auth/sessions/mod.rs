@@ -297,6 +297,24 @@ impl Auth {
         })
     }
 
+    /// The session of a refresh token that this host has made, whether or not it counts.
+    pub fn session_of_refresh_token(&self, refresh_token: &str) -> Option<SessionId> {
+        let token = self.inner.sessions.mint.read(refresh_token)?;
+        Some(token.session)
+    }
+
+    /// What pages of a session send with requests that change something, to show that they are theirs. The same for the
+    /// whole session.
+    pub fn csrf_token(&self, session: SessionId) -> String {
+        self.inner.sessions.mint.csrf_token(session)
+    }
+
+    /// Whether it is that of this session. Takes as long for a wrong one.
+    pub fn is_csrf_token(&self, session: SessionId, token: &str) -> bool {
+        let right = self.csrf_token(session);
+        right.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
     /// The sessions of a user that have not ended, the one used last first.
     pub async fn list_sessions(&self, user: UserId) -> Result<Vec<Session>, Error> {
         let sessions = &self.inner.sessions;

@@ -52,6 +52,12 @@ impl Mint {
         )
     }
 
+    /// Tells requests of a session's own pages from those of others.
+    pub(super) fn csrf_token(&self, session: SessionId) -> String {
+        let mac = self.mac("csrf", session, &[0; SECRET_BYTES]);
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
     /// The token in this text, if this host has made it.
     pub(super) fn read(&self, text: &str) -> Option<RefreshToken> {
         let digits = text.strip_prefix(PREFIX)?;

@@ -41,6 +41,7 @@ async fn a_new_key_is_shown_then_signs_and_the_old_one_stays_until_its_tokens_ar
     host.add_user("ann@example.org", &[]).await;
     let first = host.active();
     let old = host.token_of("ann@example.org").await;
+    host.clock.advance_ms(1);
     let next = host
         .auth
         .add_token_key(None, Begin::WhenShown)
@@ -78,7 +79,8 @@ async fn keys_follow_each_other_by_themselves() {
     let host = Host::start().await;
     host.add_user("ann@example.org", &[]).await;
     let first = host.active();
-    host.clock.set_ms(START_MS + 90 * 24 * 3_600_000 - 11 * 60_000);
+    host.clock
+        .set_ms(START_MS + 90 * 24 * 3_600_000 - 11 * 60_000);
     host.tend().await;
     assert_eq!(host.states(), ["active"]);
     // Minute by minute, as the host does it: at every moment, a token that was just made is good.
@@ -96,7 +98,12 @@ async fn keys_follow_each_other_by_themselves() {
         host.clock.advance_ms(MINUTE_MS);
         host.tend().await;
     }
-    let ids: Vec<String> = host.auth.list_token_keys().into_iter().map(|key| key.id).collect();
+    let ids: Vec<String> = host
+        .auth
+        .list_token_keys()
+        .into_iter()
+        .map(|key| key.id)
+        .collect();
     assert!(!ids.contains(&first.id));
 }
 
@@ -108,6 +115,7 @@ async fn a_revoked_key_opens_nothing_from_that_moment_and_sessions_stay() {
     let tokens = login.unwrap().tokens;
     assert!(host.see(&tokens.access_token).is_ok());
     let first = host.active().id;
+    host.clock.advance_ms(1);
     host.auth.revoke_token_key(first.clone()).await.unwrap();
     assert_eq!(host.states(), ["revoked", "active"]);
     let seen = host.see(&tokens.access_token);
@@ -154,7 +162,11 @@ async fn keys_of_both_algorithms_verify_what_they_have_signed_and_nothing_else()
         let header = json!({ "typ": "at+jwt", "alg": alg, "kid": kid }).to_string();
         let header = URL_SAFE_NO_PAD.encode(header);
         let forged = format!("{header}.{claims}.{signature}");
-        assert_eq!(host.see(&forged).unwrap_err(), Rejection::TokenInvalid, "{alg}");
+        assert_eq!(
+            host.see(&forged).unwrap_err(),
+            Rejection::TokenInvalid,
+            "{alg}"
+        );
     }
     // A key that the token brings along, or says where to find, is not looked at.
     let mut header = header_of(&new);
@@ -179,7 +191,13 @@ async fn private_parts_are_sealed_and_go_when_they_are_not_needed() {
     let (db, clock) = (host.db.clone(), host.clock.clone());
     let mail = mail(&db, &clock);
     let opened = Auth::open(db, &keys, clock, mail, host.config.clone()).await;
-    assert!(matches!(opened, Err(Error::Corrupt { table: "token_keys", .. })));
+    assert!(matches!(
+        opened,
+        Err(Error::Corrupt {
+            table: "token_keys",
+            ..
+        })
+    ));
     for _ in 0..20 {
         let made = host.auth.add_token_key(None, Begin::WhenShown).await;
         if matches!(made, Err(Error::TooMany { max: 16, .. })) {

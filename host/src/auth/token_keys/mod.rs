@@ -209,18 +209,16 @@ impl TokenKeys {
             }
         }
         let life_ms = i64::from(self.config.token_key_days) * DAY_MS;
-        match (of(KeyState::Standby).next(), of(KeyState::Active).next()) {
-            (Some(next), _) => {
-                if next.since_ms + SHOWN_MS <= now_ms {
-                    self.activate(&next.id, now_ms).await?;
-                }
+        let (standby, active) = (of(KeyState::Standby).next(), of(KeyState::Active).next());
+        if let Some(next) = standby {
+            if next.since_ms + SHOWN_MS <= now_ms {
+                self.activate(&next.id, now_ms).await?;
             }
-            (None, Some(active)) if life_ms > 0 => {
-                if active.since_ms + life_ms - SHOWN_MS <= now_ms {
-                    self.add(self.config.token_key_algorithm, now_ms).await?;
-                }
-            }
-            _ => {}
+        } else if let Some(active) = active
+            && life_ms > 0
+            && active.since_ms + life_ms - SHOWN_MS <= now_ms
+        {
+            self.add(self.config.token_key_algorithm, now_ms).await?;
         }
         self.refresh().await
     }

@@ -58,15 +58,14 @@ pub(super) async fn set_state(
     to: KeyState,
     now_ms: i64,
 ) -> Result<bool, Error> {
-    let done = sqlx::query(
-        "UPDATE token_keys SET state = $1, since = $2 WHERE id = $3 AND state = $4",
-    )
-    .bind(to.as_str())
-    .bind(now_ms)
-    .bind(id)
-    .bind(from.as_str())
-    .execute(&mut **transaction)
-    .await?;
+    let done =
+        sqlx::query("UPDATE token_keys SET state = $1, since = $2 WHERE id = $3 AND state = $4")
+            .bind(to.as_str())
+            .bind(now_ms)
+            .bind(id)
+            .bind(from.as_str())
+            .execute(&mut **transaction)
+            .await?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -1,14 +1,12 @@
-//! Bodies of requests that anybody may send, and answers that nobody may keep.
+//! Bodies of requests that anybody may send.
 
 use std::time::Duration;
 
 use axum::{
-    Json,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{StatusCode, header},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::http::Problem;
 
@@ -76,13 +74,4 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             error.to_string(),
         )
     })
-}
-
-/// An answer with credentials in it: caches do not keep it (RFC 6749, section 5.1).
-pub(super) fn secret_json(body: impl Serialize) -> Response {
-    let mut answer = Json(body).into_response();
-    answer
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }

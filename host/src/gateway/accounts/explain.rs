@@ -9,16 +9,19 @@ use crate::http::Problem;
 pub(super) fn explain(error: auth::Error) -> Problem {
     use auth::Error as E;
     let status = match &error {
-        E::CredentialsWrong | E::RefreshInvalid | E::RefreshReused | E::SessionEnded => {
-            StatusCode::UNAUTHORIZED
-        }
+        E::CredentialsWrong
+        | E::RefreshInvalid
+        | E::RefreshReused
+        | E::SessionEnded
+        | E::TotpRequired
+        | E::TotpWrong => StatusCode::UNAUTHORIZED,
         E::EmailInvalid(_)
         | E::PasswordTooShort { .. }
         | E::PasswordTooLong { .. }
         | E::CodeWrong => StatusCode::UNPROCESSABLE_ENTITY,
         E::AccountDisabled | E::RegistrationOff | E::ResetOff => StatusCode::FORBIDDEN,
         E::UserNotFound => StatusCode::UNAUTHORIZED,
-        E::TooMany { .. } => StatusCode::CONFLICT,
+        E::TooMany { .. } | E::TotpOn | E::TotpOff => StatusCode::CONFLICT,
         E::SessionNotFound => StatusCode::NOT_FOUND,
         E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
         E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,

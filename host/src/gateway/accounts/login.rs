@@ -5,18 +5,19 @@ use std::net::IpAddr;
 use axum::{
     Json,
     extract::{Extension, Request, State as AxumState},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, header},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{self, Client, Login, Tokens, User};
+use crate::auth::{self, Client};
 use crate::gateway::accounts::Shared;
-use crate::gateway::accounts::body::{read_json, read_json_if_any, secret_json};
+use crate::gateway::accounts::answer::{self, Mode, TokensBody};
+use crate::gateway::accounts::body::{read_json, read_json_if_any};
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
+use crate::gateway::credentials::{Asked, login_required};
 use crate::gateway::layers::Arrival;
-use crate::gateway::response;
 use crate::http::{Problem, address};
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -25,108 +26,59 @@ pub(super) struct LogInRequest {
     email: String,
     #[schema(format = Password)]
     password: String,
-}
-
-/// As an OAuth 2.0 token response (RFC 6749, section 5.1).
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct TokensBody {
-    /// To be sent as `Authorization: Bearer …`.
-    access_token: String,
-    /// `Bearer`
-    token_type: &'static str,
-    /// Seconds for which the access token is good.
-    expires_in: u64,
-    /// To be exchanged once, with `POST /refresh`, for the next tokens.
-    refresh_token: String,
-    /// Seconds for which the refresh token can be exchanged.
-    refresh_expires_in: u64,
-    /// The id of the session.
-    session: String,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct LogInBody {
-    #[serde(flatten)]
-    tokens: TokensBody,
-    user: UserBody,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct UserBody {
-    id: String,
-    email: String,
-    roles: Vec<String>,
-}
-
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefreshRequest {
-    refresh_token: String,
+    /// Of the second factor, if the account has one: of the app, or a recovery code.
+    #[serde(default)]
+    code: Option<String>,
+    /// Where the tokens are put.
+    #[serde(default)]
+    mode: Mode,
 }
 
 #[derive(Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LogOutRequest {
-    /// Of the session to be ended. Without it, the session of the access token ends.
-    #[serde(default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RefreshRequest {
+    /// Pages with cookies leave it out.
     refresh_token: Option<String>,
-}
-
-impl From<Tokens> for TokensBody {
-    fn from(tokens: Tokens) -> Self {
-        Self {
-            access_token: tokens.access_token,
-            token_type: "Bearer",
-            expires_in: tokens.expires_in_s,
-            refresh_token: tokens.refresh_token,
-            refresh_expires_in: tokens.refresh_expires_in_s,
-            session: tokens.session.to_string(),
-        }
-    }
-}
-
-impl From<User> for UserBody {
-    fn from(user: User) -> Self {
-        Self {
-            id: user.id.to_string(),
-            roles: user.roles.iter().map(ToString::to_string).collect(),
-            email: user.email,
-        }
-    }
-}
-
-impl From<Login> for LogInBody {
-    fn from(login: Login) -> Self {
-        Self {
-            tokens: login.tokens.into(),
-            user: login.user.into(),
-        }
-    }
 }
 
 /// Log in
 ///
-/// With e-mail address and password. Begins a session. A wrong password and an unknown address are answered alike.
-#[utoipa::path(post, path = "/login", tag = "sessions", request_body = LogInRequest, responses((status = 200, body = LogInBody)))]
+/// With e-mail address and password. Begins a session. A wrong password and an unknown address are answered alike. An account with a
+/// second factor also takes a code: without it, whoever has the password is told `auth.totp_required`.
+#[utoipa::path(post, path = "/login", tag = "sessions", request_body = LogInRequest, responses((status = 200, body = TokensBody)))]
 pub(super) async fn log_in(
     AxumState(state): Shared,
     Extension(arrival): Extension<Arrival>,
+    asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
     let work = async {
-        let agent = agent_of(request.headers());
-        let login: LogInRequest = read_json(request).await?;
-        let network = network_of(arrival.client);
+        let LogInRequest {
+            email,
+            password,
+            code,
+            mode,
+        } = read_json(request).await?;
+        if mode == Mode::Cookie {
+            // Nobody else's page logs a browser in.
+            asked.asking().require_own_page()?;
+        }
+        let (network, agent) = (network_of(arrival.client), agent_of(asked.headers()));
         let client = Client {
             network: &network,
             agent: &agent,
         };
         let login = state
             .auth
-            .login(&login.email, &login.password, client)
-            .await
-            .map_err(explain)?;
-        Ok(secret_json(LogInBody::from(login)))
+            .login_with(&email, &password, code.as_deref(), client)
+            .await;
+        let login = login.map_err(explain)?;
+        Ok(answer::tokens(
+            &state.auth,
+            login.tokens,
+            Some(login.user),
+            mode,
+        ))
     };
     within(&state, &state.account_policies.login, arrival.client, work).await
 }
@@ -134,17 +86,25 @@ pub(super) async fn log_in(
 /// Exchange a refresh token
 ///
 /// For the next one and an access token. Each counts once; who lost the answer may ask again for some seconds and is given
-/// the same next one. One that was used before ends the session: it may have been copied.
+/// the same next one. One that was used before ends the session: it may have been copied. A page sends no body; its tokens are
+/// in cookies.
 #[utoipa::path(post, path = "/refresh", tag = "sessions", request_body = RefreshRequest, responses((status = 200, body = TokensBody)))]
 pub(super) async fn refresh(
     AxumState(state): Shared,
     Extension(arrival): Extension<Arrival>,
+    asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
     let work = async {
-        let RefreshRequest { refresh_token } = read_json(request).await?;
-        let tokens = state.auth.refresh(&refresh_token).await.map_err(explain)?;
-        Ok(secret_json(TokensBody::from(tokens)))
+        let auth = &state.auth;
+        let RefreshRequest { refresh_token } = read_json_if_any(request).await?;
+        let (token, mode) = match &refresh_token {
+            Some(token) => (Some(token.as_str()), Mode::Token),
+            None => (asked.asking().page_refresh_token(auth)?, Mode::Cookie),
+        };
+        let token = token.ok_or_else(|| explain(auth::Error::RefreshInvalid))?;
+        let tokens = auth.refresh(token).await.map_err(explain)?;
+        Ok(answer::tokens(auth, tokens, None, mode))
     };
     within(
         &state,
@@ -157,29 +117,37 @@ pub(super) async fn refresh(
 
 /// Log out
 ///
-/// Ends the session of the refresh token in the body, or else of the access token. Access tokens of the session are
-/// refused at once. A session that is over already is no error.
-#[utoipa::path(post, path = "/logout", tag = "sessions", security(("access_token" = []), ()), request_body = LogOutRequest, responses((status = 204)))]
+/// Ends the session of the refresh token in the body, or else of the access token or the cookies. Access tokens of the session
+/// are refused at once. A session that is over already is no error.
+#[utoipa::path(post, path = "/logout", tag = "sessions", security(("access_token" = []), ("cookie" = []), ()), request_body = RefreshRequest, responses((status = 204)))]
 pub(super) async fn log_out(
     AxumState(state): Shared,
     Extension(arrival): Extension<Arrival>,
+    asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
     let work = async {
-        let headers = request.headers().clone();
-        let LogOutRequest { refresh_token } = read_json_if_any(request).await?;
-        if let Some(token) = refresh_token {
-            state.auth.log_out(&token).await.map_err(explain)?;
-        } else {
-            let (user, session) = response::user(&state.auth, &headers)?;
-            if let Some(session) = session {
-                match state.auth.end_session(user, session).await {
-                    Ok(()) | Err(auth::Error::SessionNotFound) => {}
-                    Err(error) => return Err(explain(error)),
+        let auth = &state.auth;
+        let RefreshRequest { refresh_token } = read_json_if_any(request).await?;
+        let page_token = match &refresh_token {
+            Some(_) => None,
+            None => asked.asking().page_refresh_token(auth)?,
+        };
+        let mut is_page = page_token.is_some();
+        match refresh_token.as_deref().or(page_token) {
+            Some(token) => auth.log_out(token).await.map_err(explain)?,
+            None => {
+                let caller = asked.asking().user(auth)?;
+                is_page = caller.is_page;
+                if let Some(session) = caller.session {
+                    match auth.end_session(caller.user, session).await {
+                        Ok(()) | Err(auth::Error::SessionNotFound) => {}
+                        Err(error) => return Err(explain(error)),
+                    }
                 }
             }
         }
-        Ok(StatusCode::NO_CONTENT.into_response())
+        Ok(answer::logged_out(is_page))
     };
     within(
         &state,
@@ -201,13 +169,10 @@ pub(super) struct MeBody {
 }
 
 /// Who am I?
-#[utoipa::path(get, path = "/me", tag = "account", security(("access_token" = [])), responses((status = 200, body = MeBody)))]
-pub(super) async fn me(
-    AxumState(state): Shared,
-    headers: HeaderMap,
-) -> Result<Json<MeBody>, Problem> {
-    let principal = response::authenticate(&state.auth, &headers)?;
-    let principal = principal.ok_or_else(response::login_required)?;
+#[utoipa::path(get, path = "/me", tag = "account", security(("access_token" = []), ("cookie" = [])), responses((status = 200, body = MeBody)))]
+pub(super) async fn me(AxumState(state): Shared, asked: Asked) -> Result<Json<MeBody>, Problem> {
+    let principal = asked.asking().principal(&state.auth)?;
+    let principal = principal.ok_or_else(login_required)?;
     Ok(Json(MeBody {
         id: principal.id.clone(),
         kind: principal.kind.as_str(),

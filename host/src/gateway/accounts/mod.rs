@@ -1,6 +1,7 @@
 //! Accounts, for those who have one: login, sessions and what belongs to them, under the operator's mount; and the keys that
 //! verify access tokens, at `/.well-known/jwks.json`.
 
+mod answer;
 mod body;
 mod explain;
 mod limit;
@@ -8,6 +9,7 @@ mod login;
 mod password;
 mod register;
 mod sessions;
+mod totp;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::gateway::State;
+use crate::gateway::credentials::ACCESS_COOKIE;
 
 pub use limit::Policies;
 
@@ -62,12 +65,15 @@ fn api(mount: &str) -> OpenApiRouter<Arc<State>> {
         .routes(routes!(password::change_password))
         .routes(routes!(password::request_reset))
         .routes(routes!(password::confirm_reset))
+        .routes(routes!(totp::totp_status, totp::begin_totp))
+        .routes(routes!(totp::confirm_totp))
+        .routes(routes!(totp::remove_totp))
         .routes(routes!(sessions::list_sessions, sessions::end_sessions))
         .routes(routes!(sessions::end_session))
 }
 
 fn about(mount: &str) -> OpenApi {
-    use security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+    use security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
     let info = InfoBuilder::new()
         .title("Gantry accounts")
         .version(env!("CARGO_PKG_VERSION"))
@@ -78,12 +84,17 @@ fn about(mount: &str) -> OpenApi {
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .build();
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
+        ACCESS_COOKIE,
+        "Requests that change something also carry `X-Gantry-CSRF`.",
+    ));
     OpenApiBuilder::new()
         .info(info)
         .servers(Some([utoipa::openapi::Server::new(mount)]))
         .components(Some(
             utoipa::openapi::ComponentsBuilder::new()
                 .security_scheme("access_token", SecurityScheme::Http(bearer))
+                .security_scheme("cookie", SecurityScheme::ApiKey(cookie))
                 .build(),
         ))
         .build()

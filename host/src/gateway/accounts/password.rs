@@ -9,12 +9,13 @@ use serde::Deserialize;
 
 use crate::auth::Client;
 use crate::gateway::accounts::Shared;
-use crate::gateway::accounts::body::{read_json, secret_json};
+use crate::gateway::accounts::answer::{self, Mode, TokensBody};
+use crate::gateway::accounts::body::read_json;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
-use crate::gateway::accounts::login::{TokensBody, agent_of, network_of};
+use crate::gateway::accounts::login::{agent_of, network_of};
+use crate::gateway::credentials::Asked;
 use crate::gateway::layers::Arrival;
-use crate::gateway::response;
 use crate::http::Problem;
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -44,15 +45,16 @@ pub(super) struct ConfirmResetRequest {
 /// Change one's own password
 ///
 /// All sessions end, and a new one begins; its tokens are in the answer.
-#[utoipa::path(post, path = "/password", tag = "account", security(("access_token" = [])), request_body = ChangePasswordRequest, responses((status = 200, body = TokensBody)))]
+#[utoipa::path(post, path = "/password", tag = "account", security(("access_token" = []), ("cookie" = [])), request_body = ChangePasswordRequest, responses((status = 200, body = TokensBody)))]
 pub(super) async fn change_password(
     AxumState(state): Shared,
     Extension(arrival): Extension<Arrival>,
+    asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
     let work = async {
-        let (user, _) = response::user(&state.auth, request.headers())?;
-        let agent = agent_of(request.headers());
+        let caller = asked.asking().user(&state.auth)?;
+        let agent = agent_of(asked.headers());
         let ChangePasswordRequest {
             old_password,
             new_password,
@@ -64,10 +66,14 @@ pub(super) async fn change_password(
         };
         let tokens = state
             .auth
-            .change_password(user, &old_password, &new_password, client)
+            .change_password(caller.user, &old_password, &new_password, client)
             .await
             .map_err(explain)?;
-        Ok(secret_json(TokensBody::from(tokens)))
+        let mode = match caller.is_page {
+            true => Mode::Cookie,
+            false => Mode::Token,
+        };
+        Ok(answer::tokens(&state.auth, tokens, None, mode))
     };
     within(&state, &state.account_policies.login, arrival.client, work).await
 }

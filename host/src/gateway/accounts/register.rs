@@ -1,6 +1,7 @@
 //! `POST /register`, `POST /register/confirm`: accounts that people open themselves.
 
 use axum::{
+    Json,
     extract::{Extension, Request, State as AxumState},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -8,10 +9,11 @@ use axum::{
 use serde::Deserialize;
 
 use crate::gateway::accounts::Shared;
-use crate::gateway::accounts::body::{read_json, secret_json};
+use crate::gateway::accounts::answer::UserBody;
+use crate::gateway::accounts::body::read_json;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
-use crate::gateway::accounts::login::{UserBody, network_of};
+use crate::gateway::accounts::login::network_of;
 use crate::gateway::layers::Arrival;
 use crate::http::Problem;
 
@@ -62,9 +64,7 @@ pub(super) async fn confirm_registration(
         let network = network_of(arrival.client);
         let user = state.auth.confirm_registration(&code, &network).await;
         let user = UserBody::from(user.map_err(explain)?);
-        let mut answer = secret_json(user);
-        *answer.status_mut() = StatusCode::CREATED;
-        Ok(answer)
+        Ok((StatusCode::CREATED, Json(user)).into_response())
     };
     within(&state, &state.account_policies.code, arrival.client, work).await
 }

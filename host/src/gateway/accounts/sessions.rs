@@ -3,14 +3,14 @@
 use axum::{
     Json,
     extract::{Path, State as AxumState},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
 };
 use serde::Serialize;
 
 use crate::auth;
 use crate::gateway::accounts::Shared;
 use crate::gateway::accounts::explain::explain;
-use crate::gateway::response;
+use crate::gateway::credentials::Asked;
 use crate::http::Problem;
 use crate::ids::SessionId;
 
@@ -42,15 +42,19 @@ pub(super) struct SessionsBody {
 /// List one's own sessions
 ///
 /// The one used last first.
-#[utoipa::path(get, path = "/sessions", tag = "sessions", security(("access_token" = [])), responses((status = 200, body = SessionsBody)))]
+#[utoipa::path(get, path = "/sessions", tag = "sessions", security(("access_token" = []), ("cookie" = [])), responses((status = 200, body = SessionsBody)))]
 pub(super) async fn list_sessions(
     AxumState(state): Shared,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Json<SessionsBody>, Problem> {
-    let (user, current) = response::user(&state.auth, &headers)?;
-    let sessions = state.auth.list_sessions(user).await.map_err(explain)?;
+    let caller = asked.asking().user(&state.auth)?;
+    let sessions = state
+        .auth
+        .list_sessions(caller.user)
+        .await
+        .map_err(explain)?;
     let body = |session: auth::Session| SessionBody {
-        is_current: current == Some(session.id),
+        is_current: caller.session == Some(session.id),
         id: session.id.to_string(),
         client: session.client,
         agent: session.agent,
@@ -66,15 +70,15 @@ pub(super) async fn list_sessions(
 /// End all other sessions
 ///
 /// The one that the request comes of stays.
-#[utoipa::path(delete, path = "/sessions", tag = "sessions", security(("access_token" = [])), responses((status = 204)))]
+#[utoipa::path(delete, path = "/sessions", tag = "sessions", security(("access_token" = []), ("cookie" = [])), responses((status = 204)))]
 pub(super) async fn end_sessions(
     AxumState(state): Shared,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<StatusCode, Problem> {
-    let (user, current) = response::user(&state.auth, &headers)?;
+    let caller = asked.asking().user(&state.auth)?;
     state
         .auth
-        .end_sessions(user, current)
+        .end_sessions(caller.user, caller.session)
         .await
         .map_err(explain)?;
     Ok(StatusCode::NO_CONTENT)
@@ -83,17 +87,18 @@ pub(super) async fn end_sessions(
 /// End a session
 ///
 /// Access tokens that came of it are refused at once.
-#[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", security(("access_token" = [])), params(("id" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", security(("access_token" = []), ("cookie" = [])), params(("id" = String, Path)), responses((status = 204)))]
 pub(super) async fn end_session(
     AxumState(state): Shared,
-    headers: HeaderMap,
+    asked: Asked,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let (user, _) = response::user(&state.auth, &headers)?;
+    let caller = asked.asking().user(&state.auth)?;
     let id: SessionId = id
         .parse()
         .map_err(|_| explain(auth::Error::SessionNotFound))?;
-    state.auth.end_session(user, id).await.map_err(explain)?;
+    let ended = state.auth.end_session(caller.user, id).await;
+    ended.map_err(explain)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -9,7 +9,7 @@ use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::store::{LiveRow, StoreError};
 use crate::plugins::trust::{Admitted, Presented};
 use crate::plugins::validate::{Grant, Grants, ValidPlugin, missing_filters, validate};
-use crate::plugins::{DeployError, GrantMode, Mount, Plugins, Upload};
+use crate::plugins::{DeployError, GrantMode, InvalidMount, Mount, Plugins, Upload};
 
 /// An upload that was checked.
 pub(super) struct Checked {
@@ -108,6 +108,9 @@ impl Plugins {
             (None, Some(row)) => row.mount.clone(),
             (None, None) => Mount::default_of(&name)?,
         };
+        if self.own_mounts.iter().any(|own| mount.is_within(own)) {
+            return Err(InvalidMount::Reserved(mount.path).into());
+        }
         // It is decided when the deployment is recorded. Asking now spares the compiler, and above all the migrations.
         self.store
             .refuse_mount(&name, &mount, upload.is_nested_accepted)
