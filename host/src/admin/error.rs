@@ -296,6 +296,7 @@ impl From<StoreError> for ApiError {
             StoreError::Changed { .. } => (StatusCode::CONFLICT, "deploy.conflict"),
             StoreError::RolloutNotFound { .. } => (StatusCode::NOT_FOUND, "rollout.not_found"),
             StoreError::ApprovalNotFound { .. } => (StatusCode::NOT_FOUND, "approval.not_found"),
+            StoreError::ApprovalChanged { .. } => (StatusCode::CONFLICT, "approval.changed"),
             StoreError::GrantNotFound { .. } => (StatusCode::NOT_FOUND, "grant.not_found"),
             StoreError::Row { .. } | StoreError::Rows(_) => return Self::internal(&chain(&error)),
         };

@@ -49,6 +49,8 @@ pub struct VersionBody {
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApprovalBody {
     pub plugin: String,
+    /// The id that says which upgrade it is.
+    pub deployment: String,
     pub version: String,
     /// What it asks for and was not granted.
     pub missing: Vec<String>,
@@ -88,6 +90,18 @@ pub struct CanaryRequest {
     /// Of a hundred requests, 0 to 99; with 0 only those that ask for it by header.
     #[schema(maximum = 99)]
     pub weight_percent: u32,
+    /// Why, for the history.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Agreement to what an upgrade asks for.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// Which upgrade, as it was shown: another one may wait by now, and ask for more.
+    #[schema(value_type = String)]
+    pub deployment: DeploymentId,
     /// Why, for the history.
     #[serde(default)]
     pub reason: Option<String>,
@@ -134,6 +148,7 @@ impl From<Approval> for ApprovalBody {
         Self {
             weight_percent: approval.canary().map(Weight::percent),
             plugin: approval.plugin.to_string(),
+            deployment: approval.id.to_string(),
             version: approval.version.to_string(),
             missing: approval.missing.iter().map(ToString::to_string).collect(),
             asked_by: approval.asked_by,
@@ -251,17 +266,20 @@ pub(super) async fn show_approval(
 /// Approve the upgrade that waits
 ///
 /// Grants what it asked for when it came, and deploys it as it was meant to be.
-#[utoipa::path(post, path = "/plugins/{name}/approval", tag = "plugins", params(("name" = String, Path)), request_body = ReasonRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`approval.not_found`: nothing waits")))]
+#[utoipa::path(post, path = "/plugins/{name}/approval", tag = "plugins", params(("name" = String, Path)), request_body = ApproveRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`approval.not_found`: nothing waits"), (status = 409, description = "`approval.changed`: another upgrade waits")))]
 pub(super) async fn approve(
     State(shared): State<Shared>,
     caller: Caller<may::Grant>,
     Path(name): Path<PluginName>,
-    Json(request): Json<ReasonRequest>,
+    Json(request): Json<ApproveRequest>,
 ) -> Result<axum::Json<DeployedBody>, ApiError> {
     caller.require(PlatformPermission::Deploy)?;
     let reason = checked(request.reason)?;
-    let deployed = shared.plugins.approve(&name, caller.id(), reason).await?;
-    Ok(axum::Json(DeployedBody::new(&shared, deployed).await?))
+    let plugins = &shared.plugins;
+    let deployed = plugins.approve(&name, request.deployment, caller.id(), reason);
+    Ok(axum::Json(
+        DeployedBody::new(&shared, deployed.await?).await?,
+    ))
 }
 
 /// Refuse the upgrade that waits

@@ -65,6 +65,10 @@ pub enum StoreError {
     RolloutNotFound { plugin: PluginName },
     #[error("nothing of `{plugin}` waits for approval")]
     ApprovalNotFound { plugin: PluginName },
+    #[error(
+        "another upgrade of `{plugin}` waits by now; look at what it asks for with `gantry plugin approve {plugin}`"
+    )]
+    ApprovalChanged { plugin: PluginName },
     #[error("`{grant}` is not granted to the plugin `{plugin}`")]
     GrantNotFound { plugin: PluginName, grant: Grant },
     #[error("a row of the table `{table}` cannot be understood: {reason}")]

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::manifests;
 
-const API: &str = "/_gantry/api/v1";
+pub(super) const API: &str = "/_gantry/api/v1";
 
 /// A bundle of `hello` in some version, made of some guest.
-fn hello(version: &str, name: &str) -> Bytes {
+pub(super) fn hello(version: &str, name: &str) -> Bytes {
     with(version, name, "")
 }
 
-fn with(version: &str, name: &str, more: &str) -> Bytes {
+pub(super) fn with(version: &str, name: &str, more: &str) -> Bytes {
     let manifest = manifests::with("hello", more);
     let manifest = manifest.replace("version = \"1.0.0\"", &format!("version = \"{version}\""));
     pack(&manifest, &guest(name), &[])
@@ -42,7 +42,7 @@ async fn with_canary(percent: u32, canary: &str) -> TestHost {
 }
 
 /// How many of so many requests the canary answered.
-async fn by_canary(client: &Client, requests: usize) -> usize {
+pub(super) async fn by_canary(client: &Client, requests: usize) -> usize {
     let mut count = 0;
     for _ in 0..requests {
         let answer = client.get("/hello/").await.assert_status(200);
@@ -58,13 +58,13 @@ async fn asking_for(client: &Client, version: &str) -> Answer {
         .await
 }
 
-async fn status(client: &Client) -> Value {
+pub(super) async fn status(client: &Client) -> Value {
     let path = format!("{API}/plugins/hello/status");
     client.get(&path).await.assert_status(200).json()
 }
 
 /// The history: what, by whom, why. The newest first.
-async fn history(client: &Client) -> Vec<(String, String, String)> {
+pub(super) async fn history(client: &Client) -> Vec<(String, String, String)> {
     let path = format!("{API}/plugins/hello/history");
     let page: Value = client.get(&path).await.assert_status(200).json();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -80,7 +80,7 @@ async fn history(client: &Client) -> Vec<(String, String, String)> {
         .collect()
 }
 
-async fn post(client: &Client, what: &str, body: Value) -> Answer {
+pub(super) async fn post(client: &Client, what: &str, body: Value) -> Answer {
     client
         .post(&format!("{API}/plugins/hello/{what}"), &body)
         .await
@@ -293,18 +293,22 @@ async fn a_canary_that_is_slow_is_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_can_have_a_canary_taken_back_by_asking_for_it() {
-    let host = with_canary(1, "trap").await;
-    for _ in 0..60 {
-        let answer = asking_for(&host, "canary").await;
-        // After a while those who make it crash are kept away from it.
-        let is_crash = ["plugin.trapped", "plugin.held_off"].contains(&&*answer.code());
-        assert!(is_crash, "{}", answer.text());
+    // With weight 0 it is met by nobody but those who ask for it. What they meet is shown, and left to people.
+    for (weight, is_shown) in [(1, false), (0, true)] {
+        let host = with_canary(weight, "trap").await;
+        for _ in 0..60 {
+            let answer = asking_for(&host, "canary").await;
+            // After a while those who make it crash are kept away from it.
+            let is_crash = ["plugin.trapped", "plugin.held_off"].contains(&&*answer.code());
+            assert!(is_crash, "{}", answer.text());
+        }
+        // Longer than it takes to be judged.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let told = status(&host.admin()).await;
+        assert_eq!(told["versions"].as_array().unwrap().len(), 2, "{told}");
+        let requests = told["versions"][1]["requests"].as_u64().unwrap();
+        assert_eq!(requests > 0, is_shown, "{told}");
     }
-    // Longer than it takes to be judged.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let told = status(&host.admin()).await;
-    assert_eq!(told["versions"].as_array().unwrap().len(), 2, "{told}");
-    assert_eq!(told["versions"][1]["requests"], 0, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,153 +406,6 @@ async fn no_request_fails_while_canaries_come_and_go() {
     }
     stop.send(()).unwrap();
     assert!(load.await.unwrap() > 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_that_asks_for_more_waits_until_somebody_who_may_grants_it() {
-    let host = TestHost::start().await;
-    let admin = host.admin();
-    let asks = "[capabilities]\nkv = [\"data\"]\n";
-    admin
-        .upload("", hello("1.0.0", "hello-v1"))
-        .await
-        .assert_status(201);
-    for (name, permissions) in [
-        ("deployer", ["platform.deploy", "platform.read"]),
-        ("granter", ["platform.grant", "platform.read"]),
-    ] {
-        let role = json!({ "name": name, "permissions": permissions });
-        admin
-            .post(&format!("{API}/roles"), &role)
-            .await
-            .assert_status(201);
-    }
-    let deployer = host.user("deployer@example.com", &["deployer"]).await;
-    let granter = host.user("granter@example.com", &["granter"]).await;
-    let asked = deployer
-        .upload("note=for+carts", with("2.0.0", "hello-v2", asks))
-        .await;
-    let asked: Value = asked.assert_status(202).json();
-    assert_eq!(asked["state"], "pending-approval", "{asked}");
-    assert_eq!(asked["missing"], json!(["kv:data"]));
-    assert_eq!(by_canary(&host, 10).await, 0, "the old one serves");
-
-    // It waits through a restart, and what it was made of is kept.
-    let host = host.restart().await;
-    host.plugins().clean_up(Duration::ZERO).await.unwrap();
-    let (admin, deployer, granter) = (host.admin(), deployer.at(&host), granter.at(&host));
-    let told = status(&deployer).await;
-    assert_eq!(told["approval"]["version"], "2.0.0", "{told}");
-    assert_eq!(told["approval"]["reason"], "for carts");
-    assert_eq!(by_canary(&host, 10).await, 0);
-    for client in [&deployer, &granter] {
-        post(client, "approval", json!({}))
-            .await
-            .assert_problem(403, "auth.permission_missing");
-    }
-    let agree = || post(&admin, "approval", json!({ "reason": "they may" }));
-    let (one, other) = tokio::join!(agree(), agree());
-    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
-    statuses.sort_unstable();
-    assert!(
-        statuses[0] == 200 && statuses[1] >= 404,
-        "one of two agrees: {statuses:?}"
-    );
-    assert_eq!(by_canary(&host, 10).await, 10);
-    let grants: Value = admin
-        .get(&format!("{API}/plugins/hello/grants"))
-        .await
-        .json();
-    assert_eq!(grants, json!({ "grants": ["kv:data"], "missing": [] }));
-    post(&admin, "approval", json!({}))
-        .await
-        .assert_problem(404, "approval.not_found");
-    let who = history(&admin).await;
-    let what: Vec<(&str, &str)> = who.iter().map(|(kind, _, why)| (&**kind, &**why)).collect();
-    let expected = [
-        ("deployed", "for carts"),
-        ("approved", "they may"),
-        ("approval-asked", "for carts"),
-        ("deployed", ""),
-    ];
-    assert_eq!(what, expected);
-    assert_eq!(who[0].1, who[2].1, "who deployed it");
-    assert!(who[1].1.starts_with("gk_"), "who agreed: {who:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_can_be_refused_or_overtaken_and_gets_no_more_than_was_shown() {
-    let host = TestHost::build()
-        .with(|config| config.plugins.rollout.spread = Spread::Requests)
-        .start()
-        .await;
-    let admin = host.admin();
-    let asks = |labels: &str| format!("[capabilities]\nkv = [{labels}]\n");
-    let first = with("1.0.0", "hello-v1", &asks("\"data\""));
-    // The first deployment has nothing that could go on serving.
-    admin
-        .upload("", first.clone())
-        .await
-        .assert_problem(422, "deploy.invalid");
-    admin.upload("grant=all", first).await.assert_status(201);
-    let more = with("2.0.0", "hello-v2", &asks("\"data\", \"more\""));
-    admin
-        .upload("canary=10", more.clone())
-        .await
-        .assert_status(202);
-    let path = format!("{API}/plugins/hello/approval");
-    admin
-        .delete(&format!("{path}?reason=no"))
-        .await
-        .assert_status(204);
-    admin
-        .get(&path)
-        .await
-        .assert_problem(404, "approval.not_found");
-    assert_eq!(by_canary(&host, 20).await, 0);
-
-    // What it had is taken back while it waits: that was not shown, so it waits on.
-    admin
-        .upload("canary=10", more.clone())
-        .await
-        .assert_status(202);
-    admin
-        .delete(&format!("{API}/plugins/hello/grants/kv:data"))
-        .await
-        .assert_status(204);
-    let waits: Value = post(&admin, "approval", json!({}))
-        .await
-        .assert_status(200)
-        .json();
-    assert_eq!(waits["state"], "pending-approval", "{waits}");
-    assert_eq!(by_canary(&host, 20).await, 0);
-    let told: Value = admin.get(&path).await.assert_status(200).json();
-    assert_eq!(told["missing"], json!(["kv:data", "kv:more"]), "{told}");
-    assert_eq!(told["weight_percent"], 10);
-    let live: Value = post(&admin, "approval", json!({}))
-        .await
-        .assert_status(200)
-        .json();
-    assert_eq!(live["state"], "canary", "as it was meant to be: {live}");
-    assert_eq!(by_canary(&host, 20).await, 2);
-
-    let most = with("3.0.0", "hello-v2", &asks("\"data\", \"more\", \"most\""));
-    admin.upload("", most).await.assert_status(202);
-    admin.upload("", more).await.assert_status(201);
-    admin
-        .get(&path)
-        .await
-        .assert_problem(404, "approval.not_found");
-    // An upload that is wrong in another way does not wait.
-    let wrong = with(
-        "4.0.0",
-        "undeclared-kv",
-        "[capabilities]\nhttp = [{ host = \"a.example\" }]\n",
-    );
-    admin
-        .upload("", wrong)
-        .await
-        .assert_problem(422, "deploy.invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

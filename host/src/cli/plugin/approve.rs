@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::admin::deployments::DeployedBody;
-use crate::admin::rollouts::{ApprovalBody, ReasonRequest};
+use crate::admin::rollouts::{ApprovalBody, ApproveRequest};
 use crate::cli::client::{Client, Options};
 use crate::cli::failure::Usage;
 use crate::cli::output;
@@ -49,7 +49,8 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
             return Err(Usage(help.to_owned()).into());
         }
     }
-    let request = ReasonRequest {
+    let request = ApproveRequest {
+        deployment: approval.deployment.parse()?,
         reason: args.reason,
     };
     let deployed: DeployedBody = client.send_json(Method::POST, &path, &request).await?;

@@ -93,7 +93,7 @@ impl Store {
                 let Some((id, version)) = asked else {
                     return Err(StoreError::ApprovalNotFound { plugin });
                 };
-                delete_approval(tx, &plugin).await?;
+                delete_approval(tx, &plugin, None).await?;
                 let event = NewEvent {
                     kind: EventKind::Rejected,
                     deployment: id,
@@ -171,8 +171,9 @@ impl Store {
         }
         want_data(tx, plugin).await?;
         set_mount(tx, plugin, &wanted.mount).await?;
-        if let Some(Approved { by, reason, .. }) = approved {
-            if !delete_approval(tx, plugin).await? {
+        if let Some(approved) = approved {
+            let Approved { by, reason, .. } = approved;
+            if !delete_approval(tx, plugin, Some(approved.deployment)).await? {
                 let plugin = plugin.clone();
                 return Err(StoreError::ApprovalNotFound { plugin });
             }
@@ -188,7 +189,7 @@ impl Store {
             self.note(tx, plugin, &event).await?;
         } else {
             // What waited is overtaken.
-            delete_approval(tx, plugin).await?;
+            delete_approval(tx, plugin, None).await?;
             if *grant == GrantMode::AllAsked {
                 write_grants(tx, plugin, &wanted.grants, by, now).await?;
             }

@@ -82,6 +82,8 @@ pub(in crate::plugins) struct Record {
 /// Somebody's agreement to what an upgrade asks for.
 #[derive(Debug, Clone)]
 pub(in crate::plugins) struct Approved {
+    /// Which upgrade it was that waited.
+    pub(in crate::plugins) deployment: DeploymentId,
     pub(in crate::plugins) grants: Vec<Grant>,
     pub(in crate::plugins) by: String,
     pub(in crate::plugins) reason: Option<String>,

@@ -75,15 +75,21 @@ impl Plugins {
         self.move_on(plugin, Change::Promote { reason }, by).await
     }
 
-    /// Agrees to what an upgrade asks for, and deploys it as it was meant to be. Only what it asked for when it came is
-    /// granted: if something else is missing by now, it goes on waiting. [`StoreError::ApprovalNotFound`].
+    /// Agrees to what this upgrade asks for, and deploys it as it was meant to be. Only what it asked for when it came is
+    /// granted: if something else is missing by now, it goes on waiting. [`StoreError::ApprovalNotFound`], or
+    /// [`StoreError::ApprovalChanged`] if another one has taken its place since somebody looked.
     pub async fn approve(
         &self,
         plugin: &PluginName,
+        deployment: DeploymentId,
         by: &str,
         reason: Option<String>,
     ) -> Result<Deployed, DeployError> {
         let approval = self.get_approval(plugin).await?;
+        if approval.id != deployment {
+            let plugin = plugin.clone();
+            return Err(StoreError::ApprovalChanged { plugin }.into());
+        }
         let bytes = self.artifacts.get(approval.upload).await?;
         let canary = approval.canary();
         let upload = Upload {
@@ -100,6 +106,7 @@ impl Plugins {
             note: approval.reason,
         };
         let approved = Approved {
+            deployment,
             grants: approval.missing,
             by: by.to_owned(),
             reason,
@@ -159,9 +166,9 @@ impl Plugins {
     async fn judge_canaries(&self, now_ns: u64) {
         let live = self.registry.live();
         for slot in live.slots() {
-            let Some(canary) = slot.canary() else {
-                continue;
-            };
+            // Who meets one with weight 0 has asked for it, and would have a say in whether it stays.
+            let canary = slot.canary().filter(|canary| canary.weight.percent() > 0);
+            let Some(canary) = canary else { continue };
             let (own, usual) = (&canary.plugin.figures, &slot.stable.figures);
             let reason = judge(&own.sum(now_ns), &usual.sum(now_ns), &self.config.rollout);
             let Some(reason) = reason else { continue };

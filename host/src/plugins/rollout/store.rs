@@ -311,7 +311,7 @@ pub(in crate::plugins) async fn put_approval(
         })
     };
     let missing: Vec<String> = approval.missing.iter().map(ToString::to_string).collect();
-    delete_approval(tx, &approval.plugin).await?;
+    delete_approval(tx, &approval.plugin, None).await?;
     sqlx::query(
         "INSERT INTO approvals \
          (plugin, id, version, upload, wanted, missing, asked_by, asked_at_ms, reason) \
@@ -331,13 +331,15 @@ pub(in crate::plugins) async fn put_approval(
     Ok(())
 }
 
-/// Forgets the upgrade that waits. Whether there was one.
+/// Forgets the upgrade that waits; only this one, if one is named. Whether there was one.
 pub(in crate::plugins) async fn delete_approval(
     tx: &mut Transaction,
     plugin: &PluginName,
+    only: Option<DeploymentId>,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query("DELETE FROM approvals WHERE plugin = $1")
+    let done = sqlx::query("DELETE FROM approvals WHERE plugin = $1 AND ($2 = '' OR id = $2)")
         .bind(plugin.as_str())
+        .bind(only.map(|id| id.to_string()).unwrap_or_default())
         .execute(&mut **tx)
         .await?;
     Ok(done.rows_affected() > 0)
