@@ -78,6 +78,22 @@ async fn serve(mut stream: TcpStream) {
             let there = format!("http://localhost:{port}/v2/storage/blobs/x");
             whole(&format!("307 There\r\nlocation: {there}"), "")
         }
+        // And where it leads to asks who is there.
+        ("lured", false) => manifest(17),
+        ("lured", true) => {
+            let port = stream.local_addr().unwrap().port();
+            let there = format!("http://localhost:{port}/v2/asking/blobs/x");
+            whole(&format!("307 There\r\nlocation: {there}"), "")
+        }
+        ("asking", _) => {
+            let port = stream.local_addr().unwrap().port();
+            let realm = format!("http://localhost:{port}/v2/thief/x");
+            let head = format!("401 No\r\nwww-authenticate: Bearer realm=\"{realm}\"");
+            whole(&head, "{\"errors\":[{\"code\":\"ASKED\"}]}")
+        }
+        ("thief", _) if head.contains("authorization: Basic ") => {
+            whole("500 No", "{\"errors\":[{\"code\":\"STOLEN\"}]}")
+        }
         ("storage", _) if head.contains("authorization") => whole("500 Stolen", ""),
         ("storage", _) => whole("200 OK", "what was promised"),
         ("terminal", _) => whole(
@@ -130,19 +146,28 @@ async fn nothing_is_read_past_its_bound_and_nothing_else_is_taken_for_what_was_a
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_password_does_not_follow_where_a_registry_points() {
+/// What the command line says of a plugin in this repository, called with a name and a password.
+async fn deployed(repository: &str) -> String {
     let (host, dir, address) = (TestHost::start().await, folder(), start().await);
-    let place = format!("oci://{address}/moved:1");
+    let place = format!("oci://{address}/{repository}:1");
     let mut deploy = gantry(&host, dir.path(), &["plugin", "deploy", &place]);
     deploy
         .env("GANTRY_REGISTRY_USERNAME", "ann")
         .env("GANTRY_REGISTRY_PASSWORD", "secret");
     let told = failed(&deploy.output().await.unwrap());
+    host.stop().await;
+    told
+}
+
+#[tokio::test]
+async fn a_password_does_not_follow_where_a_registry_points() {
     // It got the bytes, without having shown the password there; they are just no plugin.
+    let told = deployed("moved").await;
     assert!(
         told.contains("Pulled") && told.contains("neither a bundle nor a component"),
         "{told}"
     );
-    host.stop().await;
+    // Who is not the registry may ask, and is told nothing.
+    let told = deployed("lured").await;
+    assert!(told.contains("ASKED") && !told.contains("STOLEN"), "{told}");
 }

@@ -230,7 +230,9 @@ impl Registry {
         what: &str,
     ) -> Result<reqwest::Response, RegistryError> {
         let mut response = self.send_once(asked).await?;
+        // Where the registry sends an upload or a download may ask, too; it gets no answer.
         if response.status() == StatusCode::UNAUTHORIZED
+            && response.url().origin() == self.base.origin()
             && let Some(challenge) = challenge(&response)
         {
             self.authorization = self.answer(&challenge).await?;
