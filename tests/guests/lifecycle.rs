@@ -1,5 +1,5 @@
 //! Has a say in how it is put on the platform: the setting `health` tells what its gate does, and `migrate` counts how
-//! often it ran.
+//! often it ran; in its slow way twice, at the start and at the end.
 
 use gantry_sdk::prelude::*;
 
@@ -28,6 +28,10 @@ fn health() -> Result<()> {
 fn migrate() -> Result<()> {
     if config::get("migrate")?.as_deref() == Some("error") {
         return Err(Error::internal("the data is not as expected"));
+    }
+    if config::get("migrate")?.as_deref() == Some("slow") {
+        kv::open("data")?.increment("migrated", 1)?;
+        std::thread::sleep(std::time::Duration::from_secs(1));
     }
     kv::open("data")?.increment("migrated", 1)?;
     Ok(())

@@ -86,8 +86,8 @@ struct Hold {
     until_ns: u64,
     /// How often in a row, this time included.
     times: u32,
-    /// Whether a call was let through whose end is still open.
-    is_probed: bool,
+    /// Until when others wait for the end of a call that was let through. Whoever it is may take as long as they like.
+    probed_until_ns: u64,
     /// When a client that has met no crash may try, although it is early.
     others_from_ns: u64,
 }
@@ -180,26 +180,27 @@ impl Breaker {
         let mut known = clients.get_mut(&pass.client);
         let own = known.as_deref_mut().and_then(|known| known.hold.as_mut());
         if let Some(hold) = &own
-            && (now_ns < hold.until_ns || hold.is_probed)
+            && now_ns < hold.until_ns.max(hold.probed_until_ns)
         {
             return Err(self.held(hold, now_ns));
         }
         let has_own_hold = own.is_some();
+        let next_ns = now_ns.saturating_add(nanoseconds(self.config.hold_ms));
         if let Some(hold) = hold {
             let is_blameless = known.as_ref().is_none_or(|known| known.crashed == 0);
             let from_ns = match is_blameless && !has_own_hold {
                 true => hold.others_from_ns.min(hold.until_ns),
                 false => hold.until_ns,
             };
-            if hold.is_probed || now_ns < from_ns {
+            if now_ns < from_ns.max(hold.probed_until_ns) {
                 return Err(self.held(hold, now_ns));
             }
-            hold.is_probed = true;
-            hold.others_from_ns = now_ns.saturating_add(nanoseconds(self.config.hold_ms));
+            hold.others_from_ns = next_ns;
+            hold.probed_until_ns = next_ns;
             pass.probes_route = true;
         }
         if let Some(own) = known.and_then(|known| known.hold.as_mut()) {
-            own.is_probed = true;
+            own.probed_until_ns = next_ns;
             pass.probes_client = true;
         }
         Ok(pass)
@@ -329,7 +330,7 @@ impl Breaker {
         let doubled = hold_ms.saturating_mul(1 << hold.times.min(32));
         let ns = nanoseconds(doubled.min(hold_ms_max));
         hold.times = hold.times.saturating_add(1);
-        hold.is_probed = false;
+        hold.probed_until_ns = 0;
         hold.until_ns = now_ns.saturating_add(ns);
         Duration::from_nanos(ns)
     }
@@ -405,7 +406,7 @@ impl Trouble {
             self.hold.as_mut().filter(|_| pass.probes_route),
         ];
         for hold in holds.into_iter().flatten() {
-            hold.is_probed = false;
+            hold.probed_until_ns = 0;
         }
     }
 }
@@ -415,7 +416,7 @@ impl Hold {
         Self {
             until_ns: now_ns,
             times: 0,
-            is_probed: false,
+            probed_until_ns: 0,
             others_from_ns: now_ns,
         }
     }
@@ -522,9 +523,12 @@ mod tests {
         let event = call(&breaker, 9, End::Crashed, SECOND / 2).unwrap();
         assert!(matches!(event, Some(Event::Held { .. })), "{event:?}");
         assert!(held(&breaker, 10, SECOND / 2).is_some());
-        let event = call(&breaker, 10, End::Answered, 2 * SECOND).unwrap();
+        // Nor can whoever is let through make the others wait by taking long.
+        let _slow = breaker.admit(client(11), 2 * SECOND).unwrap();
+        assert!(held(&breaker, 10, 2 * SECOND).is_some());
+        let event = call(&breaker, 10, End::Answered, 3 * SECOND).unwrap();
         assert_eq!(event, Some(Event::Released { scope }));
-        assert_eq!(held(&breaker, 1, 2 * SECOND), None);
+        assert_eq!(held(&breaker, 1, 3 * SECOND), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A version has a say before it goes live: its gate, and its work on data.
 
+use std::time::{Duration, Instant};
+
 use gantry::plugins::rollout::Weight;
 use gantry::plugins::{DeployError, GrantMode, Upload};
 use gantry_harness::{TestHost, guests::guest, pack};
@@ -149,6 +151,35 @@ async fn data_is_migrated_once_for_each_version_and_before_the_gate() {
     host.plugins().remove(&name, true, "test").await.unwrap();
     deploy("1.0.0", gate()).await.unwrap();
     assert_eq!(migrated(&host).await, 1, "new data is migrated anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_on_data_that_has_begun_ends_also_if_whoever_deploys_goes_away() {
+    let host = host().await;
+    let deploy = |version: &str, settings: Value| host.plugins().deploy(upload(version, &settings));
+    deploy("1.0.0", json!({})).await.unwrap();
+    let is_migrated = async |times: i64| {
+        let until = Instant::now() + Duration::from_secs(20);
+        while migrated(&host).await < times {
+            assert!(Instant::now() < until, "it is not migrated {times} times");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        ended = deploy("2.0.0", json!({ "migrate": "slow" })) => panic!("too early: {ended:?}"),
+        () = is_migrated(2) => {}
+    }
+    is_migrated(3).await;
+    // It is known that it was done, so nobody has to wait or to do it again.
+    let began = Instant::now();
+    let again = loop {
+        match deploy("2.0.0", json!({})).await {
+            Err(DeployError::Migrating { .. }) if began.elapsed() < Duration::from_secs(5) => {}
+            ended => break ended.unwrap(),
+        }
+    };
+    assert!(again.migrated.is_empty(), "{:?}", again.migrated);
+    assert_eq!(migrated(&host).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,10 @@ mod check;
 mod error;
 mod migrate;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -126,6 +129,7 @@ impl Plugins {
             .runtime
             .load(spec, plugin.component, &upload.by)
             .await?;
+        let loaded = Arc::new(loaded);
         step("rehearse");
         let play = Play::of(&upload.bytes, &plugin.manifest, &plugin.migrations);
         let tests = self.rehearse(play).await?;

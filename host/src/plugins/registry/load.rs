@@ -62,7 +62,7 @@ impl Registry {
         let spec = build::spec(&row, &manifest, &values, &self.config)?;
         let wasm = self.artifacts.get(spec.digest).await?;
         let loaded = self.runtime.load(spec, wasm, HOST).await?;
-        self.with_routes(row, manifest, loaded)
+        self.with_routes(row, manifest, Arc::new(loaded))
     }
 
     /// A deployment that is loaded, with all that requests to it need.
@@ -70,13 +70,13 @@ impl Registry {
         &self,
         row: LiveRow,
         manifest: Manifest,
-        loaded: LoadedPlugin,
+        loaded: Arc<LoadedPlugin>,
     ) -> Result<LivePlugin, LoadFailure> {
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
         let version = row.version.to_string();
         Ok(LivePlugin {
-            loaded: Arc::new(loaded),
+            loaded,
             routes,
             mount,
             figures: Figures::new(self.config.rollout.window()),
