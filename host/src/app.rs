@@ -231,6 +231,10 @@ impl App {
                 config.gateway.bodies_bytes_max,
                 config.gateway.bodies_bytes_per_client_max,
             ),
+            flows: Shares::new(
+                config.gateway.flowing_bodies_max,
+                config.gateway.flowing_bodies_per_client_max,
+            ),
             answers: Shares::new(
                 config.gateway.answers_bytes_max,
                 config.gateway.answers_bytes_per_client_max,

@@ -103,7 +103,7 @@ async fn who_does_not_read_the_answer_is_cut_off_and_who_reads_slowly_is_not() {
 }
 
 /// An HTTP/2 connection with one request, whose client takes this many bytes of each answer.
-async fn http2(host: &TestHost, path: &str, window: u32) -> TcpStream {
+pub(crate) async fn http2(host: &TestHost, path: &str, window: u32) -> TcpStream {
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let mut frame = length[1..].to_vec();

@@ -123,6 +123,11 @@ body_bytes_max = "1KiB"
     host.send(encoded)
         .await
         .assert_problem(415, "request.encoding_unsupported");
+    // One that stands behind a harmless one counts, too.
+    let encoded = put(vec![1]).header("content-encoding", "identity");
+    host.send(encoded.header("content-encoding", "gzip"))
+        .await
+        .assert_problem(415, "request.encoding_unsupported");
     host.get("/echo/things/%ff")
         .await
         .assert_problem(400, "request.invalid_path");

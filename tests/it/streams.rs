@@ -460,3 +460,71 @@ async fn the_second_engine_is_made_when_the_first_plugin_needs_it() {
     deploy("stream-03").await;
     assert_eq!(host.threads("epoch"), 3);
 }
+
+/// Begins to send a body and stops.
+async fn stand_still(host: &TestHost, path: &str) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = tokio::net::TcpStream::connect(host.app().address)
+        .await
+        .unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(b"1\r\nx\r\n").await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_has_a_part_of_a_plugins_places_and_blames_nobody_else() {
+    use tokio::io::AsyncReadExt as _;
+    let host = TestHost::build().with(|config| {
+        config.gateway.flowing_bodies_per_client_max = 3;
+        config.gateway.body_window_ms = 3000;
+        config.runtime.queue_wait_ms = 100;
+    });
+    let host = host.start().await;
+    let host = deployed(host, "", "[limits]\nconcurrency = 4\nwall = \"2s\"").await;
+    for name in BOTH {
+        let path = format!("/{name}/count");
+        let mut slow = Vec::new();
+        for _ in 0..12 {
+            slow.push(stand_still(&host, &path).await);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..5 {
+            let request = host.request(Method::POST, &path).body("1234");
+            let answer = host.send(request).await.assert_status(200);
+            assert_eq!(answer.text(), "4\n", "{name}");
+        }
+        for mut stream in slow {
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 408", "{name}");
+        }
+        is_over(&host, name).await;
+    }
+    let metrics = host.admin().get("/metrics").await.assert_status(200).text();
+    let of_plugin = "fault=\"plugin\",plugin=\"stream-0";
+    let mut faults = metrics.lines().filter(|line| line.contains(of_plugin));
+    assert!(faults.all(|line| line.ends_with(" 0")), "{metrics}");
+
+    // A conversation cannot be read first.
+    let host = deployed(host, "stream = \"1m\"", "").await;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        slow.push(stand_still(&host, "/stream-02/echo").await);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let request = host.request(Method::POST, "/stream-02/count");
+    host.send(request.body(pieces(2, 1)))
+        .await
+        .assert_problem(503, "host.saturated");
+    drop(slow);
+    let until = Instant::now() + Duration::from_secs(5);
+    let free = async || {
+        let request = host.request(Method::POST, "/stream-02/count");
+        host.send(request.body(pieces(2, 1))).await.status == 200
+    };
+    while !free().await {
+        assert!(Instant::now() < until, "their part does not come back");
+    }
+}

@@ -53,11 +53,12 @@ pub(super) fn is_long(body: &Incoming, headers: &HeaderMap) -> bool {
     !body.is_end_stream() && announced(headers).is_none_or(|length| length > SHORT_BYTES_MAX)
 }
 
-/// The body piece by piece, as long as it is within its bound.
+/// The body piece by piece, as long as it is within its bound. The share comes back with its end.
 pub(super) fn flow(
     body: Incoming,
     headers: &HeaderMap,
     bytes_max: usize,
+    share: Share,
 ) -> Result<RequestBody, Problem> {
     if announced(headers).is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max));
@@ -66,6 +67,7 @@ pub(super) fn flow(
         body,
         bytes_max,
         bytes: 0,
+        share: Some(share),
     };
     Ok(RequestBody::Stream(counted.boxed()))
 }
@@ -75,6 +77,7 @@ struct Counted {
     body: Incoming,
     bytes_max: usize,
     bytes: usize,
+    share: Option<Share>,
 }
 
 impl hyper::body::Body for Counted {
@@ -85,7 +88,11 @@ impl hyper::body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if self.body.is_end_stream() {
+            self.share = None;
+        }
+        let Some(frame) = frame else {
             return Poll::Ready(None);
         };
         let Ok(frame) = frame else {
@@ -254,7 +261,13 @@ fn saturated(detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "host.saturated", detail).with_retry_after_s(1)
 }
 
-/// The answer of a plugin as the listener takes it. One that flows holds no more than its pieces on the way.
+/// This body may not flow, and cannot be read first: its route is one for which that would be too late.
+pub(super) fn too_many_flow() -> Problem {
+    saturated("too many bodies flow into plugins, in all or of this client; try again")
+}
+
+/// The answer of a plugin as the listener takes it. Of one that flows, what has come already is counted like one that is
+/// whole; of the rest there are no more than its pieces on the way.
 pub(super) fn answer(
     shares: &Arc<Shares>,
     client: IpAddr,
@@ -266,7 +279,17 @@ pub(super) fn answer(
         runtime::Body::Whole(bytes) => {
             hold(shares, client, version, Response::from_parts(head, bytes))
         }
-        runtime::Body::Stream(stream) => Ok(Response::from_parts(head, Body::new(stream))),
+        runtime::Body::Stream(mut stream) => {
+            let length = stream.waiting().map(|piece| piece.len()).sum();
+            if !is_short(length, version) {
+                let share = take(shares, client, length)?;
+                let share = Arc::new(share);
+                for piece in stream.waiting() {
+                    *piece = held(std::mem::take(piece), &share);
+                }
+            }
+            Ok(Response::from_parts(head, Body::new(stream)))
+        }
     }
 }
 
@@ -276,7 +299,7 @@ const SMALL_BYTES: usize = 16 << 10;
 /// An answer that is counted until the client has taken it.
 struct Held {
     bytes: Bytes,
-    _share: Share,
+    _share: Arc<Share>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -293,22 +316,32 @@ fn hold(
     answer: Response<Bytes>,
 ) -> Result<Response<Body>, Problem> {
     let length = answer.body().len();
-    let is_small = length <= SMALL_BYTES && version != Version::HTTP_2;
-    if is_small || length == 0 {
+    if is_short(length, version) {
         return Ok(answer.map(Body::from));
     }
-    let share = shares.take(client, length).ok_or_else(|| {
+    let share = Arc::new(take(shares, client, length)?);
+    Ok(answer.map(|bytes| Body::from(held(bytes, &share))))
+}
+
+fn is_short(length: usize, version: Version) -> bool {
+    length == 0 || (length <= SMALL_BYTES && version != Version::HTTP_2)
+}
+
+fn take(shares: &Arc<Shares>, client: IpAddr, length: usize) -> Result<Share, Problem> {
+    shares.take(client, length).ok_or_else(|| {
         saturated(
             "too many answers wait to be read, in all or by this client; what was asked for is \
              done, but its answer is lost",
         )
-    })?;
-    Ok(answer.map(|bytes| {
-        Body::from(Bytes::from_owner(Held {
-            bytes,
-            _share: share,
-        }))
-    }))
+    })
+}
+
+/// These bytes, whose part of the share is theirs until they are gone.
+fn held(bytes: Bytes, share: &Arc<Share>) -> Bytes {
+    Bytes::from_owner(Held {
+        bytes,
+        _share: Arc::clone(share),
+    })
 }
 
 /// The same for an answer of our own, unless it is a stream, which has bounds of its own.

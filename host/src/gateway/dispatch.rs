@@ -113,11 +113,15 @@ async fn call(
     let flows = plugin.loaded.spec().entry.is_standard()
         && !chain.is_some_and(|chain| chain.reads_requests)
         && body::is_long(&incoming, &head.headers);
-    let (body, mut share) = if flows {
-        (body::flow(incoming, &head.headers, bytes_max)?, None)
-    } else {
-        let body = body::read(state, arrival.client, incoming, &head.headers, bytes_max).await?;
-        (RequestBody::Whole(body.bytes.clone()), Some(body))
+    let flow = flows.then(|| state.flows.take(arrival.client, 1)).flatten();
+    let (body, mut share) = match flow {
+        Some(flow) => (body::flow(incoming, &head.headers, bytes_max, flow)?, None),
+        None if flows && route.stream.is_some() => return Err(body::too_many_flow()),
+        None => {
+            let read = body::read(state, arrival.client, incoming, &head.headers, bytes_max);
+            let body = read.await?;
+            (RequestBody::Whole(body.bytes.clone()), Some(body))
+        }
     };
     // From here on the plugin has the time; a slow client has used up none of it.
     let timeout = state
@@ -381,8 +385,8 @@ fn add_limits(headers: &mut HeaderMap, decision: Option<&Decision<'_>>) {
 
 /// Only plugins of `wasi:http` take bodies that are encoded: they asked for the message as it came.
 fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let is_encoded = encoding.is_some_and(|value| value.as_bytes() != b"identity");
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let is_encoded = encodings.any(|value| value.as_bytes() != b"identity");
     if is_encoded && !plugin.loaded.spec().entry.is_standard() {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -409,7 +413,7 @@ fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
 
 /// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin
 /// that decodes paths sees no difference, and the route decides who may call.
-fn below(path: &str, mount_length: usize) -> Cow<'_, str> {
+pub(super) fn below(path: &str, mount_length: usize) -> Cow<'_, str> {
     match &path[mount_length..] {
         "" => "/".into(),
         below if !below.contains('%') => below.into(),

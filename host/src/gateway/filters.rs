@@ -12,7 +12,7 @@ use http::{Response, StatusCode, header};
 use smallvec::SmallVec;
 
 use crate::gateway::body::ReadBody;
-use crate::gateway::dispatch::name_of_caller;
+use crate::gateway::dispatch::{below, name_of_caller};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, response};
 use crate::http::Problem;
@@ -196,9 +196,11 @@ impl<'a> Passage<'a> {
             RequestBody::Whole(bytes) if is_shown => bytes.clone(),
             _ => Bytes::new(),
         };
+        // As the route was chosen, so that a letter that is encoded without need does not lead past a filter.
+        let path = below(call.uri.path(), call.mount_length);
         let message = Message::Request {
             method: call.method.as_str(),
-            path: call.path(),
+            path: &path,
             query: call.uri.query().unwrap_or_default(),
             body: &body,
         };

@@ -49,6 +49,11 @@ pub struct Config {
     pub body_bytes_per_s_min: usize,
     /// Over how long the speed of a body is measured, and so how long a small one may take. Default: 10000.
     pub body_window_ms: u64,
+    /// Most bodies that flow into plugins of `wasi:http` at once: each holds a place of its plugin for as long as its client
+    /// takes to send it. Further ones are read to their end first; on a route with `stream`, refused. Default: 256.
+    pub flowing_bodies_max: usize,
+    /// The same for one client. Default: 16.
+    pub flowing_bodies_per_client_max: usize,
     /// Most bytes of answers that wait for clients to take them. Short ones over HTTP/1.1 (16 KiB) do not count: a
     /// connection has only one. Default: 256 MiB.
     pub answers_bytes_max: usize,
@@ -90,6 +95,8 @@ impl Default for Config {
             bodies_bytes_per_client_max: 64 << 20,
             body_bytes_per_s_min: 8 << 10,
             body_window_ms: 10_000,
+            flowing_bodies_max: 256,
+            flowing_bodies_per_client_max: 16,
             answers_bytes_max: 256 << 20,
             answers_bytes_per_client_max: 64 << 20,
             uri_bytes_max: 8 << 10,
@@ -139,6 +146,8 @@ pub struct State {
     pub access_log: AccessLog,
     /// Bytes of bodies that are held, in all and for each client.
     pub bodies: Arc<Shares>,
+    /// Bodies that flow into plugins.
+    pub flows: Arc<Shares>,
     /// Bytes of answers that wait for their clients.
     pub answers: Arc<Shares>,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.

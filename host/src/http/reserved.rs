@@ -58,6 +58,7 @@ pub fn is_set_by_the_host(name: &HeaderName) -> bool {
 /// proxies and the host say of where it comes from.
 pub fn in_filtered_requests(name: &HeaderName) -> bool {
     is_of_connection(name.as_str())
+        || name.as_str().starts_with("x-forwarded-")
         || matches!(
             name.as_str(),
             "authorization"
@@ -68,10 +69,30 @@ pub fn in_filtered_requests(name: &HeaderName) -> bool {
                 | "traceparent"
                 | "tracestate"
                 | "x-api-key"
-                | "x-forwarded-for"
-                | "x-forwarded-host"
-                | "x-forwarded-proto"
                 | "x-real-ip"
                 | "x-request-id"
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_no_say_in_where_a_request_comes_from_and_who_asks() {
+        for (name, is_hosts) in [
+            ("x-forwarded-for", true),
+            ("x-forwarded-port", true),
+            ("x-forwarded-prefix", true),
+            ("x-forwarded", false),
+            ("forwarded", true),
+            ("authorization", true),
+            ("x-api-key", true),
+            ("content-length", true),
+            ("x-tenant", false),
+        ] {
+            let name = HeaderName::from_static(name);
+            assert_eq!(in_filtered_requests(&name), is_hosts, "{name}");
+        }
+    }
 }

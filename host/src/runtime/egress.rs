@@ -49,9 +49,10 @@ impl Egress {
 
 impl Egress {
     /// Of the instance's next call.
-    pub(super) fn begin(&mut self, allowance: Allowance, log: CallLog) {
+    pub(super) fn begin(&mut self, allowance: Allowance, log: CallLog, depth: u32) {
         self.allowance = allowance;
         self.log = log;
+        self.depth = depth;
         self.budget = None;
     }
 

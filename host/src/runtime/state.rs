@@ -113,7 +113,9 @@ impl PluginState {
             plugin.limits.log_bytes_max,
         );
         self.memory = MemoryLimiter::new(plugin.limits.memory_bytes_max);
-        self.egress.begin(allowance.clone(), self.log.clone());
+        let depth = call.depth.saturating_add(1);
+        self.egress
+            .begin(allowance.clone(), self.log.clone(), depth);
         self.call = call;
         self.allowance = allowance;
         self.clock = clock;
@@ -123,7 +125,8 @@ impl PluginState {
     pub(super) fn end(&mut self, idle: &Idle) {
         self.call = CallContext::none(idle.request_id, idle.since);
         self.log = idle.log.clone();
-        self.egress.begin(idle.allowance.clone(), self.log.clone());
+        self.egress
+            .begin(idle.allowance.clone(), self.log.clone(), u32::MAX);
         self.allowance = idle.allowance.clone();
         self.clock = idle.clock.clone();
         self.wasi = None;

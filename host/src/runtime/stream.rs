@@ -136,6 +136,11 @@ impl BodyStream {
         }
     }
 
+    /// The pieces that have come and wait to be sent.
+    pub fn waiting(&mut self) -> impl Iterator<Item = &mut Bytes> {
+        self.first.iter_mut().filter_map(Frame::data_mut)
+    }
+
     /// Takes pieces out of the rest and keeps them for later, until there are no more.
     async fn gather(&mut self, bytes_max: usize) -> Result<Bytes, NotGathered> {
         let length = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);

@@ -8,6 +8,8 @@ use gantry_harness::{TestHost, guests::guest};
 use http::Method;
 use serde_json::Value;
 
+use crate::connections::http2;
+
 use super::{CLOSED_MARK, arrived, deploy_mark, filter, filtered};
 
 async fn deploy_abuse(host: &TestHost, before: &str, more: &str) {
@@ -141,5 +143,35 @@ async fn a_stream_is_gathered_for_who_asks_for_it_and_goes_on_where_that_may_fai
     while host.app().runtime.calls_in_progress() > 0 {
         assert!(began.elapsed() < Duration::from_secs(5), "a call goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_filter_has_waited_for_is_counted_until_its_client_takes_it() {
+    let host = TestHost::build()
+        .with(|config| config.gateway.answers_bytes_per_client_max = 1 << 20)
+        .start()
+        .await;
+    deploy_abuse(&host, "", "[filter]\nresponse_body_max = \"4MiB\"\n").await;
+    let manifest = filtered("stream-02", &[("/{*rest}", ABUSE)], "");
+    host.deploy(&manifest, guest("stream-02")).await;
+    let path = "/stream-02/download?n=3";
+    let answer = host.get(path).await.assert_status(200);
+    assert_eq!(answer.body.len(), 3 << 20);
+    let until = Instant::now() + Duration::from_secs(15);
+    loop {
+        // One that takes nothing of its answer. It can come while the last one is still on its way.
+        let idle = http2(&host, path, 0).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let answer = host.get(path).await;
+        if answer.status == 503 {
+            answer.assert_problem(503, "host.saturated");
+            drop(idle);
+            break;
+        }
+        assert!(Instant::now() < until, "what waits is not counted");
+    }
+    while host.get(path).await.status != 200 {
+        assert!(Instant::now() < until, "its part does not come back");
     }
 }

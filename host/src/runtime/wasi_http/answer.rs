@@ -406,7 +406,11 @@ impl Times {
             Some(End::Complete | End::Failed) | None => {}
         }
         if now >= self.deadline {
-            return Err(Failure::Stopped(Stop::Deadline));
+            // Who waits for the client when time is up is not late by its own doing.
+            return Err(match state.asked_at {
+                Some(_) => late_client(state),
+                None => Failure::Stopped(Stop::Deadline),
+            });
         }
         let mut next = self.deadline;
         if let Some(head) = self.head
@@ -424,12 +428,17 @@ impl Times {
         }
         let mut since = [state.taken_at, state.asked_at].into_iter().flatten();
         if since.any(|since| now >= since + self.client_idle) {
-            return Err(match state.has_head {
-                true => Failure::ClientGone,
-                false => Failure::RequestBody(BodyError::Timeout),
-            });
+            return Err(late_client(state));
         }
         let waiting = [state.taken_at, state.asked_at].into_iter().flatten().min();
         Ok(next.min(waiting.unwrap_or(now) + self.client_idle))
+    }
+}
+
+/// The client took too long, and not the guest.
+fn late_client(state: &State) -> Failure {
+    match state.has_head {
+        true => Failure::ClientGone,
+        false => Failure::RequestBody(BodyError::Timeout),
     }
 }
