@@ -175,7 +175,9 @@ impl fmt::Display for Row {
 /// wait for the next work, connections of databases.
 const HANDLES_MORE_MAX: usize = 12;
 const THREADS_MORE_MAX: usize = 12;
-/// How much memory may be more: a factor, and in any case so many 10⁶ bytes.
+/// The part of the rounds in which the allocator and stacks get what they will keep: one of so many.
+const WARM_UP: usize = 4;
+/// How much memory may be more after that: a factor, and in any case so many 10⁶ bytes.
 const RSS_FACTOR: f64 = 1.15;
 const RSS_MORE_MB: f64 = 24.0;
 /// How much longer the plain route may take in the last round: a factor, and in any case so many milliseconds.
@@ -273,12 +275,13 @@ impl Report {
         let [first, .., last] = &*self.rows else {
             return Vec::new();
         };
-        let own_mb = |held: &Held| held.rss_mb - held.pool_mb;
+        let own_mb = |row: &Row| row.held.rss_mb - row.held.pool_mb;
+        let warm = self.rows.get(self.rows.len() / WARM_UP).unwrap_or(first);
         let checks = [
             (
                 "MB of memory beside the pools",
-                own_mb(&first.held),
-                own_mb(&last.held),
+                own_mb(warm),
+                own_mb(last),
                 (RSS_FACTOR, RSS_MORE_MB),
             ),
             (
@@ -297,7 +300,7 @@ impl Report {
         let judge = |(what, first, last, (factor, more)): (&str, f64, f64, (f64, f64))| {
             let max = (first * factor).max(first + more);
             let fault = format!(
-                "{what}: {last:.2} in the last round, {first:.2} in the first, at most {max:.2}"
+                "{what}: {last:.2} in the last round, {first:.2} at first, at most {max:.2}"
             );
             // What was not measured is no good either.
             (last.is_nan() || max.is_nan() || last > max).then_some(fault)
