@@ -199,10 +199,10 @@ impl<'a> Passage<'a> {
         // As the route was chosen, so that a letter that is encoded without need does not lead past a filter.
         let path = below(call.uri.path(), call.mount_length);
         let message = Message::Request {
-            method: call.method.as_str(),
-            path: &path,
-            query: call.uri.query().unwrap_or_default(),
-            body: &body,
+            method: call.method.clone(),
+            path: path.into_owned(),
+            query: call.uri.query().unwrap_or_default().to_owned(),
+            body,
         };
         let filtered = self.call(step, choice, account, context, message).await;
         let mut context = filtered.context;
@@ -220,9 +220,9 @@ impl<'a> Passage<'a> {
         choice: &Choice<'_>,
         account: &Arc<Account>,
         context: CallContext,
-        message: Message<'_>,
+        message: Message,
     ) -> Filtered {
-        let state = self.state;
+        let (state, direction) = (self.state, message.direction());
         let began_ns = state.clock.monotonic_ns();
         let filter = state
             .runtime
@@ -230,7 +230,7 @@ impl<'a> Passage<'a> {
         let filtered = filter.await;
         let now_ns = state.clock.monotonic_ns();
         let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
-        step.metrics.count_call(message.direction(), took);
+        step.metrics.count_call(direction, took);
         if choice.is_counted {
             let is_error = match &filtered.result {
                 Ok(_) => false,
@@ -325,8 +325,8 @@ impl<'a> Passage<'a> {
         }
         let message = Message::Response {
             status: answer.status().as_u16(),
-            headers: answer.headers(),
-            body: &body,
+            headers: answer.headers().clone(),
+            body,
         };
         let filtered = self.call(step, choice, account, context, message).await;
         self.context = Some(filtered.context);

@@ -5,9 +5,9 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, Write as _},
     ops::Range,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -25,6 +25,7 @@ use tokio::{
 use wasmtime::{Engine, Module, Precompiled, component::Component};
 
 use crate::ids::Digest;
+use crate::runtime::background::Background;
 use crate::runtime::config::CompileConfig;
 use crate::runtime::engine::{self, EngineKind};
 use crate::runtime::lanes::{Lane, Lanes};
@@ -79,7 +80,9 @@ impl CodeKind {
 pub(super) struct Compiler {
     kind: EngineKind,
     config: CompileConfig,
-    cache: Cache,
+    cache: Arc<Cache>,
+    /// Where code is read, checked and loaded: much work that nobody waits for with a request in hand.
+    background: Arc<Background>,
     lanes: Arc<Lanes>,
     /// Those who wait or have a place.
     queue: Arc<Semaphore>,
@@ -92,6 +95,7 @@ impl Compiler {
         config: CompileConfig,
         dir: PathBuf,
         key: [u8; 32],
+        background: Arc<Background>,
     ) -> Self {
         let lanes = Arc::new(Lanes::new(config.concurrency_max));
         let queue = Arc::new(Semaphore::new(config.queue_max));
@@ -103,7 +107,8 @@ impl Compiler {
         Self {
             kind,
             config,
-            cache,
+            cache: Arc::new(cache),
+            background,
             lanes,
             queue,
         }
@@ -119,7 +124,8 @@ impl Compiler {
         Self {
             kind,
             config: self.config.clone(),
-            cache,
+            cache: Arc::new(cache),
+            background: Arc::clone(&self.background),
             lanes: Arc::clone(&self.lanes),
             queue: Arc::clone(&self.queue),
         }
@@ -135,23 +141,28 @@ impl Compiler {
         caller: &str,
     ) -> Result<Code, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
-        if let Some(code) = self.cache.get(digest).await.map_err(host)? {
-            match deserialize(engine, code, &self.cache.dir).await {
-                Ok(code) => return Ok(code),
-                Err(error) => tracing::warn!(
-                    artifact.digest = %digest, error.cause = %error,
-                    "Cached machine code does not load and is made anew"
-                ),
-            }
+        let (cache, own) = (Arc::clone(&self.cache), engine.clone());
+        let find = move || {
+            let code = cache.get(digest).map_err(host)?;
+            Ok(code.map(|code| deserialize(&own, &code, &cache.dir)))
+        };
+        match self.background.work(find).await? {
+            Some(Ok(code)) => return Ok(code),
+            Some(Err(error)) => tracing::warn!(
+                artifact.digest = %digest, error.cause = %error,
+                "Cached machine code does not load and is made anew"
+            ),
+            None => {}
         }
         let code = self.compile(wasm, caller).await?;
-        self.cache.put(digest, &code).await.map_err(host)?;
-        // Code that was made this very moment is refused only if it wants more than the pool of instances has.
-        let loaded = deserialize(engine, code, &self.cache.dir).await;
-        loaded.map_err(|error| match error {
-            CompileError::Host(cause) => CompileError::Invalid(format!("{cause:#}")),
-            other => other,
-        })
+        let (cache, engine) = (Arc::clone(&self.cache), engine.clone());
+        let keep = move || {
+            cache.put(digest, &code).map_err(host)?;
+            // Code that was made this very moment is refused only if it wants more than the pool of instances has.
+            let loaded = deserialize(&engine, &code, &cache.dir);
+            loaded.map_err(|error| CompileError::Invalid(format!("{error:#}")))
+        };
+        self.background.work(keep).await
     }
 
     /// Removes all files of the cache except the code that today's engines made of these artifacts, and files younger
@@ -172,9 +183,7 @@ impl Compiler {
             }
             remove_others(&dir, &paths, age_min)
         };
-        tokio::task::spawn_blocking(remove)
-            .await
-            .map_err(io::Error::other)?
+        self.background.work(remove).await
     }
 
     async fn compile(&self, wasm: Bytes, caller: &str) -> Result<Vec<u8>, CompileError> {
@@ -281,59 +290,52 @@ impl Compiler {
     }
 }
 
-async fn deserialize(engine: &Engine, code: Vec<u8>, dir: &Path) -> Result<Code, CompileError> {
-    let (engine, dir) = (engine.clone(), dir.to_owned());
-    let load = move || {
-        let Some((kind, code)) = code.split_first() else {
-            return Err(wasmtime::format_err!("the machine code is empty"));
+fn deserialize(engine: &Engine, code: &[u8], dir: &Path) -> wasmtime::Result<Code> {
+    let Some((kind, code)) = code.split_first() else {
+        return Err(wasmtime::format_err!("the machine code is empty"));
+    };
+    let is_restored = *kind == CodeKind::Restored as u8;
+    let is_module = Engine::detect_precompiled(code) == Some(Precompiled::Module);
+    #[expect(
+        unsafe_code,
+        reason = "the code comes from our own child, directly or out of a cache that is authenticated"
+    )]
+    // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
+    // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
+    // bytes given here with a key that only this installation has. Which of the two it was is written in them. The
+    // file has no name and is handed to nobody else, so what is in it stays what was written here.
+    unsafe {
+        let component = |component| Code::Component {
+            component,
+            is_restored,
         };
-        let is_restored = *kind == CodeKind::Restored as u8;
-        let is_module = Engine::detect_precompiled(code) == Some(Precompiled::Module);
-        #[expect(
-            unsafe_code,
-            reason = "the code comes from our own child, directly or out of a cache that is authenticated"
-        )]
-        // SAFETY: `deserialize` asks that the bytes come from `precompile_component` or `precompile_module` and were not
-        // changed since. They come from the pipe of our own child, or from a file whose HMAC was verified over the very
-        // bytes given here with a key that only this installation has. Which of the two it was is written in them. The
-        // file has no name and is handed to nobody else, so what is in it stays what was written here.
-        unsafe {
-            let component = |component| Code::Component {
-                component,
-                is_restored,
+        // Not every file system lets code run or has room; memory does.
+        if let Ok(file) = nameless_file(dir, code) {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let loaded = match is_module {
+                true => Module::deserialize_file(engine, path).map(Code::Module),
+                false => Component::deserialize_file(engine, path).map(component),
             };
-            // Not every file system lets code run or has room; memory does.
-            if let Ok(file) = nameless_file(&dir, code) {
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-                let loaded = match is_module {
-                    true => Module::deserialize_file(&engine, path).map(Code::Module),
-                    false => Component::deserialize_file(&engine, path).map(component),
-                };
-                if let Ok(code) = loaded {
-                    let_go(match &code {
-                        Code::Component { component, .. } => component.image_range(),
-                        Code::Module(module) => module.image_range(),
-                    });
-                    return Ok(code);
-                }
-            }
-            match is_module {
-                true => Module::deserialize(&engine, code).map(Code::Module),
-                false => Component::deserialize(&engine, code).map(component),
+            if let Ok(code) = loaded {
+                let_go(match &code {
+                    Code::Component { component, .. } => component.image_range(),
+                    Code::Module(module) => module.image_range(),
+                });
+                return Ok(code);
             }
         }
-    };
-    tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|error| CompileError::Host(error.into()))?
-        .map_err(|error| CompileError::Host(error.into()))
+        match is_module {
+            true => Module::deserialize(engine, code).map(Code::Module),
+            false => Component::deserialize(engine, code).map(component),
+        }
+    }
 }
 
 /// A file that nobody else can open. Code that is mapped from a file takes memory only where it runs, and the system can do
 /// without it when memory is short; a file of the cache itself could be changed by others after it was verified.
 fn nameless_file(dir: &Path, code: &[u8]) -> io::Result<std::fs::File> {
     let mut file = tempfile::tempfile_in(dir)?;
-    io::Write::write_all(&mut file, code)?;
+    file.write_all(code)?;
     Ok(file)
 }
 
@@ -390,9 +392,9 @@ impl Cache {
         mac
     }
 
-    async fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+    fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(digest);
-        let mut bytes = match tokio::fs::read(&path).await {
+        let mut bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -407,18 +409,15 @@ impl Cache {
         Ok(Some(bytes.split_off(TAG_BYTES)))
     }
 
-    async fn put(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
+    fn put(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
         let tag: [u8; TAG_BYTES] = self.mac(digest, code).finalize().into_bytes().into();
         let path = self.path(digest);
         let temporary = self.dir.join(format!(".{}.tmp", uuid::Uuid::now_v7()));
-        tokio::fs::create_dir_all(&self.dir).await?;
-        let written = write_private(&temporary, &tag, code).await;
-        let renamed = match written {
-            Ok(()) => tokio::fs::rename(&temporary, &path).await,
-            Err(error) => Err(error),
-        };
+        std::fs::create_dir_all(&self.dir)?;
+        let written = write_private(&temporary, &tag, code);
+        let renamed = written.and_then(|()| std::fs::rename(&temporary, &path));
         if renamed.is_err() {
-            let _ = tokio::fs::remove_file(&temporary).await;
+            let _ = std::fs::remove_file(&temporary);
         }
         renamed
     }
@@ -445,16 +444,15 @@ fn remove_others(dir: &Path, keep: &BTreeSet<PathBuf>, age_min: Duration) -> io:
     Ok(())
 }
 
-async fn write_private(path: &Path, tag: &[u8], code: &[u8]) -> io::Result<()> {
-    let mut file = tokio::fs::OpenOptions::new()
+fn write_private(path: &Path, tag: &[u8], code: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
-        .await?;
-    file.write_all(tag).await?;
-    file.write_all(code).await?;
-    file.sync_all().await
+        .open(path)?;
+    file.write_all(tag)?;
+    file.write_all(code)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -469,32 +467,32 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_was_put_comes_back_and_what_somebody_else_wrote_does_not() {
+    #[test]
+    fn what_was_put_comes_back_and_what_somebody_else_wrote_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let (cache, digest) = (cache(dir.path()), Digest::of(b"wasm"));
-        assert_eq!(cache.get(digest).await.unwrap(), None);
-        cache.put(digest, b"code").await.unwrap();
+        assert_eq!(cache.get(digest).unwrap(), None);
+        cache.put(digest, b"code").unwrap();
         assert_eq!(
-            cache.get(digest).await.unwrap().as_deref(),
+            cache.get(digest).unwrap().as_deref(),
             Some(b"code".as_slice())
         );
 
         let mut bytes = std::fs::read(cache.path(digest)).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(cache.path(digest), bytes).unwrap();
-        assert_eq!(cache.get(digest).await.unwrap(), None, "an altered file");
+        assert_eq!(cache.get(digest).unwrap(), None, "an altered file");
 
         std::fs::write(cache.path(digest), b"short").unwrap();
-        assert_eq!(cache.get(digest).await.unwrap(), None, "a truncated file");
+        assert_eq!(cache.get(digest).unwrap(), None, "a truncated file");
 
-        cache.put(digest, b"code").await.unwrap();
+        cache.put(digest, b"code").unwrap();
         let other = Cache {
             key: [8; 32],
             ..self::cache(dir.path())
         };
         assert_eq!(
-            other.get(digest).await.unwrap(),
+            other.get(digest).unwrap(),
             None,
             "a file of another installation"
         );
@@ -502,7 +500,7 @@ mod tests {
         let moved = Digest::of(b"other wasm");
         std::fs::rename(cache.path(digest), cache.path(moved)).unwrap();
         assert_eq!(
-            cache.get(moved).await.unwrap(),
+            cache.get(moved).unwrap(),
             None,
             "the code of another component"
         );

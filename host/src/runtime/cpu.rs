@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -27,6 +27,13 @@ pub(super) enum Stop {
     #[error("another version took its place")]
     Retired,
 }
+
+/// Who has used more than this at an epoch is no short call any more.
+const LONG: Duration = Duration::from_millis(1);
+
+/// A long call makes way for other long ones once in so many epochs: it is asked at each whether it may go on, and every
+/// way made costs.
+const EPOCHS_OF_LONG: u32 = 4;
 
 /// How long the last reading of a thread's own clock is good for. A shorter poll counts as long as it lasts.
 const READING_AGE_MAX: Duration = Duration::from_micros(500);
@@ -55,6 +62,8 @@ struct CpuTimes {
     poll_began_ns: AtomicU64,
     /// What the clock of its thread said at its last reading before.
     thread_ns: AtomicU64,
+    /// Since the call is a long one. Zero while it is not.
+    long_epochs: AtomicU32,
 }
 
 impl CpuClock {
@@ -65,20 +74,35 @@ impl CpuClock {
             allowance,
             poll_began_ns: AtomicU64::new(0),
             thread_ns: AtomicU64::new(0),
+            long_epochs: AtomicU32::new(0),
         }))
     }
 
     /// What to do at an epoch, which is inside a poll: stop, or let others run and go on.
     pub(super) fn at_epoch(&self) -> Result<UpdateDeadline, Stop> {
         let allowance = &self.0.allowance;
-        let left = allowance.cpu_left();
-        if left.is_zero() || self.poll_time() > left {
+        let (left, now) = (allowance.cpu_left(), self.poll_time());
+        if left.is_zero() || now > left {
             Err(Stop::Cpu)
         } else if Instant::now() >= allowance.deadline().into_std() {
             Err(Stop::Deadline)
         } else {
-            Ok(UpdateDeadline::Yield(1))
+            let epochs = self.0.long_epochs.load(Relaxed);
+            if epochs > 0 || allowance.cpu_used() + now > LONG {
+                self.0
+                    .long_epochs
+                    .store(epochs.wrapping_add(1).max(1), Relaxed);
+            }
+            match epochs % EPOCHS_OF_LONG {
+                0 => Ok(UpdateDeadline::Yield(1)),
+                _ => Ok(UpdateDeadline::Continue(1)),
+            }
         }
+    }
+
+    /// Whether an epoch has found that the call takes long.
+    pub(super) fn is_long(&self) -> bool {
+        self.0.long_epochs.load(Relaxed) > 0
     }
 
     /// The same future, its polls timed.

@@ -5,22 +5,19 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use wasmtime::{
-    Store,
-    component::{Component, ComponentExportIndex, InstancePre},
-};
+use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::gantry::types::types::Error as GuestError;
 use crate::bindings::messages;
 use crate::http::reserved;
-use crate::runtime::cpu::{CpuClock, Stop};
-use crate::runtime::invoke::Failure;
+use crate::runtime::call::{self, Failure, Question, Times};
+use crate::runtime::kept::Ready;
 use crate::runtime::plugin::Entry;
 use crate::runtime::state::PluginState;
 use crate::runtime::{
-    CallContext, Config, Fault, InvokeError, LoadError, LoadedPlugin, Runtime, response,
+    CallContext, Config, Fault, InvokeError, LoadError, LoadedPlugin, Runtime, export, response,
 };
-use crate::services::{Account, Allowance};
+use crate::services::Account;
 
 /// Which way a message goes that a filter looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +39,24 @@ impl Direction {
 }
 
 /// What a filter is shown. The headers of a request are in the context of the call.
-#[derive(Debug, Clone, Copy)]
-pub enum Message<'a> {
+#[derive(Debug)]
+pub enum Message {
     Request {
-        method: &'a str,
+        method: http::Method,
         /// Below the mount of the plugin that is filtered.
-        path: &'a str,
-        query: &'a str,
+        path: String,
+        query: String,
         /// Empty for a filter that does not ask for it.
-        body: &'a [u8],
+        body: Bytes,
     },
     Response {
         status: u16,
-        headers: &'a HeaderMap,
-        body: &'a [u8],
+        headers: HeaderMap,
+        body: Bytes,
     },
 }
 
-impl Message<'_> {
+impl Message {
     /// Which way it goes.
     pub fn direction(&self) -> Direction {
         match self {
@@ -145,12 +142,8 @@ pub(super) fn entry(
     component: &Component,
     pre: InstancePre<PluginState>,
 ) -> Result<Entry, LoadError> {
-    let export = |interface: &str, function: &str| {
-        let instance = component.get_export_index(None, interface)?;
-        component.get_export_index(Some(&instance), function)
-    };
-    let before = export("gantry:http/request-filter@0.1.0", "before");
-    let after = export("gantry:http/response-filter@0.1.0", "after");
+    let before = export(component, "gantry:http/request-filter@0.1.0", "before");
+    let after = export(component, "gantry:http/response-filter@0.1.0", "after");
     if before.is_none() && after.is_none() {
         let reason = "it exports neither `request-filter` nor `response-filter`".to_owned();
         return Err(LoadError::Link(reason));
@@ -159,61 +152,42 @@ pub(super) fn entry(
 }
 
 impl Runtime {
-    /// Shows a message to a filter. The instance is made for this call and gone after it. What it uses is booked on
-    /// `account`.
+    /// Shows a message to a filter. What it uses is booked on `account`.
     pub async fn filter(
         &self,
-        plugin: &LoadedPlugin,
+        plugin: &Arc<LoadedPlugin>,
         mut context: CallContext,
-        message: Message<'_>,
+        message: Message,
         account: &Arc<Account>,
     ) -> Filtered {
-        let (pre, function) = match (&plugin.entry, message.direction()) {
-            (Entry::Filter { pre, before, .. }, Direction::Request) => (pre, before.as_ref()),
-            (Entry::Filter { pre, after, .. }, Direction::Response) => (pre, after.as_ref()),
-            _ => return Filtered::without_call(context, not_a_filter()),
-        };
-        let Some(function) = function else {
-            return Filtered::without_call(context, not_a_filter());
-        };
-        let _places = match self.take_places(plugin).await {
+        let places = match self.take_places(plugin).await {
             Ok(places) => places,
-            Err(error) => return Filtered::without_call(context, error),
+            Err(error) => {
+                return Filtered {
+                    result: Err(error),
+                    context,
+                };
+            }
         };
-        let began = Instant::now();
         let (whole, trigger) = (context.deadline, context.trigger);
         context.trigger = "filter";
-        let deadline = whole.min(began + plugin.spec.limits.wall);
-        context.deadline = deadline;
-        let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
-        let cpu = plugin.spec.limits.cpu;
-        let allowance = Allowance::new(deadline.into(), cpu, memory, Arc::clone(account));
-        let clock = CpuClock::start(began, allowance.clone());
-        let mut store =
-            clock.work(|| self.store(plugin, context, allowance.clone(), clock.clone()));
-        let result = {
-            let run = std::pin::pin!(run(pre, function, &mut store, message, &self.config));
-            tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
+        let began = Instant::now();
+        let limits = &plugin.spec.limits;
+        let times = Times {
+            began,
+            deadline: whole.min(began + limits.wall),
+            cpu: limits.cpu,
         };
-        let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
-        let memory = &store.data().memory;
-        let (memory_bytes, has_refused) = (memory.peak_bytes(), memory.has_refused());
-        let wall = deadline.saturating_duration_since(began);
-        let result = result.map_err(|failure| failure.explain(&plugin.spec, has_refused, wall));
-        if let Err(error) = &result
-            && error.fault() != Fault::Platform
-        {
-            // Whoever waits for the answer learns only that it failed; the filter's author finds here why.
-            store.data().log.write_verdict(&error.to_string());
-        }
-        let mut context = clock.work(|| store.into_data().call);
-        allowance.note_memory(memory_bytes);
+        let prepared = self.prepare(plugin, context, times, Arc::clone(account));
+        let called = self.call(plugin, prepared, places, message).await;
+        let mut context = called.context;
         (context.deadline, context.trigger) = (whole, trigger);
-        Filtered { result, context }
+        Filtered {
+            result: called.result,
+            context,
+        }
     }
-}
 
-impl Runtime {
     /// Makes the changes of a filter. Headers have room for what a message and a filter may have together, so that nobody
     /// can make a filter fail by filling a message up.
     pub fn change_headers(
@@ -257,68 +231,70 @@ fn too_many() -> InvokeError {
     }
 }
 
-impl Filtered {
-    fn without_call(context: CallContext, error: InvokeError) -> Self {
-        Self {
-            result: Err(error),
-            context,
-        }
-    }
-}
+impl Question for Message {
+    type Answer = Verdict;
 
-fn not_a_filter() -> InvokeError {
-    InvokeError::Host(anyhow::anyhow!("this plugin does not filter this way"))
-}
-
-async fn run(
-    pre: &InstancePre<PluginState>,
-    function: &ComponentExportIndex,
-    store: &mut Store<PluginState>,
-    message: Message<'_>,
-    config: &Config,
-) -> Result<Verdict, Failure> {
-    type Answered = (Result<messages::Verdict, GuestError>,);
-    let instance = pre.instantiate_async(&mut *store).await?;
-    let (verdict,) = match message {
-        Message::Request {
-            method,
-            path,
-            query,
-            body,
-        } => {
-            let request = messages::Request {
+    async fn ask(self, plugin: &LoadedPlugin, ready: &mut Ready) -> Result<Verdict, Failure> {
+        type Answered = (Result<messages::Verdict, GuestError>,);
+        let direction = self.direction();
+        let (pre, export) = match (&plugin.entry, direction) {
+            (Entry::Filter { pre, before, .. }, Direction::Request) => (pre, before),
+            (Entry::Filter { pre, after, .. }, Direction::Response) => (pre, after),
+            _ => return Err(not_a_filter()),
+        };
+        let export = export.as_ref().ok_or_else(not_a_filter)?;
+        let function = call::function(pre, export, ready).await?;
+        let store = &mut ready.store;
+        let (verdict,) = match &self {
+            Self::Request {
                 method,
                 path,
                 query,
                 body,
-            };
-            let function = instance
-                .get_typed_func::<(messages::Request<'_>,), Answered>(&mut *store, function)?;
-            function.call_async(store, (request,)).await?
-        }
-        Message::Response {
-            status,
-            headers,
-            body,
-        } => {
-            let mut shown = Vec::with_capacity(headers.len());
-            for (name, value) in headers {
-                if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
-                    shown.push((name.as_str(), value));
-                }
+            } => {
+                let request = messages::Request {
+                    method: method.as_str(),
+                    path,
+                    query,
+                    body,
+                };
+                let function = function.typed::<(messages::Request<'_>,), Answered>(&*store)?;
+                function.call_async(store, (request,)).await?
             }
-            let answer = messages::Answer {
+            Self::Response {
                 status,
-                headers: shown,
+                headers,
                 body,
-            };
-            let function = instance
-                .get_typed_func::<(messages::Answer<'_>,), Answered>(&mut *store, function)?;
-            function.call_async(store, (answer,)).await?
-        }
-    };
-    let verdict = verdict.map_err(Failure::Returned)?;
-    check(verdict, message.direction(), config).map_err(Failure::InvalidResponse)
+            } => {
+                let mut shown = Vec::with_capacity(headers.len());
+                for (name, value) in headers {
+                    if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
+                        shown.push((name.as_str(), value));
+                    }
+                }
+                let answer = messages::Answer {
+                    status: *status,
+                    headers: shown,
+                    body,
+                };
+                let function = function.typed::<(messages::Answer<'_>,), Answered>(&*store)?;
+                function.call_async(store, (answer,)).await?
+            }
+        };
+        let verdict = verdict.map_err(Failure::Returned)?;
+        check(verdict, direction, &plugin.config).map_err(Failure::InvalidResponse)
+    }
+
+    /// Whoever waits for the answer is not told of the filter's own errors either.
+    fn is_for_author(error: &InvokeError) -> bool {
+        error.fault() != Fault::Platform
+    }
+}
+
+fn not_a_filter() -> Failure {
+    Failure::Wasmtime(wasmtime::format_err!(
+        "this plugin does not filter this way"
+    ))
 }
 
 fn check(

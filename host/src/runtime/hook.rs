@@ -6,19 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
-use wasmtime::{
-    Store,
-    component::{Component, ComponentExportIndex, InstancePre},
-};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::bindings::gantry::types::types::Error as GuestError;
 use crate::ids::RequestId;
-use crate::runtime::cpu::{CpuClock, Stop};
-use crate::runtime::invoke::Failure;
+use crate::runtime::call::{self, Failure, Question, Times};
+use crate::runtime::kept::Ready;
 use crate::runtime::state::PluginState;
-use crate::runtime::{CallContext, InvokeError, LoadedPlugin, Runtime};
-use crate::services::Allowance;
+use crate::runtime::{CallContext, InvokeError, LoadedPlugin, Runtime, export};
 
 /// Something that a version may have a say in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +44,10 @@ pub(super) struct Hooks {
 impl Hooks {
     /// Looks them up. Once per deployment.
     pub(super) fn of(component: &Component, pre: &InstancePre<PluginState>) -> Self {
-        let export = |interface: &str, function: &str| {
-            let instance = component.get_export_index(None, interface)?;
-            component.get_export_index(Some(&instance), function)
-        };
         Self {
             pre: pre.clone(),
-            health: export("gantry:lifecycle/health@0.1.0", "check"),
-            migrate: export("gantry:lifecycle/migrate@0.1.0", "migrate"),
+            health: export(component, "gantry:lifecycle/health@0.1.0", "check"),
+            migrate: export(component, "gantry:lifecycle/migrate@0.1.0", "migrate"),
         }
     }
 
@@ -80,7 +71,7 @@ impl Runtime {
     /// Calls a hook of a plugin, within these limits and its own one on memory. Fine if it has none.
     pub async fn call_hook(
         &self,
-        plugin: &LoadedPlugin,
+        plugin: &Arc<LoadedPlugin>,
         hook: Hook,
         cpu: Duration,
         wall: Duration,
@@ -91,53 +82,46 @@ impl Runtime {
         let Some(function) = hooks.get(hook) else {
             return Ok(());
         };
-        let _places = self.take_places(plugin).await?;
+        let places = self.take_places(plugin).await?;
         let began = Instant::now();
-        let deadline = began + wall;
+        let times = Times {
+            began,
+            deadline: began + wall,
+            cpu,
+        };
         let context = CallContext {
-            request_id: RequestId::new(),
             trigger: hook.as_str(),
-            route: None,
-            path_params: Vec::new(),
-            client_address: None,
-            principal: None,
-            headers: HeaderMap::new(),
-            depth: 0,
-            deadline,
+            ..CallContext::none(RequestId::new(), times.deadline)
         };
-        let memory = plugin.memory.part(self.config.held_bytes_per_call_max);
+        let asked = Asked {
+            pre: hooks.pre.clone(),
+            function: *function,
+        };
         // It belongs to no route; its own limits bound it.
-        let account = Arc::default();
-        let allowance = Allowance::new(deadline.into(), cpu, memory, account);
-        let clock = CpuClock::start(began, allowance.clone());
-        let mut store = self.store(plugin, context, allowance, clock.clone());
-        let result = {
-            let run = std::pin::pin!(run(&hooks.pre, function, &mut store));
-            tokio::time::timeout_at(deadline.into(), clock.timed(run)).await
-        };
-        let result = result.unwrap_or(Err(Failure::Stopped(Stop::Deadline)));
-        result.map_err(|failure| {
-            let has_refused = store.data().memory.has_refused();
-            let error = match failure.explain(&plugin.spec, has_refused, wall) {
-                InvokeError::CpuExceeded { .. } => InvokeError::CpuExceeded {
-                    limit_ms: u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX),
-                },
-                error => error,
-            };
-            store.data().log.write_verdict(&error.to_string());
-            error
-        })
+        let prepared = self.prepare(plugin, context, times, Arc::default());
+        self.call(plugin, prepared, places, asked).await.result
     }
 }
 
-async fn run(
-    pre: &InstancePre<PluginState>,
-    function: &ComponentExportIndex,
-    store: &mut Store<PluginState>,
-) -> Result<(), Failure> {
-    let instance = pre.instantiate_async(&mut *store).await?;
-    let function =
-        instance.get_typed_func::<(), (Result<(), GuestError>,)>(&mut *store, function)?;
-    let (result,) = function.call_async(store, ()).await?;
-    result.map_err(Failure::Returned)
+/// A hook that is called.
+struct Asked {
+    pre: InstancePre<PluginState>,
+    function: ComponentExportIndex,
+}
+
+impl Question for Asked {
+    type Answer = ();
+
+    async fn ask(self, _: &LoadedPlugin, ready: &mut Ready) -> Result<(), Failure> {
+        let function = call::function(&self.pre, &self.function, ready).await?;
+        let store = &mut ready.store;
+        let function = function.typed::<(), (Result<(), GuestError>,)>(&*store)?;
+        let (result,) = function.call_async(store, ()).await?;
+        result.map_err(Failure::Returned)
+    }
+
+    /// Nobody else is told.
+    fn is_for_author(_: &InvokeError) -> bool {
+        true
+    }
 }

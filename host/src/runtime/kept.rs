@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wasmtime::{Store, component::Func};
+use wasmtime::{Store, component::Instance};
 
 use crate::runtime::cpu::CpuClock;
 use crate::runtime::state::{Idle, PluginState};
@@ -95,7 +95,7 @@ impl Keeper {
                 // They are dropped outside of the lock.
                 let idle: Vec<_> = {
                     let instances = &mut shelf.lock().instances;
-                    let is_idle = |one: &Instance| one.since.elapsed() > IDLE_MAX;
+                    let is_idle = |one: &Waiting| one.since.elapsed() > IDLE_MAX;
                     let count = instances.iter().take_while(|one| is_idle(one)).count();
                     instances.drain(..count).collect()
                 };
@@ -120,7 +120,7 @@ struct Shelf(Mutex<OnShelf>);
 #[derive(Default)]
 struct OnShelf {
     /// The one that waits for longest is the first.
-    instances: Vec<Instance>,
+    instances: Vec<Waiting>,
     /// Calls that found one here.
     reused: u64,
 }
@@ -132,7 +132,7 @@ impl Shelf {
 }
 
 /// An instance that can be called as if it were new, and since when.
-struct Instance {
+struct Waiting {
     ready: Box<Ready>,
     since: Instant,
 }
@@ -149,8 +149,8 @@ impl Drop for Place {
 /// What a call runs in.
 pub(super) struct Ready {
     pub(super) store: Store<PluginState>,
-    /// The function that answers, once the instance is made.
-    pub(super) function: Option<Func>,
+    /// Once it is made.
+    pub(super) instance: Option<Instance>,
     /// What its memories and tables take when a call begins.
     memory_bytes: usize,
     /// Calls before this one.
@@ -164,17 +164,17 @@ impl Ready {
     pub(super) fn new(store: Store<PluginState>) -> Self {
         Self {
             store,
-            function: None,
+            instance: None,
             memory_bytes: 0,
             calls: 0,
             kept: None,
         }
     }
 
-    /// The instance is made, and this answers. What grows from now on is the guest's doing.
-    pub(super) fn complete(&mut self, function: Func) -> Func {
+    /// The instance is made. What grows from now on is the guest's doing.
+    pub(super) fn complete(&mut self, instance: Instance) -> Instance {
         self.memory_bytes = self.store.data_mut().memory.begin();
-        *self.function.insert(function)
+        *self.instance.insert(instance)
     }
 
     /// The next call of an instance that was kept.
@@ -188,7 +188,7 @@ impl Ready {
     /// Whether it holds what a new instance holds.
     fn is_as_new(&mut self) -> bool {
         let state = self.store.data_mut();
-        self.function.is_some()
+        self.instance.is_some()
             && self.calls < CALLS_MAX
             && !state.memory.has_grown()
             && restore::is_as_new(&mut state.table)
@@ -229,7 +229,7 @@ impl Kept {
         };
         let mut shelf = shelf.lock();
         if shelf.instances.len() < self.keeper.per_shelf_max {
-            shelf.instances.push(Instance { ready, since });
+            shelf.instances.push(Waiting { ready, since });
         }
     }
 

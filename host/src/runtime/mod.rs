@@ -1,6 +1,8 @@
 //! Running plugins: the only module that drives wasmtime. It knows nothing of routes, users or deployments as rows; it
 //! takes a component and what it may use, and calls it within limits.
 
+mod background;
+mod call;
 mod codes;
 mod compile;
 mod config;
@@ -33,7 +35,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Engine,
-    component::{Component, Linker},
+    component::{Component, ComponentExportIndex, Linker},
 };
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
@@ -54,6 +56,7 @@ pub use plugin::{EntryKind, Granted, InjectedSecret, Limits, LoadedPlugin, Plugi
 pub use state::Services;
 pub use stream::{Body, BodyError, BodyStream, CutOff, NotGathered, RequestBody};
 
+use background::Background;
 use codes::Codes;
 use compile::{Code, Compiler};
 use engine::Reset;
@@ -84,6 +87,8 @@ pub struct Runtime {
     services: Arc<Services>,
     places: Places,
     keeper: Arc<Keeper>,
+    /// For calls that take long.
+    background: Arc<Background>,
     /// What the host keeps for all calls together.
     memory: Quota,
     config: Arc<Config>,
@@ -137,7 +142,9 @@ impl Runtime {
         let small = Pool::new(kind, Reset::Whole, &config)?;
         let large = Pool::new(kind, Reset::WrittenPages, &config)?;
         let compile = config.compile.clone();
-        let compiler = Compiler::new(kind, &large.engine, compile, cache_dir, cache_key);
+        let background = Arc::new(Background::start()?);
+        let own = Arc::clone(&background);
+        let compiler = Compiler::new(kind, &large.engine, compile, cache_dir, cache_key, own);
         let wait = Duration::from_millis(config.queue_wait_ms);
         let places = Places::new(config.concurrency_max, config.queue_max, wait);
         let keeper = Keeper::new(
@@ -146,6 +153,7 @@ impl Runtime {
         );
         Ok(Self {
             keeper: Arc::new(keeper),
+            background,
             small,
             large,
             compiler,
@@ -164,7 +172,7 @@ impl Runtime {
         spec: PluginSpec,
         wasm: Bytes,
         caller: &str,
-    ) -> Result<LoadedPlugin, LoadError> {
+    ) -> Result<Arc<LoadedPlugin>, LoadError> {
         let (code, pool) = match spec.entry {
             EntryKind::WasiHttp03 => {
                 let (pool, compiler) = self.concurrent().await?;
@@ -195,8 +203,9 @@ impl Runtime {
         };
         let wait = Duration::from_millis(self.config.queue_wait_ms);
         let places = Places::of_plugin(&spec.limits, wait);
-        Ok(LoadedPlugin {
+        Ok(Arc::new(LoadedPlugin {
             spec: Arc::new(spec),
+            config: Arc::clone(&self.config),
             _code: code,
             entry,
             kept,
@@ -204,7 +213,7 @@ impl Runtime {
             places,
             memory: self.memory.part(self.config.held_bytes_per_plugin_max),
             retired: CancellationToken::new(),
-        })
+        }))
     }
 
     async fn concurrent(&self) -> Result<&(Pool, Compiler), CompileError> {
@@ -256,6 +265,15 @@ impl Runtime {
         self.compiler.remove_unreferenced(keep, age_min).await
     }
 
+    /// Does work that takes long on threads which the system serves after those of requests. It goes on if nobody waits
+    /// for it any more.
+    pub async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.background.work(work).await
+    }
+
     /// How many calls are in progress in the whole host.
     pub fn calls_in_progress(&self) -> u32 {
         self.places.taken()
@@ -296,21 +314,19 @@ fn link_component(
         .linker
         .instantiate_pre(component)
         .map_err(|error| cannot_link(&error))?;
-    let export = |interface: &str, function: &str| {
-        let instance = component.get_export_index(None, interface);
-        let function =
-            instance.and_then(|instance| component.get_export_index(Some(&instance), function));
-        function.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
+    let needed = |interface: &str, function: &str| {
+        let found = export(component, interface, function);
+        found.ok_or_else(|| LoadError::Link(format!("`{interface}` is not exported")))
     };
     let hooks = Hooks::of(component, &pre);
     let entry = match kind {
         EntryKind::Handler => Entry::Handler {
             pre,
-            handle: export("gantry:http/handler@0.1.0", "handle")?,
+            handle: needed("gantry:http/handler@0.1.0", "handle")?,
         },
         EntryKind::Transform => Entry::Transform {
             pre,
-            transform: export("gantry:transform/transform@0.1.0", "transform")?,
+            transform: needed("gantry:transform/transform@0.1.0", "transform")?,
         },
         EntryKind::Filter => filter::entry(component, pre)?,
         EntryKind::WasiHttp02 => Entry::WasiHttp02 {
@@ -325,6 +341,12 @@ fn link_component(
         }
     };
     Ok((entry, hooks))
+}
+
+/// A function of an interface that the component exports.
+fn export(component: &Component, interface: &str, function: &str) -> Option<ComponentExportIndex> {
+    let instance = component.get_export_index(None, interface)?;
+    component.get_export_index(Some(&instance), function)
 }
 
 fn cannot_link(error: &wasmtime::Error) -> LoadError {

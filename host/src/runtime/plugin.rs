@@ -11,6 +11,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::ids::{DeploymentId, Digest, Label, PluginName};
+use crate::runtime::Config;
 use crate::runtime::compile::Code;
 use crate::runtime::hook::Hooks;
 use crate::runtime::kept::Kept;
@@ -109,6 +110,8 @@ impl EntryKind {
 /// A deployment loaded in memory, linked once, instantiated per call.
 pub struct LoadedPlugin {
     pub(super) spec: Arc<PluginSpec>,
+    /// What bounds every call.
+    pub(super) config: Arc<Config>,
     /// What `entry` runs. Held so that other deployments of the same component find it.
     pub(super) _code: Arc<Code>,
     pub(super) entry: Entry,

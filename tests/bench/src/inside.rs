@@ -187,8 +187,8 @@ fn per_filter(app: &App, filter: &LivePlugin) -> anyhow::Result<(f64, f64)> {
                 let context = invocation("/bench/greet")?.context;
                 let message = Message::Response {
                     status: 200,
-                    headers: &answer,
-                    body: &[],
+                    headers: answer.clone(),
+                    body: Bytes::new(),
                 };
                 let filtered = app
                     .runtime

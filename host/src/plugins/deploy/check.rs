@@ -88,7 +88,8 @@ impl Plugins {
                 }
             }
         };
-        let (plugin, grants, missing) = blocking(check).await?.map_err(DeployError::Mistakes)?;
+        let checked = self.runtime.in_background(check).await;
+        let (plugin, grants, missing) = checked.map_err(DeployError::Mistakes)?;
         let name = plugin.manifest.plugin.name.clone();
         let presented = Presented {
             plugin: name.clone(),
@@ -148,7 +149,10 @@ impl Plugins {
     async fn unpack(&self, upload: &Upload) -> Result<Bundle, DeployError> {
         let (bytes, config) = (upload.bytes.clone(), self.config.bundle.clone());
         if !Bundle::is_component(&bytes) {
-            return Ok(blocking(move || Bundle::read(&bytes, &config)).await??);
+            let read = self
+                .runtime
+                .in_background(move || Bundle::read(&bytes, &config));
+            return Ok(read.await?);
         }
         let name = upload.name.as_ref().ok_or(DeployError::NameMissing)?;
         // Nobody has said who may call it, so everybody who can reach it may; the operator chose the mount.
@@ -165,12 +169,4 @@ impl Plugins {
 fn name_of(bundle: &Bundle) -> Option<PluginName> {
     let manifest = Manifest::parse(&bundle.manifest).ok()?;
     Some(manifest.plugin.name)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, DeployError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| DeployError::Host(error.into()))
 }

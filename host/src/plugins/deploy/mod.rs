@@ -129,7 +129,6 @@ impl Plugins {
             .runtime
             .load(spec, plugin.component, &upload.by)
             .await?;
-        let loaded = Arc::new(loaded);
         step("rehearse");
         let play = Play::of(&upload.bytes, &plugin.manifest, &plugin.migrations);
         let tests = self.rehearse(play).await?;

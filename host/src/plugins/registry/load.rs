@@ -62,7 +62,7 @@ impl Registry {
         let spec = build::spec(&row, &manifest, &values, &self.config)?;
         let wasm = self.artifacts.get(spec.digest).await?;
         let loaded = self.runtime.load(spec, wasm, HOST).await?;
-        self.with_routes(row, manifest, Arc::new(loaded))
+        self.with_routes(row, manifest, loaded)
     }
 
     /// A deployment that is loaded, with all that requests to it need.

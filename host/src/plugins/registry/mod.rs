@@ -309,7 +309,7 @@ impl Registry {
     pub(super) async fn check_health(
         &self,
         plugin: &PluginName,
-        loaded: &LoadedPlugin,
+        loaded: &Arc<LoadedPlugin>,
     ) -> Result<(), ChangeError> {
         let config = &self.config.rollout;
         let (cpu, wall) = (config.health_cpu_ms, config.health_wall_ms);

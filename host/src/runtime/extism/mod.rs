@@ -14,7 +14,7 @@ use wasmtime::{Func, Instance, InstancePre, Linker, Store, Val};
 use wasmtime_wasi::{I32Exit, p1::WasiP1Ctx};
 
 use crate::bindings::gantry::types::types::{Detail, Error as GuestError};
-use crate::runtime::invoke::Failure;
+use crate::runtime::call::Failure;
 use crate::runtime::state::PluginState;
 use crate::runtime::{Config, HttpCall, response, state};
 

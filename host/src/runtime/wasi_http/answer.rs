@@ -18,17 +18,17 @@ use tokio::{sync::oneshot, time::sleep_until};
 use wasmtime_wasi_http::WasiBody;
 
 use super::{Head, request, v02, v03, whole};
+use crate::runtime::call::{Failure, Prepared, SHORT, Times};
 use crate::runtime::cpu::Stop;
-use crate::runtime::invoke::{Ended, Failure, Prepared, SHORT};
+use crate::runtime::invoke::Ended;
 use crate::runtime::limit::OwnPlace;
 use crate::runtime::plugin::Entry;
 use crate::runtime::stream::{BodyError, BodyStream, End, Link, RequestBody, State};
 use crate::runtime::{Config, Fault, HttpCall, InvokeError, LoadedPlugin, Usage, response};
 
-/// When a call is over at the latest.
-pub(in crate::runtime) struct Times {
-    pub(in crate::runtime) began: Instant,
-    pub(in crate::runtime) deadline: Instant,
+/// How fast a call must come to its end.
+pub(in crate::runtime) struct Pace {
+    pub(in crate::runtime) times: Times,
     /// Longest time from the last piece of the request to the head of the answer, if it is bounded by itself.
     pub(in crate::runtime) head: Option<Duration>,
     /// Longest time in which a client neither sends nor takes what the guest waits for.
@@ -46,8 +46,8 @@ pub(in crate::runtime) struct Finished {
 /// a task of its own until it ends.
 pub(in crate::runtime) async fn drive(
     plugin: Arc<LoadedPlugin>,
-    config: Arc<Config>,
     prepared: Prepared,
+    pace: Pace,
     places: (OwnPlace, OwnPlace),
     mut call: HttpCall,
     began: oneshot::Sender<http::Response<BodyStream>>,
@@ -58,7 +58,7 @@ pub(in crate::runtime) async fn drive(
         allowance,
         times,
     } = prepared;
-    let mut store = ready.store;
+    let (mut store, config) = (ready.store, &plugin.config);
     let link = Arc::new(Link::new(times.began));
     let mut guard = Guard(Some(Arc::clone(&link)));
     let flows = matches!(call.body, RequestBody::Stream(_));
@@ -71,7 +71,7 @@ pub(in crate::runtime) async fn drive(
         part: Part::Waiting(receiver),
         began: Some(began),
         link: Arc::clone(&link),
-        config: Arc::clone(&config),
+        config: Arc::clone(config),
     };
     let headers = store.data().call.headers.clone();
     let result = {
@@ -97,7 +97,7 @@ pub(in crate::runtime) async fn drive(
         let result = tokio::select! {
             biased;
             result = clock.timed(both) => result,
-            result = watch(&link, &times, flows, false) => result,
+            result = watch(&link, &pace, flows, false) => result,
             failure = replaced(&plugin, &times) => Err(failure),
         };
         if result.is_err() {
@@ -119,19 +119,18 @@ pub(in crate::runtime) async fn drive(
     let result = match result {
         Ok(()) => tokio::select! {
             biased;
-            result = answer.finish(&times) => result,
+            result = answer.finish(&pace) => result,
             failure = replaced(&plugin, &times) => Err(failure),
         },
         Err(failure) => Err(failure),
     };
     let result = result.map_err(|failure| {
         link.fail();
-        let wall = times.deadline.saturating_duration_since(times.began);
-        let wall = match (times.head, link.lock().has_head) {
-            (Some(head), false) => head.min(wall),
-            _ => wall,
+        let wall = match (pace.head, link.lock().has_head) {
+            (Some(head), false) => head.min(times.wall()),
+            _ => times.wall(),
         };
-        failure.explain(&plugin.spec, has_refused, wall)
+        failure.explain(&plugin.spec, has_refused, times.cpu, wall)
     });
     guard.0 = None;
     if let Err(error) = &result
@@ -216,7 +215,7 @@ impl Answer {
     }
 
     /// What is left when the guest has ended: the rest of what it has written, or of what the answer passes on without it.
-    async fn finish(&mut self, times: &Times) -> Result<Option<http::Response<Bytes>>, Failure> {
+    async fn finish(&mut self, pace: &Pace) -> Result<Option<http::Response<Bytes>>, Failure> {
         poll_fn(|context| {
             while self.advance(context)? {}
             Poll::Ready(Ok::<_, Failure>(()))
@@ -234,7 +233,7 @@ impl Answer {
             part => self.part = part,
         }
         self.hand_over();
-        watch(&self.link, times, true, true).await.map(|()| None)
+        watch(&self.link, pace, true, true).await.map(|()| None)
     }
 
     /// Takes what has come. Whether there was something.
@@ -352,11 +351,11 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// Ends with the reason when the call must not go on; with nothing when the answer is complete and the guest has ended.
 async fn watch(
     link: &Link,
-    times: &Times,
+    pace: &Pace,
     flows: bool,
     guest_has_ended: bool,
 ) -> Result<(), Failure> {
-    let mut timer = pin!(sleep_until(times.deadline.into()));
+    let mut timer = pin!(sleep_until(pace.times.deadline.into()));
     poll_fn(|context| {
         loop {
             let now = Instant::now();
@@ -366,7 +365,7 @@ async fn watch(
                 if guest_has_ended && state.end == Some(End::Complete) {
                     return Poll::Ready(Ok(()));
                 }
-                times.check(&state, flows, now)
+                pace.check(&state, flows, now)
             };
             match next {
                 Ok(next) if next != timer.deadline().into_std() => {
@@ -390,7 +389,7 @@ async fn replaced(plugin: &LoadedPlugin, times: &Times) -> Failure {
     Failure::Stopped(Stop::Retired)
 }
 
-impl Times {
+impl Pace {
     /// When to look again, or why the call must not go on.
     fn check(&self, state: &State, flows: bool, now: Instant) -> Result<Instant, Failure> {
         match &state.end {
@@ -405,14 +404,14 @@ impl Times {
             }
             Some(End::Complete | End::Failed) | None => {}
         }
-        if now >= self.deadline {
+        if now >= self.times.deadline {
             // Who waits for the client when time is up is not late by its own doing.
             return Err(match state.asked_at {
                 Some(_) => late_client(state),
                 None => Failure::Stopped(Stop::Deadline),
             });
         }
-        let mut next = self.deadline;
+        let mut next = self.times.deadline;
         if let Some(head) = self.head
             && !state.has_head
             && state.asked_at.is_none()

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::runtime::HttpCall;
-use crate::runtime::invoke::Failure;
+use crate::runtime::call::Failure;
 
-pub(super) use answer::{Times, drive};
+pub(super) use answer::{Pace, drive};
 
 /// What the guest answers, or the error that it gives instead.
 type Head = Result<http::Response<WasiBody>, String>;

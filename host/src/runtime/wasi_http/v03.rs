@@ -8,7 +8,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use super::HeadSender;
-use crate::runtime::invoke::Failure;
+use crate::runtime::call::Failure;
 use crate::runtime::state::PluginState;
 
 /// Runs the guest until its last task has ended. The head of the answer comes out of `head` as soon as the guest returns
