@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{ADMIN, Error, Registration, TokenAlgorithm};
+use crate::auth::{ADMIN, Error, Issuer, Registration, TokenAlgorithm};
 use crate::ids::RoleName;
 
 /// Accounts, access tokens and logins.
@@ -32,6 +32,9 @@ pub struct Config {
     pub issuer: String,
     /// For whom access tokens are made; a token for somebody else is refused. Default: `gantry`.
     pub audience: String,
+    /// Whose access tokens are taken, too: `[[auth.issuers]]` with `issuer`, `jwks_url`, `audience`, and if need be
+    /// `algorithms`, `roles`, `skew_s`, `refresh_s`. Default: none.
+    pub issuers: Vec<Issuer>,
     /// Access tokens whose signature need not be checked again. Default: 10000.
     pub verified_tokens_max: u64,
     /// Memory that hashing one password takes. Less than the default makes stolen hashes cheaper to guess.
@@ -110,6 +113,7 @@ impl Default for Config {
             refresh_queue_max: 4096,
             issuer: "gantry".to_owned(),
             audience: "gantry".to_owned(),
+            issuers: Vec::new(),
             verified_tokens_max: 10_000,
             argon2_memory_kib: 19 * 1024,
             argon2_iterations: 2,
@@ -238,6 +242,9 @@ impl Config {
                 "`registration_roles` must not have `admin` in it: everybody could give it to themselves",
             ),
         ]);
+        let mistakes = self.issuers.iter();
+        let mistakes = mistakes.filter_map(|issuer| issuer.mistake(&self.issuer));
+        rules.extend(mistakes.map(|mistake| (false, mistake)));
         let broken: Vec<_> = rules
             .iter()
             .filter(|(holds, _)| !holds)
