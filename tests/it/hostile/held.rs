@@ -205,6 +205,7 @@ async fn a_database_gives_no_more_than_its_limits() {
     let long = format!("SELECT 1 -- {}", "x".repeat(5000));
     for (path, text, expected) in [
         ("/", long.as_str(), "sql.statement_too_long"),
+        ("/", "SELECT 1 /* \0 for ever", "sql.statement_invalid"),
         ("/", "SELECT $1", "sql.params_mismatch"),
         ("/?params=10", "SELECT 1", "sql.params_mismatch"),
         ("/?params=11", "SELECT 1", "sql.too_many_params"),

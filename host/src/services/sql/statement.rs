@@ -40,9 +40,15 @@ pub(super) struct Part<'a> {
     pub(super) line: usize,
 }
 
+/// SQLite ends at such a character, in a comment too, and sqlx goes on to ask for what comes behind it, for ever.
+const HAS_NUL: &str = "the statement holds a NUL character";
+
 /// Checks a statement of a guest. `invalid` with a sentence that says what to change.
 pub(super) fn check(sql: &str) -> Result<Statement, Error> {
     let invalid = |message: String| Error::invalid("sql.statement_invalid", message);
+    if sql.contains('\0') {
+        return Err(invalid(HAS_NUL.to_owned()));
+    }
     let mut verb: Option<String> = None;
     let mut first: Option<String> = None;
     let (mut depth, mut parameters, mut has_ended) = (0_usize, 0, false);
@@ -95,6 +101,10 @@ pub(super) fn check(sql: &str) -> Result<Statement, Error> {
 
 /// Divides a migration file into its statements. The error is the line and a sentence about it.
 pub(super) fn split(sql: &str) -> Result<Vec<Part<'_>>, (usize, String)> {
+    if let Some(offset) = sql.find('\0') {
+        let line = 1 + sql[..offset].matches('\n').count();
+        return Err((line, HAS_NUL.to_owned()));
+    }
     let mut parts = Vec::new();
     let mut begin = None;
     let mut words: Vec<String> = Vec::new();
@@ -258,7 +268,6 @@ impl<'a> Iterator for Tokens<'a> {
             b'?' | b':' | b'@' | b'#' => Err("write parameters as `$1`, `$2`, …".to_owned()),
             b'0'..=b'9' => Ok((Kind::Other, word_length(rest))),
             byte if is_word(byte) => Ok((Kind::Word, word_length(rest))),
-            0 => Err("the statement holds a NUL character".to_owned()),
             _ => Ok((Kind::Other, 1)),
         };
         Some(measured.map(|(kind, length)| {
@@ -380,6 +389,10 @@ mod tests {
             ("SELECT $1::text", "sql.statement_invalid"),
             ("SELECT $1(x)", "sql.statement_invalid"),
             ("SELECT 1\0", "sql.statement_invalid"),
+            ("SELECT 1 /*\0x", "sql.statement_invalid"),
+            ("SELECT 1 -- \0x", "sql.statement_invalid"),
+            ("SELECT 1; \0", "sql.statement_invalid"),
+            ("SELECT '\0'", "sql.statement_invalid"),
             ("SELECT 1; SELECT 2", "sql.statement_multiple"),
             ("SELECT 1;/**/DROP TABLE t", "sql.statement_multiple"),
             ("SELECT 1; 'x'", "sql.statement_multiple"),
@@ -435,6 +448,8 @@ mod tests {
             assert_eq!(message, format!("`{word}` is not allowed in a migration"));
         }
         assert!(split("INSERT INTO a VALUES ($1)").is_err());
+        let (line, message) = split("DROP TABLE a;\n/* x \0 */ DROP TABLE b").unwrap_err();
+        assert_eq!((line, message.as_str()), (2, HAS_NUL));
     }
 
     proptest::proptest! {
