@@ -56,7 +56,7 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
                 per_s.push(exchanged as f64 / began.elapsed().as_secs_f64());
             }
         }
-        figures.insert("accounts.refreshes_per_s".to_owned(), median(per_s));
+        figures.insert("auth.refresh.per_s".to_owned(), median(per_s));
         app.stop().await;
         anyhow::Ok(())
     })
