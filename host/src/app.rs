@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::admin;
 use crate::auth::{Auth, GuestTokens, Keys};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Db;
 use crate::gateway::access_log::AccessLog;
@@ -154,6 +155,7 @@ impl App {
         let metrics = prometheus::Registry::new();
         let plugin_metrics = Metrics::register(&metrics)?;
         register_process_metrics(&metrics, &runtime)?;
+        let cluster = Cluster::open(&config.cluster, &metrics).await?;
         let artifacts = Artifacts::open(data.file("artifacts"))?;
         let store = Store::new(db.clone(), config.plugins.history.clone());
         let trust = Trust::new(
@@ -246,6 +248,7 @@ impl App {
         let health = health::State {
             auth: auth.clone(),
             db: db.clone(),
+            cluster: cluster.clone(),
             registry: Arc::clone(&registry),
             metrics,
             config: config.metrics.clone(),
@@ -310,6 +313,9 @@ impl App {
             Arc::clone(&plugins),
             stop.clone(),
         ));
+        if let Some(cluster) = cluster {
+            tasks.spawn(cluster.run(stop.clone()));
+        }
         let (sender, until) = (mail.clone(), stop.clone());
         tasks.spawn(async move { sender.run(until).await });
         let (watcher, until) = (Arc::clone(&plugins), stop.clone());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{access_log, health};
 use crate::http::serve;
-use crate::{admin, auth, db, gateway, limits, mail, plugins, runtime, services};
+use crate::{admin, auth, cluster, db, gateway, limits, mail, plugins, runtime, services};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub http: serve::Config,
     /// The host's own rows.
     pub db: db::Config,
+    /// What several hosts share.
+    pub cluster: cluster::Config,
     /// Accounts and credentials.
     pub auth: auth::Config,
     /// Mail to the owners of accounts.
@@ -53,6 +55,7 @@ impl Default for Config {
             access_log: access_log::Target::default(),
             http: serve::Config::default(),
             db: db::Config::default(),
+            cluster: cluster::Config::default(),
             auth: auth::Config::default(),
             mail: mail::Config::default(),
             limits: limits::Config::default(),
@@ -105,6 +108,7 @@ impl Config {
             mistakes.push(error.to_string());
         }
         mistakes.extend(self.mail.mistakes());
+        mistakes.extend(self.cluster.mistakes());
         if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {
             mistakes.extend(found);
         }

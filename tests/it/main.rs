@@ -12,6 +12,7 @@ mod app;
 mod auth;
 mod breaker;
 mod cli;
+mod cluster;
 mod components;
 mod connections;
 mod examples;

@@ -11,6 +11,7 @@ mod extism_reference;
 mod golden;
 mod guests;
 mod languages;
+mod redis;
 mod registry;
 mod smtp;
 mod test;

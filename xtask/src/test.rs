@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, languages, registry, smtp};
+use crate::{bindings, command, guests, languages, redis, registry, smtp};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
@@ -22,6 +22,9 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     let mut without = languages::prepare()?;
     if !registry::prepare() {
         without.push(registry::PROGRAM.to_owned());
+    }
+    if !redis::prepare() {
+        without.push(redis::PROGRAM.to_owned());
     }
     if !smtp::prepare() {
         without.push(smtp::PROGRAM.to_owned());

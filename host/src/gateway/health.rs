@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, Forbidden, PlatformPermission};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::db::Db;
 use crate::gateway::credentials;
 use crate::http::Problem;
@@ -45,6 +46,8 @@ pub enum Access {
 pub struct State {
     pub auth: Auth,
     pub db: Db,
+    /// The server shared with other hosts, if there is one.
+    pub cluster: Option<Cluster>,
     pub registry: Arc<Registry>,
     pub metrics: prometheus::Registry,
     pub config: Config,
@@ -114,6 +117,11 @@ async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Respon
     }
     if reasons.is_empty() {
         let mut body = json!({ "status": "ready", "database": "ok" });
+        // Without it the host goes on, in ways that the settings of each use say; all hosts lose it at once.
+        if let Some(cluster) = &state.cluster {
+            let is_reachable = cluster.is_reachable();
+            body["cluster"] = if is_reachable { "ok" } else { "unreachable" }.into();
+        }
         // A plugin that crashes is no reason to send its requests, and those of all others, to another node.
         let held = held_routes(&live, state.clock.monotonic_ns());
         if !held.is_empty() && state.require_operator(&headers).is_ok() {
