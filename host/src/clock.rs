@@ -56,6 +56,13 @@ impl Clock {
     }
 }
 
+/// A time of the rows as APIs tell it (RFC 3339).
+pub fn rfc3339(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map(|time| time.to_string())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

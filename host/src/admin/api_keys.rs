@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth::{self, ApiKeyId, NewApiKey};
+use crate::clock::rfc3339;
 use crate::ids::RoleName;
 
 /// What is known about an API key.
@@ -53,10 +54,10 @@ impl From<auth::ApiKey> for ApiKeyBody {
             id: key.id.to_string(),
             name: key.name,
             roles: key.roles.iter().map(ToString::to_string).collect(),
-            created_at: time(key.created_at_ms),
-            expires_at: key.expires_at_ms.map(time),
-            revoked_at: key.revoked_at_ms.map(time),
-            last_used_at: key.last_used_at_ms.map(time),
+            created_at: rfc3339(key.created_at_ms),
+            expires_at: key.expires_at_ms.map(rfc3339),
+            revoked_at: key.revoked_at_ms.map(rfc3339),
+            last_used_at: key.last_used_at_ms.map(rfc3339),
             token: None,
         }
     }

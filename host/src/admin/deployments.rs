@@ -7,10 +7,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::plugins::MountBody;
 use crate::admin::{ApiError, Shared};
 use crate::auth::PlatformPermission;
+use crate::clock::rfc3339;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::rehearsal::Report;
 use crate::plugins::rollout::Weight;
@@ -144,7 +145,7 @@ impl DeploymentBody {
             digest: deployment.component.to_string(),
             note: deployment.note,
             created_by: deployment.created_by,
-            created_at: time(deployment.created_at_ms),
+            created_at: rfc3339(deployment.created_at_ms),
             is_live: deployment.is_live,
         }
     }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::admin::extract::{Caller, Credentials, Path, Query, may};
-use crate::admin::page::{PageBody, check_limit, time};
+use crate::admin::page::{PageBody, check_limit};
 use crate::admin::{ApiError, FOLLOWERS_MAX, Shared};
 use crate::auth::PlatformPermission;
+use crate::clock::rfc3339;
 use crate::ids::{PluginName, RequestId};
 use crate::services::log::{Entry, Filter, Followed, Level, Subscription};
 
@@ -73,7 +74,7 @@ pub struct FollowQuery {
 impl From<&Entry> for LogEntryBody {
     fn from(entry: &Entry) -> Self {
         Self {
-            at: time(entry.at_ms),
+            at: rfc3339(entry.at_ms),
             level: entry.level.as_str().to_owned(),
             context: entry.context.clone(),
             message: entry.message.clone(),

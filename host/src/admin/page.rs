@@ -78,13 +78,6 @@ pub(super) fn check_limit(limit: Option<u32>) -> Result<u32, ApiError> {
     }
 }
 
-/// A time of the rows as the API tells it (RFC 3339).
-pub(super) fn time(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms)
-        .map(|time| time.to_string())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::routes::{RouteBody, routes_of};
 use crate::admin::{ApiError, Shared};
+use crate::clock::rfc3339;
 use crate::ids::PluginName;
 use crate::plugins::Mount;
 use crate::plugins::registry::{LivePlugin, LiveTable};
@@ -142,7 +143,7 @@ impl PluginBody {
             description: plugin.and_then(|plugin| plugin.manifest().plugin.description.clone()),
             deployment: spec.map(|spec| spec.deployment.to_string()),
             live_by: row.live_by,
-            live_at: time(row.live_at_ms),
+            live_at: rfc3339(row.live_at_ms),
             digest: spec.map(|spec| spec.digest.to_string()),
             entry: spec.map(|spec| spec.entry.as_str().to_owned()),
             routes: plugin.map(|plugin| routes_of(plugin)).unwrap_or_default(),
@@ -155,7 +156,7 @@ impl PluginBody {
             held_routes: plugin
                 .map(|plugin| held_routes(plugin, now_ns))
                 .unwrap_or_default(),
-            created_at: time(row.created_at_ms),
+            created_at: rfc3339(row.created_at_ms),
             name: row.name.to_string(),
         }
     }

@@ -5,9 +5,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth::{self, PermissionSet, PlatformPermission, RolePermission};
+use crate::clock::rfc3339;
 use crate::ids::RoleName;
 
 /// A bundle of permissions.
@@ -55,8 +56,8 @@ impl From<auth::Role> for RoleBody {
         Self {
             name: role.name.to_string(),
             permissions: role.permissions.iter().map(ToString::to_string).collect(),
-            created_at: time(role.created_at_ms),
-            updated_at: time(role.updated_at_ms),
+            created_at: rfc3339(role.created_at_ms),
+            updated_at: rfc3339(role.updated_at_ms),
         }
     }
 }

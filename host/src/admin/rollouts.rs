@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::deployments::{DeployedBody, checked, weight};
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth::PlatformPermission;
+use crate::clock::rfc3339;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::rollout::{Approval, Event, VersionStatus, Weight};
 
@@ -152,7 +153,7 @@ impl From<Approval> for ApprovalBody {
             version: approval.version.to_string(),
             missing: approval.missing.iter().map(ToString::to_string).collect(),
             asked_by: approval.asked_by,
-            asked_at: time(approval.asked_at_ms),
+            asked_at: rfc3339(approval.asked_at_ms),
             reason: approval.reason,
         }
     }
@@ -161,7 +162,7 @@ impl From<Approval> for ApprovalBody {
 impl From<Event> for EventBody {
     fn from(event: Event) -> Self {
         Self {
-            at: time(event.at_ms),
+            at: rfc3339(event.at_ms),
             kind: event.kind.as_str().to_owned(),
             version: event.version.map(|version| version.to_string()),
             deployment: event.deployment.map(|id| id.to_string()),

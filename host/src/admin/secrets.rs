@@ -5,8 +5,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
+use crate::clock::rfc3339;
 use crate::ids::{Label, PluginName};
 
 /// What may be known of a secret.
@@ -44,7 +45,7 @@ pub(super) async fn list_secrets(
         .map(|secret| SecretBody {
             label: secret.label.to_string(),
             revision: secret.revision,
-            updated_at: time(secret.updated_at),
+            updated_at: rfc3339(secret.updated_at),
         });
     let mut secrets: Vec<SecretBody> = listed.collect();
     secrets.sort_by(|a, b| a.label.cmp(&b.label));

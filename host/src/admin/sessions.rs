@@ -5,9 +5,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth;
+use crate::clock::rfc3339;
 use crate::ids::{SessionId, UserId};
 
 /// A login that lasts.
@@ -34,9 +35,9 @@ impl From<auth::Session> for SessionBody {
             id: session.id.to_string(),
             client: session.client,
             agent: session.agent,
-            created_at: time(session.created_at_ms),
-            used_at: time(session.used_at_ms),
-            expires_at: time(session.expires_at_ms),
+            created_at: rfc3339(session.created_at_ms),
+            used_at: rfc3339(session.used_at_ms),
+            expires_at: rfc3339(session.expires_at_ms),
         }
     }
 }

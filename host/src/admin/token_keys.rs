@@ -5,9 +5,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth::{Begin, KeyState, TokenAlgorithm, TokenKey};
+use crate::clock::rfc3339;
 
 /// A key that signs access tokens. Its public part is at `/.well-known/jwks.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -40,8 +41,8 @@ impl From<TokenKey> for TokenKeyBody {
             id: key.id,
             algorithm: key.algorithm,
             state: key.state,
-            since: time(key.since_ms),
-            created_at: time(key.created_at_ms),
+            since: rfc3339(key.since_ms),
+            created_at: rfc3339(key.created_at_ms),
         }
     }
 }

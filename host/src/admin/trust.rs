@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
+use crate::clock::rfc3339;
 use crate::plugins::trust::{self, KeyId, NamePattern, Policy, PublicKey, TrustedKey};
 
 /// What the host does about signatures.
@@ -91,10 +92,10 @@ impl From<TrustedKey> for TrustedKeyBody {
             public_key: key.public.to_string(),
             owner: key.owner,
             plugins: key.plugins.iter().map(ToString::to_string).collect(),
-            expires_at: key.expires_at_ms.map(time),
-            revoked_at: key.revoked_at_ms.map(time),
+            expires_at: key.expires_at_ms.map(rfc3339),
+            revoked_at: key.revoked_at_ms.map(rfc3339),
             added_by: key.added_by,
-            added_at: (!key.is_in_settings).then(|| time(key.added_at_ms)),
+            added_at: (!key.is_in_settings).then(|| rfc3339(key.added_at_ms)),
             is_in_settings: key.is_in_settings,
         }
     }

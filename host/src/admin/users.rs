@@ -5,9 +5,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Json, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::auth::{self, NewUser};
+use crate::clock::rfc3339;
 use crate::ids::{RoleName, UserId};
 
 /// An account.
@@ -66,8 +67,8 @@ impl From<auth::User> for UserBody {
             email: user.email,
             roles: user.roles.iter().map(ToString::to_string).collect(),
             is_disabled: user.is_disabled,
-            created_at: time(user.created_at_ms),
-            updated_at: time(user.updated_at_ms),
+            created_at: rfc3339(user.created_at_ms),
+            updated_at: rfc3339(user.updated_at_ms),
         }
     }
 }

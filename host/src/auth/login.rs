@@ -19,34 +19,23 @@ pub struct Login {
 impl Auth {
     /// Checks an e-mail address and a password and begins a session. `client` says where the attempt comes from.
     /// `CredentialsWrong` says the same, and takes as long, whether or not the account
-    /// exists; `AccountDisabled` only to who has the password; `TooManyAttempts` and `Busy` say when to come back.
+    /// exists; `AccountDisabled` only to who has the password; `TooManyAttempts` and `Busy` say when to come back. Users who
+    /// have a second factor need a `code` of it: `TotpRequired`, which is told only to who has the password, and `TotpWrong`.
     pub async fn login(
         &self,
         email: &str,
         password: &str,
-        client: impl Into<Client<'_>>,
-    ) -> Result<Login, Error> {
-        self.login_with(email, password, None, client).await
-    }
-
-    /// The same with a code of the second factor, for users who have one: `TotpRequired`, which is told only to who has the
-    /// password, and `TotpWrong`.
-    pub async fn login_with(
-        &self,
-        email: &str,
-        password: &str,
         code: Option<&str>,
-        client: impl Into<Client<'_>>,
+        client: &Client,
     ) -> Result<Login, Error> {
         let inner = &self.inner;
-        let client: Client<'_> = client.into();
         // Too long to belong to an account: not worth hashing.
         inner
             .passwords
             .check_length(password)
             .map_err(|_| Error::CredentialsWrong)?;
         let email = normal_email(email).map_err(|_| Error::CredentialsWrong)?;
-        let parties = Parties::new(&email, client.network);
+        let parties = Parties::new(&email, &client.network);
         inner.throttle.check(&parties, inner.clock.now_ms())?;
         let turn = inner.passwords.turn().await?;
         // Again, because others may have failed while this one waited: a crowd of guesses gets no further than a few.

@@ -16,11 +16,11 @@ impl Auth {
         id: UserId,
         old: &str,
         new: &str,
-        client: Client<'_>,
+        client: &Client,
     ) -> Result<Tokens, Error> {
         let inner = &self.inner;
         inner.passwords.check_rules(new)?;
-        let account = self.check_password(id, old, client.network).await?;
+        let account = self.check_password(id, old, &client.network).await?;
         let hash = inner.passwords.turn().await?.hash(new).await?;
         let generation = self
             .put_password(id, hash, Some(account.generation), None)

@@ -125,14 +125,10 @@ impl lettre::message::header::Header for AutoSubmitted {
 }
 
 /// What the server said, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    let line: String = text
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes: Vec<_> = anyhow::Chain::new(error).map(ToString::to_string).collect();
+    let line: String = causes
+        .join(": ")
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();

@@ -47,19 +47,12 @@ pub struct Session {
 }
 
 /// Where a login comes from.
-#[derive(Clone, Copy)]
-pub struct Client<'a> {
+#[derive(Debug)]
+pub struct Client {
     /// Names the client for the counts of failures; usually its network.
-    pub network: &'a str,
+    pub network: String,
     /// What it says it is (`User-Agent`).
-    pub agent: &'a str,
-}
-
-impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Client<'a> {
-    fn from(network: &'a T) -> Self {
-        let network = network.as_ref();
-        Self { network, agent: "" }
-    }
+    pub agent: String,
 }
 
 /// What a login and each exchange give.
@@ -147,7 +140,7 @@ impl Auth {
         &self,
         user: UserId,
         generation: i64,
-        client: Client<'_>,
+        client: &Client,
     ) -> Result<Tokens, Error> {
         let sessions = &self.inner.sessions;
         let now_ms = sessions.clock.now_ms();
@@ -157,8 +150,8 @@ impl Auth {
             session: Session {
                 id,
                 user,
-                client: shown(client.network),
-                agent: shown(client.agent),
+                client: shown(&client.network),
+                agent: shown(&client.agent),
                 created_at_ms: now_ms,
                 used_at_ms: now_ms,
                 expires_at_ms: now_ms + sessions.life_ms,

@@ -27,7 +27,7 @@ async fn an_account_is_found_by_any_spelling_of_its_address() {
     assert_eq!(host.auth.find_user(UserId::new()).await.unwrap(), None);
     let login = host
         .auth
-        .login("ANN@EXAMPLE.ORG", PASSWORD, "x")
+        .log_in("ANN@EXAMPLE.ORG", PASSWORD, "x")
         .await
         .unwrap();
     assert_eq!((login.user, login.tokens.expires_in_s), (ann, 900));

@@ -45,19 +45,19 @@ async fn wrong_credentials_tell_nothing_about_the_account() {
         ("ann@example.org", &long),
     ];
     for (email, password) in cases {
-        let refused = host.auth.login(email, password, email).await.unwrap_err();
+        let refused = host.auth.log_in(email, password, email).await.unwrap_err();
         assert!(matches!(refused, Error::CredentialsWrong), "{email}");
     }
     host.auth.set_disabled(ann.id, true).await.unwrap();
     let wrong = host
         .auth
-        .login("ann@example.org", "wrong password", "x")
+        .log_in("ann@example.org", "wrong password", "x")
         .await
         .unwrap_err();
     assert!(matches!(wrong, Error::CredentialsWrong));
     let right = host
         .auth
-        .login("ann@example.org", PASSWORD, "x")
+        .log_in("ann@example.org", PASSWORD, "x")
         .await
         .unwrap_err();
     assert!(matches!(right, Error::AccountDisabled));
@@ -72,14 +72,14 @@ async fn guessing_is_slowed_for_known_and_unknown_accounts_alike_and_ends_by_its
             let client = format!("{email} {at}");
             let refused = host
                 .auth
-                .login(email, "wrong password", &client)
+                .log_in(email, "wrong password", &client)
                 .await
                 .unwrap_err();
             assert!(matches!(refused, Error::CredentialsWrong), "{at}");
         }
         let refused = host
             .auth
-            .login(email, PASSWORD, "new client")
+            .log_in(email, PASSWORD, "new client")
             .await
             .unwrap_err();
         assert_eq!(refused.retry_after_s(), Some(1), "{email}");
@@ -93,12 +93,12 @@ async fn guessing_is_slowed_for_known_and_unknown_accounts_alike_and_ends_by_its
         let client = format!("again {at}");
         let refused = host
             .auth
-            .login("ann@example.org", "wrong password", &client)
+            .log_in("ann@example.org", "wrong password", &client)
             .await;
         assert!(matches!(refused, Err(Error::CredentialsWrong)));
         let refused = host
             .auth
-            .login("ann@example.org", PASSWORD, "x")
+            .log_in("ann@example.org", PASSWORD, "x")
             .await
             .unwrap_err();
         waits.push(u32::try_from(refused.retry_after_s().unwrap()).unwrap());
@@ -106,17 +106,17 @@ async fn guessing_is_slowed_for_known_and_unknown_accounts_alike_and_ends_by_its
     assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
     host.clock.advance_ms(300_000);
     host.auth
-        .login("ann@example.org", PASSWORD, "x")
+        .log_in("ann@example.org", PASSWORD, "x")
         .await
         .unwrap();
     // After a success, the count begins anew.
     let refused = host
         .auth
-        .login("ann@example.org", "wrong password", "x")
+        .log_in("ann@example.org", "wrong password", "x")
         .await;
     assert!(matches!(refused, Err(Error::CredentialsWrong)));
     host.auth
-        .login("ann@example.org", PASSWORD, "x")
+        .log_in("ann@example.org", PASSWORD, "x")
         .await
         .unwrap();
 }
@@ -129,17 +129,17 @@ async fn a_client_that_tries_many_accounts_is_slowed_and_others_are_not() {
         let email = format!("guess{at}@example.org");
         let refused = host
             .auth
-            .login(&email, "wrong password", "192.0.2.66")
+            .log_in(&email, "wrong password", "192.0.2.66")
             .await;
         assert!(matches!(refused, Err(Error::CredentialsWrong)));
     }
     let refused = host
         .auth
-        .login("ann@example.org", PASSWORD, "192.0.2.66")
+        .log_in("ann@example.org", PASSWORD, "192.0.2.66")
         .await;
     assert!(matches!(refused, Err(Error::TooManyAttempts { .. })));
     host.auth
-        .login("ann@example.org", PASSWORD, "192.0.2.1")
+        .log_in("ann@example.org", PASSWORD, "192.0.2.1")
         .await
         .unwrap();
 }
@@ -151,7 +151,7 @@ async fn a_crowd_of_guesses_at_once_gets_no_further_than_guesses_one_by_one() {
     let guess = async |at| {
         let client = format!("client {at}");
         host.auth
-            .login("ann@example.org", "wrong password", &client)
+            .log_in("ann@example.org", "wrong password", &client)
             .await
             .unwrap_err()
             .code()
@@ -174,17 +174,17 @@ async fn when_too_many_wait_to_hash_the_next_is_told_to_come_back() {
     .await;
     host.add_user("ann@example.org", &[]).await;
     let hashing = host.auth.inner.passwords.turn().await.unwrap();
-    let mut waiting = Box::pin(host.auth.login("ann@example.org", PASSWORD, "x"));
+    let mut waiting = Box::pin(host.auth.log_in("ann@example.org", PASSWORD, "x"));
     assert!((&mut waiting).now_or_never().is_none());
     let refused = host
         .auth
-        .login("ann@example.org", PASSWORD, "x")
+        .log_in("ann@example.org", PASSWORD, "x")
         .await
         .unwrap_err();
     assert!(matches!(refused, Error::Busy { retry_after_s: 2 }));
     // Who gives up leaves the queue.
     drop(waiting);
-    let mut waiting = Box::pin(host.auth.login("ann@example.org", PASSWORD, "x"));
+    let mut waiting = Box::pin(host.auth.log_in("ann@example.org", PASSWORD, "x"));
     assert!((&mut waiting).now_or_never().is_none());
     drop(hashing);
     waiting.await.unwrap();
@@ -233,7 +233,7 @@ async fn strangers_who_guess_do_not_keep_out_who_logged_in_from_the_same_place_b
     let host = Host::start().await;
     host.add_user("ann@example.org", &[]).await;
     let log_in = async |password: &str, client: &str| {
-        let login = host.auth.login("ann@example.org", password, client);
+        let login = host.auth.log_in("ann@example.org", password, client);
         login.await.map(drop)
     };
     log_in(PASSWORD, "home").await.unwrap();

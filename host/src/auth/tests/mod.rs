@@ -13,8 +13,8 @@ use futures_util::FutureExt as _;
 use serde_json::json;
 
 use crate::auth::{
-    ADMIN, Auth, Config, Error, Keys, NewApiKey, NewUser, PlatformPermission, Principal,
-    PrincipalKind, Rejection, User,
+    ADMIN, Auth, Client, Config, Error, Keys, Login, NewApiKey, NewUser, PlatformPermission,
+    Principal, PrincipalKind, Rejection, User,
 };
 use crate::clock::Clock;
 use crate::db::Db;
@@ -31,6 +31,27 @@ struct Host {
     clock: Clock,
     config: Config,
     folder: tempfile::TempDir,
+}
+
+impl<T: AsRef<str> + ?Sized> From<&T> for Client {
+    fn from(network: &T) -> Self {
+        Self {
+            network: network.as_ref().to_owned(),
+            agent: String::new(),
+        }
+    }
+}
+
+impl Auth {
+    /// A login of somebody without a second factor.
+    async fn log_in(
+        &self,
+        email: &str,
+        password: &str,
+        client: impl Into<Client>,
+    ) -> Result<Login, Error> {
+        self.login(email, password, None, &client.into()).await
+    }
 }
 
 impl Host {
@@ -85,7 +106,7 @@ impl Host {
 
     async fn token_of(&self, email: &str) -> String {
         self.auth
-            .login(email, PASSWORD, "192.0.2.1")
+            .log_in(email, PASSWORD, "192.0.2.1")
             .await
             .unwrap()
             .tokens

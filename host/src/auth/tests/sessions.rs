@@ -7,7 +7,7 @@ const DAY_MS: u32 = 24 * 3_600_000;
 
 impl Host {
     async fn log_in(&self, email: &str) -> Tokens {
-        let login = self.auth.login(email, PASSWORD, "192.0.2.1").await;
+        let login = self.auth.log_in(email, PASSWORD, "192.0.2.1").await;
         login.unwrap().tokens
     }
 }
@@ -231,10 +231,10 @@ async fn a_user_has_so_many_sessions_and_the_idlest_goes() {
     host.auth.refresh(&begun[0].refresh_token).await.unwrap();
     let agent = format!("Browser\r\n{}", "x".repeat(1000));
     let client = Client {
-        network: "192.0.2.2",
-        agent: &agent,
+        network: "192.0.2.2".to_owned(),
+        agent,
     };
-    let newest = host.auth.login("ann@example.org", PASSWORD, client).await;
+    let newest = host.auth.log_in("ann@example.org", PASSWORD, client).await;
     let listed = host.auth.list_sessions(ann.id).await.unwrap();
     let ids: Vec<_> = listed.iter().map(|session| session.id).collect();
     assert_eq!(ids.len(), 3);

@@ -111,7 +111,7 @@ async fn keys_follow_each_other_by_themselves() {
 async fn a_revoked_key_opens_nothing_from_that_moment_and_sessions_stay() {
     let mut host = Host::start().await;
     host.add_user("ann@example.org", &[]).await;
-    let login = host.auth.login("ann@example.org", PASSWORD, "x").await;
+    let login = host.auth.log_in("ann@example.org", PASSWORD, "x").await;
     let tokens = login.unwrap().tokens;
     assert!(host.see(&tokens.access_token).is_ok());
     let first = host.active().id;

@@ -93,9 +93,9 @@ impl Auth {
         &self,
         user: UserId,
         password: &str,
-        client: Client<'_>,
+        client: &Client,
     ) -> Result<TotpBegun, Error> {
-        let account = self.check_password(user, password, client.network).await?;
+        let account = self.check_password(user, password, &client.network).await?;
         let factors = &self.inner.factors;
         let secret: [u8; SECRET_BYTES] = rand::random();
         let sealed = factors.seal.close(&place_of(user), &secret);
@@ -117,10 +117,10 @@ impl Auth {
         &self,
         user: UserId,
         code: &str,
-        client: Client<'_>,
+        client: &Client,
     ) -> Result<Vec<String>, Error> {
         let inner = &self.inner;
-        let parties = Parties::new(&format!("totp {user}"), client.network);
+        let parties = Parties::new(&format!("totp {user}"), &client.network);
         let now_ms = inner.clock.now_ms();
         inner.throttle.check(&parties, now_ms)?;
         let row = store::find(&inner.store.db, user).await?;
@@ -161,15 +161,15 @@ impl Auth {
         user: UserId,
         password: &str,
         code: &str,
-        client: Client<'_>,
+        client: &Client,
     ) -> Result<(), Error> {
-        let account = self.check_password(user, password, client.network).await?;
+        let account = self.check_password(user, password, &client.network).await?;
         if !self.totp_status(user).await?.is_on {
             return Err(Error::TotpOff);
         }
         let checked = self.check_second_factor(user, Some(code)).await;
         if let Err(Error::TotpWrong) = checked {
-            let parties = Parties::new(&account.user.email, client.network);
+            let parties = Parties::new(&account.user.email, &client.network);
             self.inner
                 .throttle
                 .fail(&parties, self.inner.clock.now_ms());

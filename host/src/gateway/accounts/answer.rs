@@ -118,6 +118,11 @@ pub(super) fn logged_out(is_page: bool) -> Response {
     with_cookies(StatusCode::NO_CONTENT.into_response(), cookies)
 }
 
+/// An answer with secrets in it. Caches do not keep it.
+pub(super) fn secret(body: impl Serialize) -> Response {
+    with_cookies(Json(body).into_response(), [])
+}
+
 fn with_cookies(mut answer: Response, cookies: impl IntoIterator<Item = String>) -> Response {
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

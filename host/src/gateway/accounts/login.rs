@@ -63,14 +63,10 @@ pub(super) async fn log_in(
             // Nobody else's page logs a browser in.
             asked.asking().require_own_page()?;
         }
-        let (network, agent) = (network_of(arrival.client), agent_of(asked.headers()));
-        let client = Client {
-            network: &network,
-            agent: &agent,
-        };
+        let client = client_of(&arrival, asked.headers());
         let login = state
             .auth
-            .login_with(&email, &password, code.as_deref(), client)
+            .login(&email, &password, code.as_deref(), &client)
             .await;
         let login = login.map_err(explain)?;
         Ok(answer::tokens(
@@ -181,11 +177,14 @@ pub(super) async fn me(AxumState(state): Shared, asked: Asked) -> Result<Json<Me
     }))
 }
 
-/// What the client says it is.
-pub(super) fn agent_of(headers: &HeaderMap) -> String {
+/// Where a request comes from.
+pub(super) fn client_of(arrival: &Arrival, headers: &HeaderMap) -> Client {
     let agent = headers.get(header::USER_AGENT);
     let agent = agent.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    agent.unwrap_or_default().into_owned()
+    Client {
+        network: network_of(arrival.client),
+        agent: agent.unwrap_or_default().into_owned(),
+    }
 }
 
 /// What failures of a client are counted under: the rest of an address it can change at will.

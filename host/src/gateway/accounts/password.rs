@@ -7,13 +7,12 @@ use axum::{
 };
 use serde::Deserialize;
 
-use crate::auth::Client;
 use crate::gateway::accounts::Shared;
 use crate::gateway::accounts::answer::{self, Mode, TokensBody};
 use crate::gateway::accounts::body::read_json;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
-use crate::gateway::accounts::login::{agent_of, network_of};
+use crate::gateway::accounts::login::{client_of, network_of};
 use crate::gateway::credentials::Asked;
 use crate::gateway::layers::Arrival;
 use crate::http::Problem;
@@ -54,19 +53,14 @@ pub(super) async fn change_password(
 ) -> Result<Response, Problem> {
     let work = async {
         let caller = asked.asking().user(&state.auth)?;
-        let agent = agent_of(asked.headers());
         let ChangePasswordRequest {
             old_password,
             new_password,
         } = read_json(request).await?;
-        let network = network_of(arrival.client);
-        let client = Client {
-            network: &network,
-            agent: &agent,
-        };
+        let client = client_of(&arrival, asked.headers());
         let tokens = state
             .auth
-            .change_password(caller.user, &old_password, &new_password, client)
+            .change_password(caller.user, &old_password, &new_password, &client)
             .await
             .map_err(explain)?;
         let mode = match caller.is_page {

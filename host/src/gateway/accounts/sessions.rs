@@ -8,6 +8,7 @@ use axum::{
 use serde::Serialize;
 
 use crate::auth;
+use crate::clock::rfc3339;
 use crate::gateway::accounts::Shared;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::credentials::Asked;
@@ -58,9 +59,9 @@ pub(super) async fn list_sessions(
         id: session.id.to_string(),
         client: session.client,
         agent: session.agent,
-        created_at: time(session.created_at_ms),
-        used_at: time(session.used_at_ms),
-        expires_at: time(session.expires_at_ms),
+        created_at: rfc3339(session.created_at_ms),
+        used_at: rfc3339(session.used_at_ms),
+        expires_at: rfc3339(session.expires_at_ms),
     };
     Ok(Json(SessionsBody {
         items: sessions.into_iter().map(body).collect(),
@@ -100,10 +101,4 @@ pub(super) async fn end_session(
     let ended = state.auth.end_session(caller.user, id).await;
     ended.map_err(explain)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn time(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms)
-        .map(|time| time.to_string())
-        .unwrap_or_default()
 }

@@ -3,17 +3,17 @@
 use axum::{
     Json,
     extract::{Extension, Request, State as AxumState},
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Client;
 use crate::gateway::accounts::Shared;
+use crate::gateway::accounts::answer::secret;
 use crate::gateway::accounts::body::read_json;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
-use crate::gateway::accounts::login::{agent_of, network_of};
+use crate::gateway::accounts::login::client_of;
 use crate::gateway::credentials::Asked;
 use crate::gateway::layers::Arrival;
 use crate::http::Problem;
@@ -89,12 +89,8 @@ pub(super) async fn begin_totp(
     let work = async {
         let caller = asked.asking().user(&state.auth)?;
         let BeginTotpRequest { password } = read_json(request).await?;
-        let (network, agent) = (network_of(arrival.client), agent_of(asked.headers()));
-        let client = Client {
-            network: &network,
-            agent: &agent,
-        };
-        let begun = state.auth.begin_totp(caller.user, &password, client).await;
+        let client = client_of(&arrival, asked.headers());
+        let begun = state.auth.begin_totp(caller.user, &password, &client).await;
         let begun = begun.map_err(explain)?;
         Ok(secret(TotpBegunBody {
             secret: begun.secret,
@@ -117,12 +113,8 @@ pub(super) async fn confirm_totp(
     let work = async {
         let caller = asked.asking().user(&state.auth)?;
         let ConfirmTotpRequest { code } = read_json(request).await?;
-        let (network, agent) = (network_of(arrival.client), agent_of(asked.headers()));
-        let client = Client {
-            network: &network,
-            agent: &agent,
-        };
-        let codes = state.auth.confirm_totp(caller.user, &code, client).await;
+        let client = client_of(&arrival, asked.headers());
+        let codes = state.auth.confirm_totp(caller.user, &code, &client).await;
         Ok(secret(RecoveryCodesBody {
             recovery_codes: codes.map_err(explain)?,
         }))
@@ -141,25 +133,13 @@ pub(super) async fn remove_totp(
     let work = async {
         let caller = asked.asking().user(&state.auth)?;
         let RemoveTotpRequest { password, code } = read_json(request).await?;
-        let (network, agent) = (network_of(arrival.client), agent_of(asked.headers()));
-        let client = Client {
-            network: &network,
-            agent: &agent,
-        };
+        let client = client_of(&arrival, asked.headers());
         let removed = state
             .auth
-            .remove_totp(caller.user, &password, &code, client)
+            .remove_totp(caller.user, &password, &code, &client)
             .await;
         removed.map_err(explain)?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     within(&state, &state.account_policies.login, arrival.client, work).await
-}
-
-/// An answer with secrets in it: caches do not keep it.
-fn secret(body: impl Serialize) -> Response {
-    let mut answer = Json(body).into_response();
-    let headers = answer.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }
