@@ -301,6 +301,19 @@ async fn without_a_time_for_streams_the_wall_time_holds_for_them_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_until_time_is_up_is_late_and_the_plugin_is_not() {
+    let host = host_with("", "[limits]\nwall = \"1s\"\ncpu = \"5s\"").await;
+    for name in BOTH {
+        let response = begin(&host, &format!("/{name}/endless")).await;
+        is_over(&host, "endless").await;
+        drop(response);
+        let log = host.access_log().await;
+        let last = log.lines().rfind(|line| line.contains("cut_off_by"));
+        assert!(last.unwrap().contains("\"cut_off_by\":\"client\""), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_own_time_and_its_head_with_the_routes() {
     let host = host_with("stream = \"1s\"\ntimeout = \"300ms\"", "").await;
     for name in BOTH {

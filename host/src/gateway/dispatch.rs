@@ -17,7 +17,7 @@ use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body, headers, response};
-use crate::http::{Problem, trace};
+use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
@@ -222,7 +222,7 @@ async fn ask(
     if choice.is_counted {
         let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
         let is_error = answer.status().is_server_error() && !is_platforms;
-        plugin.figures.count(now_ns, took, is_error);
+        plugin.figures.count(now_ns, arrival.client, took, is_error);
     }
     answer
 }
@@ -299,11 +299,7 @@ pub(super) fn name_of_caller(principal: Option<&Principal>, client: IpAddr) -> S
     if let Some(principal) = principal {
         return format!("principal {}", principal.id);
     }
-    match client.to_canonical() {
-        IpAddr::V4(address) => format!("address {address}"),
-        // The client can change the rest at will.
-        IpAddr::V6(address) => format!("network {:x}", address.to_bits() >> 64),
-    }
+    format!("address {}", address::network(client))
 }
 
 fn authenticate(

@@ -236,7 +236,8 @@ impl<'a> Passage<'a> {
                 Ok(_) => false,
                 Err(error) => error.fault() != Fault::Platform,
             };
-            choice.plugin.figures.count(now_ns, took, is_error);
+            let client = self.client;
+            choice.plugin.figures.count(now_ns, client, took, is_error);
         }
         filtered
     }

@@ -75,11 +75,12 @@ impl Registry {
         let routes = build::routes(&row, &manifest, &self.config, &self.metrics)?;
         let mount = row.mount.clone();
         let version = row.version.to_string();
+        let rollout = &self.config.rollout;
         Ok(LivePlugin {
             loaded,
             routes,
             mount,
-            figures: Figures::new(self.config.rollout.window()),
+            figures: Figures::new(rollout.window(), rollout.client_calls_max()),
             // Versions are plain ASCII.
             version_value: HeaderValue::try_from(version)
                 .unwrap_or(HeaderValue::from_static("unknown")),

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::plugins::registry::LivePlugin;
 
 pub use control::{Status, VersionStatus};
-pub use figures::{Figures, Sum};
+pub use figures::{Figures, Judged, Sum};
 pub use store::{Approval, Event, EventKind};
 
 /// How versions are brought on, compared and let go.
@@ -37,6 +37,9 @@ pub struct Config {
     pub window_s: u64,
     /// Fewest requests of the canary within that time before it is judged. Default: 20.
     pub requests_min: u64,
+    /// How many clients, told apart by their addresses, must have met errors before a canary is taken back for them, if so
+    /// many call it: nobody alone ends a canary. Default: 3.
+    pub clients_min: u32,
     /// How much higher than that of the stable version the canary's part of failed requests may be: 0.05 is five in a
     /// hundred. Default: 0.05.
     pub error_rate_margin: f64,
@@ -66,6 +69,7 @@ impl Default for Config {
             spread: Spread::Callers,
             window_s: 60,
             requests_min: 20,
+            clients_min: 3,
             error_rate_margin: 0.05,
             latency_factor: 2.0,
             latency_margin_ms: 50.0,
@@ -82,6 +86,11 @@ impl Default for Config {
 impl Config {
     pub(super) fn window(&self) -> Duration {
         Duration::from_secs(self.window_s.max(1))
+    }
+
+    /// Calls with which one client counts in each twelfth of the window: as many as a judgement needs at least.
+    pub(super) fn client_calls_max(&self) -> u32 {
+        u32::try_from(self.requests_min).unwrap_or(u32::MAX)
     }
 }
 
@@ -257,20 +266,22 @@ fn place(canary: &str, caller: &str) -> u64 {
 
 /// Why a canary should be taken back; nothing if it does well enough or nobody can tell yet.
 pub(super) fn judge(canary: &Sum, stable: &Sum, config: &Config) -> Option<String> {
-    if canary.requests < config.requests_min.max(1) {
+    let (own, usual) = (&canary.judged, &stable.judged);
+    if own.requests < config.requests_min.max(1) {
         return None;
     }
-    let (failed, before) = (canary.error_rate(), stable.error_rate());
+    let (failed, before) = (own.error_rate(), usual.error_rate());
     let window = config.window_s;
-    if failed > before + config.error_rate_margin {
+    let are_several = own.clients_failed >= config.clients_min.min(own.clients);
+    if failed > before + config.error_rate_margin && are_several {
         return Some(format!(
             "{:.1} % of its {} requests in the last {window} s failed; of the stable version {:.1} % did",
             failed * 100.0,
-            canary.requests,
+            own.requests,
             before * 100.0,
         ));
     }
-    let fewest = canary.requests.min(stable.requests);
+    let fewest = own.requests.min(usual.requests);
     let ranks = [
         (
             "median",
@@ -307,6 +318,17 @@ mod tests {
             errors,
             p50_ms,
             p99_ms,
+            judged: Judged {
+                requests,
+                errors,
+                clients: 10,
+                clients_failed: if errors > 0 { 3 } else { 0 },
+            },
+        };
+        let by = |clients, clients_failed| {
+            let mut sum = sum(100, 50, 2.0, 20.0);
+            (sum.judged.clients, sum.judged.clients_failed) = (clients, clients_failed);
+            sum
         };
         let good = sum(1000, 1, 2.0, 20.0);
         // (canary, stable, what the reason says)
@@ -321,6 +343,12 @@ mod tests {
             (sum(100, 0, 200.0, 300.0), good, Some("median")),
             (sum(100, 0, 2.0, 500.0), good, None),
             (sum(300, 0, 2.0, 500.0), good, Some("99th percentile")),
+            // Whoever is alone with an error among others does not decide.
+            (by(10, 1), good, None),
+            (by(10, 3), good, Some("50.0 %")),
+            (by(2, 1), good, None),
+            (by(2, 2), good, Some("50.0 %")),
+            (by(1, 1), good, Some("50.0 %")),
             // There is nothing to compare with.
             (sum(300, 0, 200.0, 500.0), sum(0, 0, 0.0, 0.0), None),
             (

@@ -405,8 +405,9 @@ impl Pace {
             Some(End::Complete | End::Failed) | None => {}
         }
         if now >= self.times.deadline {
-            // Who waits for the client when time is up is not late by its own doing.
-            return Err(match state.asked_at {
+            // Who waits for the client when time is up, for a piece of the request or for a piece of the answer to be
+            // taken, is not late by its own doing.
+            return Err(match state.asked_at.or(state.taken_at) {
                 Some(_) => late_client(state),
                 None => Failure::Stopped(Stop::Deadline),
             });
