@@ -12,6 +12,9 @@ pub(super) struct Args {
     /// Address space, in bytes.
     #[arg(long)]
     memory_bytes_max: u64,
+    /// Use only what nobody else wants of the processors.
+    #[arg(long)]
+    idle: bool,
     /// Compile for the engine that runs several tasks in an instance.
     #[arg(long)]
     concurrent: bool,
@@ -21,6 +24,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     compile_child(Bounds {
         cpu_s: args.cpu_s,
         memory_bytes_max: args.memory_bytes_max,
+        is_idle: args.idle,
         engine: match args.concurrent {
             true => EngineKind::Concurrent,
             false => EngineKind::Plain,

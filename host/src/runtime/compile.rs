@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     io::{self, Write as _},
     ops::Range,
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
@@ -206,13 +207,32 @@ impl Compiler {
 
     async fn run_child(&self, wasm: Bytes, cpu_s: u64) -> Result<Vec<u8>, CompileError> {
         let wall = Duration::from_secs(self.config.wall_s);
-        match tokio::time::timeout(wall, self.feed_child(wasm, cpu_s)).await {
+        let compiled = async {
+            let code = self.feed_child(wasm.clone(), cpu_s, Turn::Idle).await?;
+            match code {
+                Some(code) => Ok(code),
+                None => {
+                    tracing::debug!(
+                        "The machine is busy; compiling begins again beside the others"
+                    );
+                    let code = self.feed_child(wasm, cpu_s, Turn::Nice).await?;
+                    code.ok_or_else(|| CompileError::Host(anyhow::anyhow!("a child was given up")))
+                }
+            }
+        };
+        match tokio::time::timeout(wall, compiled).await {
             Ok(result) => result,
             Err(_) => Err(CompileError::LimitExceeded("its wall time")),
         }
     }
 
-    async fn feed_child(&self, wasm: Bytes, cpu_s: u64) -> Result<Vec<u8>, CompileError> {
+    /// The machine code; nothing if the child got too little of the processors for its turn.
+    async fn feed_child(
+        &self,
+        wasm: Bytes,
+        cpu_s: u64,
+        turn: Turn,
+    ) -> Result<Option<Vec<u8>>, CompileError> {
         let host = |error: io::Error| CompileError::Host(error.into());
         let program = match &self.config.program {
             Some(program) => program.clone(),
@@ -223,6 +243,9 @@ impl Compiler {
         if self.kind == EngineKind::Concurrent {
             command.arg("--concurrent");
         }
+        if turn == Turn::Idle {
+            command.arg("--idle");
+        }
         let mut child = command
             .args(["--cpu-s", &cpu_s.to_string()])
             .args([
@@ -230,6 +253,8 @@ impl Compiler {
                 &self.config.memory_bytes_max.to_string(),
             ])
             .env_clear()
+            // The compiler's own pool of threads (rayon).
+            .env("RAYON_NUM_THREADS", self.config.threads.max(1).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -274,10 +299,14 @@ impl Compiler {
             feed.await;
             Ok(())
         };
-        tokio::try_join!(feed, read_code, read_message)?;
+        let starved = starved(child.id().filter(|_| turn == Turn::Idle));
+        tokio::select! {
+            done = async { tokio::try_join!(feed, read_code, read_message) } => { done?; }
+            () = starved => return Ok(None),
+        }
         let status = child.wait().await.map_err(host)?;
         match status.code() {
-            Some(0) => Ok(code),
+            Some(0) => Ok(Some(code)),
             Some(super::confine::EXIT_INVALID) => Err(CompileError::Invalid(
                 String::from_utf8_lossy(&message).trim().to_owned(),
             )),
@@ -287,6 +316,67 @@ impl Compiler {
             ))),
             None => Err(CompileError::LimitExceeded("its processor time or memory")),
         }
+    }
+}
+
+/// What part of the processors a child gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// What nobody else wants (`SCHED_IDLE`): it holds up nobody for a moment, but on a machine that is never idle it
+    /// comes to no end.
+    Idle,
+    /// A tenth of the part of others.
+    Nice,
+}
+
+/// How often it is looked whether a child gets on.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// It does with this part of a processor.
+const STARVED_BELOW: u32 = 4;
+/// `USER_HZ` is 100 wherever we run (`time(7)`).
+const TICK_MS: u64 = 10;
+
+/// Ends when a process has got too little of the processors for a while, or nobody can tell.
+async fn starved(process: Option<u32>) {
+    let Some(process) = process else {
+        return pending().await;
+    };
+    let mut before = cpu_time(process).await;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = cpu_time(process).await;
+        match (before, now) {
+            (Some(before), Some(now))
+                if now.saturating_sub(before) >= LOOK_EVERY / STARVED_BELOW => {}
+            _ => return,
+        }
+        before = now;
+    }
+}
+
+/// Processor time that all threads of a process have had: fields 14 and 15 of `/proc/PID/stat` (`proc_pid_stat(5)`).
+async fn cpu_time(process: u32) -> Option<Duration> {
+    let stat = tokio::fs::read_to_string(format!("/proc/{process}/stat")).await;
+    let stat = stat.ok()?;
+    // The name of the program may have spaces in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_ascii_whitespace().skip(11);
+    let ticks = times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// From now on this process uses only what nobody else wants of the processors (`SCHED_IDLE`, `sched(7)`). Only before any
+/// thread is started. Never for the server or a thread of it: whoever holds a lock must get on.
+pub(super) fn use_idle_processors() -> io::Result<()> {
+    // SAFETY: a structure of C without pointers, for which all zeros are a value.
+    #[expect(unsafe_code, reason = "a structure of C")]
+    let param: libc::sched_param = unsafe { std::mem::zeroed() };
+    #[expect(unsafe_code, reason = "no library that we have offers it")]
+    // SAFETY: the call reads `param`, which lives until it returns, and changes nothing but how this thread is scheduled.
+    let failed = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const param) } != 0;
+    match failed {
+        true => Err(io::Error::last_os_error()),
+        false => Ok(()),
     }
 }
 

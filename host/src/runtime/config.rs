@@ -123,6 +123,9 @@ pub struct CompileConfig {
     pub memory_bytes_max: u64,
     /// Most bytes of machine code for one component. Default: 256 MiB.
     pub output_bytes_max: u64,
+    /// Threads with which one component is compiled. With more it takes less time, and plugins that answer meanwhile feel it
+    /// more: threads that share memory interrupt one another wherever they run. Default: 1.
+    pub threads: usize,
     /// Most components compiled at the same time. One of these places is for slow ones, the others are for the rest, so
     /// that nobody waits for a slow one; with 1, all share it. Default: 2.
     pub concurrency_max: usize,
@@ -143,6 +146,7 @@ impl Default for CompileConfig {
             wall_s: 90,
             memory_bytes_max: 4 << 30,
             output_bytes_max: 256 << 20,
+            threads: 1,
             concurrency_max: 2,
             quick_cpu_s: 10,
             slow_bytes_min: 8 << 20,

@@ -14,7 +14,7 @@ use seccompiler::{
 };
 
 use crate::runtime::EngineKind;
-use crate::runtime::compile::CodeKind;
+use crate::runtime::compile::{CodeKind, use_idle_processors};
 use crate::runtime::{engine, restore};
 
 /// The component is at fault; standard error says how.
@@ -29,6 +29,8 @@ pub struct Bounds {
     pub cpu_s: u64,
     /// Address space, in bytes.
     pub memory_bytes_max: u64,
+    /// Whether it gets only what nobody else wants of the processors.
+    pub is_idle: bool,
     /// Which engine the machine code is for.
     pub engine: EngineKind,
 }
@@ -90,7 +92,12 @@ fn limit(bounds: Bounds) -> anyhow::Result<()> {
     set(Resource::Fsize, 0)?;
     set(Resource::Nofile, 16)?;
     // Requests come first: compiling takes what they leave.
-    nice(10)?;
+    match bounds.is_idle {
+        true => use_idle_processors()?,
+        false => {
+            nice(10)?;
+        }
+    }
     Ok(())
 }
 
@@ -124,6 +131,9 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_send_signal,
     libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
     libc::SYS_shmget,
     libc::SYS_shmat,
     libc::SYS_msgget,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 use gantry::app::App;
 
 use crate::{Figures, median, servers};
@@ -16,6 +17,8 @@ use crate::{Figures, median, servers};
 /// Connections on which the neighbour is asked, and those of the plugin that runs for ever.
 const ASKING: usize = 2;
 const LOOPING: usize = 4;
+/// More than a machine deploys of a large component in a second.
+const DEPLOYED_PER_S_MAX: usize = 10;
 /// Between two requests of one connection: the machine is not full of them, so that what is seen comes from others.
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -33,8 +36,9 @@ pub(crate) fn measure(rounds: usize, round: Duration, figures: &mut Figures) -> 
         let looping = p99_us(app.address, round, |is_over| {
             loop_bomb(app.address, is_over)
         })?;
+        let bundles = large_bundles(index, round)?;
         let compiling = p99_us(app.address, round, |is_over| {
-            threads.block_on(compile_again(&app, index, is_over))
+            threads.block_on(deploy_all(&app, bundles, is_over))
         })?;
         if index > 0 {
             println!(
@@ -133,18 +137,31 @@ fn loop_bomb(address: SocketAddr, is_over: &AtomicBool) -> anyhow::Result<()> {
     })
 }
 
-/// Deploys a large component again and again, each time one that was never compiled before.
-async fn compile_again(app: &App, index: usize, is_over: &AtomicBool) -> anyhow::Result<()> {
+/// Bundles of a large component that was never compiled before, more than a round can take. They are made before it: who
+/// deploys makes them on a machine of their own.
+fn large_bundles(index: usize, round: Duration) -> anyhow::Result<Vec<Bytes>> {
     let manifest = "schema = 1\n[plugin]\nname = \"large\"\nversion = \"1.0.0\"\n[component]\npath = \"plugin.wasm\"\n\
                     [[route]]\nmethod = \"GET\"\npath = \"/\"\nauth = \"public\"\n\
                     [capabilities]\nsql = [\"main\"]\n";
     let component = servers::component("techplus")?;
-    let mut number = index * 10_000;
-    while !is_over.load(Relaxed) {
-        let component = servers::own_component(&component, number)?;
-        servers::deploy(app, manifest.to_owned(), component).await?;
-        number += 1;
+    let count = DEPLOYED_PER_S_MAX * round.as_secs_f64().ceil() as usize;
+    (0..count)
+        .map(|number| {
+            let own = servers::own_component(&component, index * count + number)?;
+            servers::pack(manifest, &own)
+        })
+        .collect()
+}
+
+/// Deploys one after the other.
+async fn deploy_all(app: &App, bundles: Vec<Bytes>, is_over: &AtomicBool) -> anyhow::Result<()> {
+    for bundle in bundles {
+        if is_over.load(Relaxed) {
+            return Ok(());
+        }
+        servers::upload(app, bundle).await?;
     }
+    anyhow::ensure!(is_over.load(Relaxed), "there were too few bundles");
     Ok(())
 }
 

@@ -228,10 +228,15 @@ pub(crate) async fn deploy(
     manifest: String,
     component: Bytes,
 ) -> anyhow::Result<gantry::plugins::Deployed> {
+    upload(app, pack(&manifest, &component)?).await
+}
+
+/// A bundle of nothing but a manifest and a component.
+pub(crate) fn pack(manifest: &str, component: &[u8]) -> anyhow::Result<Bytes> {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("plugin.toml"), manifest)?;
     std::fs::write(dir.path().join("plugin.wasm"), component)?;
-    upload(app, bundle::pack(dir.path(), &bundle::Config::default())?).await
+    Ok(bundle::pack(dir.path(), &bundle::Config::default())?)
 }
 
 /// Deploys a bundle as an operator would.
