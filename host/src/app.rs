@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, middleware::map_response};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::admin;
@@ -241,6 +241,9 @@ impl App {
                 config.gateway.answers_bytes_max,
                 config.gateway.answers_bytes_per_client_max,
             ),
+            validations: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            )),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
             account_policies,
             config: Arc::new(config.gateway.clone()),

@@ -11,6 +11,7 @@ pub mod bindings;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod condition;
 pub mod config;
 pub mod db;
 pub mod gateway;

@@ -36,3 +36,4 @@ mod streams;
 mod techplus;
 mod tidy;
 mod trust;
+mod validation;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
@@ -16,7 +16,7 @@ use crate::gateway::access_log::AccessRecord;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, body, headers, response};
+use crate::gateway::{State, body, headers, response, validation};
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::breaker::{End, Event};
@@ -106,12 +106,18 @@ async fn call(
     }
     authorize(plugin, route, principal.as_deref())?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
+    let checks = route.checks.as_deref();
+    if let Some(checks) = checks {
+        let has_body = !incoming.is_end_stream();
+        validation::check_head(checks, &head, &path_params, has_body)?;
+    }
     refuse_encoding(plugin, &head.headers)?;
     let chain = mounted.filters_of(plugin).of(route);
     let bytes_max = chain.map_or(usize::MAX, |chain| chain.body_bytes_max);
     let bytes_max = bytes_max.min(route.body_bytes_max);
     let flows = plugin.loaded.spec().entry.is_standard()
         && !chain.is_some_and(|chain| chain.reads_requests)
+        && checks.is_none_or(|checks| checks.body.is_none())
         && body::is_long(&incoming, &head.headers);
     let flow = flows.then(|| state.flows.take(arrival.client, 1)).flatten();
     let (body, mut share) = match flow {
@@ -120,6 +126,9 @@ async fn call(
         None => {
             let read = body::read(state, arrival.client, incoming, &head.headers, bytes_max);
             let body = read.await?;
+            if checks.is_some() {
+                Box::pin(validation::check_body(state, route, &body.bytes)).await?;
+            }
             (RequestBody::Whole(body.bytes.clone()), Some(body))
         }
     };
@@ -164,6 +173,11 @@ async fn call(
         }
     };
     drop(share);
+    if state.config.answers_are_checked
+        && let Some(checks) = checks
+    {
+        validation::check_answer(checks, plugin, &answer)?;
+    }
     let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
     credentials::refuse_cookies(answer.headers_mut());
     if state.pages_are_sandboxed && plugin.mount.host.is_none() {

@@ -12,10 +12,12 @@ mod headers;
 pub mod health;
 mod layers;
 mod response;
+mod validation;
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
@@ -74,6 +76,10 @@ pub struct Config {
     /// sandbox`) while the admin API is on the same listener: their scripts run, but are strangers to the origin they
     /// come from. Without it, the admin API takes no requests from pages at all. Default: true.
     pub pages_are_sandboxed: bool,
+    /// Whether answers of plugins are held against the `response_schema` of their routes: one that does not fit becomes a 502
+    /// that says where. For developing: it costs time, and callers learn what is wrong inside. On the hosts on which tests of
+    /// manifests run, it is always so. Default: false.
+    pub answers_are_checked: bool,
     /// Where login and accounts are; empty: nowhere, people come with API keys only. Default: `/api/auth`.
     pub auth_mount: String,
     /// How often one address may try to log in. Default: 10 per minute.
@@ -105,6 +111,7 @@ impl Default for Config {
             call_depth_max: 8,
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
+            answers_are_checked: false,
             auth_mount: "/api/auth".to_owned(),
             login_limit: per_minute("login", 10),
             refresh_limit: per_minute("refresh", 600),
@@ -150,6 +157,8 @@ pub struct State {
     pub flows: Arc<Shares>,
     /// Bytes of answers that wait for their clients.
     pub answers: Arc<Shares>,
+    /// Large bodies that are read and checked at once.
+    pub validations: Arc<Semaphore>,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
     /// Limits of accounts, made of the settings.

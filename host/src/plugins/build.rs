@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
 use crate::plugins::breaker::Breaker;
+use crate::plugins::checks::Checks;
 use crate::plugins::manifest::{
     self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
 };
@@ -178,7 +179,8 @@ pub(super) fn routes(
         let body_bytes_max = route
             .body_bytes_max
             .unwrap_or(config.defaults.body_bytes_max);
-        routes.push(Route::new(
+        let checks = Checks::new(&route.contract, &manifest.schemas).map_err(LoadFailure::Route)?;
+        let mut built = Route::new(
             &route.path,
             route.methods.clone(),
             route.auth,
@@ -190,7 +192,9 @@ pub(super) fn routes(
             usize::try_from(body_bytes_max).unwrap_or(usize::MAX),
             metrics.of_route(&row.plugin, &route.path),
             Breaker::new(config.breaker.clone()),
-        ));
+        );
+        built.checks = checks;
+        routes.push(built);
     }
     RouteTable::new(routes).map_err(LoadFailure::Route)
 }

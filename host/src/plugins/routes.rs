@@ -15,6 +15,7 @@ use crate::ids::Permission;
 use crate::limits::Policy;
 use crate::plugins::Mount;
 use crate::plugins::breaker::Breaker;
+use crate::plugins::checks::Checks;
 use crate::plugins::filters::Chains;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
@@ -39,6 +40,8 @@ pub struct Route {
     /// How long a call may take in all while bodies flow.
     pub stream: Option<Duration>,
     pub body_bytes_max: usize,
+    /// What must hold of requests and answers.
+    pub checks: Option<Box<Checks>>,
     pub metrics: RouteMetrics,
     /// Whether it keeps crashing.
     pub breaker: Breaker,
@@ -76,6 +79,7 @@ impl Route {
             timeout,
             stream,
             body_bytes_max,
+            checks: None,
             metrics,
             breaker,
             index: 0,

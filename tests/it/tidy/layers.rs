@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "limits", "http"],
     &["mail"],
     &["db", "cluster"],
-    &["ids", "clock", "bindings", "seal"],
+    &["ids", "clock", "bindings", "seal", "condition"],
 ];
 
 #[test]

@@ -187,6 +187,7 @@ fn config_of(config: &Config, folder: &Path) -> Config {
         limits: config.limits.clone(),
         gateway: gateway::Config {
             request_timeout_ms: config.gateway.request_timeout_ms,
+            answers_are_checked: true,
             ..gateway::Config::default()
         },
         ..Config::default()

@@ -4,6 +4,7 @@
 mod about;
 mod capabilities;
 mod config;
+mod contract;
 mod extism;
 mod filter;
 mod host;
@@ -12,6 +13,7 @@ mod nesting;
 mod path;
 mod reader;
 mod route;
+mod schema;
 mod test;
 #[cfg(test)]
 mod tests;
@@ -28,11 +30,13 @@ use crate::plugins::{Location, Mistake};
 pub use about::{About, Build, BuildStep, Component, DeclaredPermission, Language};
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
+pub use contract::{Contract, Parameter, Place, is_json};
 pub use extism::{Export, ExportKind};
 pub use filter::FilterBodies;
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
 pub use route::{Auth, RateKey, RateLimit, Route};
+pub use schema::{Schemas, Statuses};
 pub use test::{As, Body as TestBody, Expected, Outside, Step, TestCase};
 pub(super) use units::{show_duration, show_size};
 
@@ -79,6 +83,8 @@ pub struct Manifest {
     pub filters: Vec<FilterUse>,
     /// Of a filter: the bodies that it wants to see.
     pub filter: FilterBodies,
+    /// JSON Schemas that routes use by name.
+    pub schemas: Schemas,
     /// In the order of the file.
     pub routes: Vec<Route>,
     /// What the plugin wants from the host.
@@ -156,7 +162,7 @@ impl Manifest {
     }
 
     /// Where something stands in the text: `route:0`, `kv:carts`, `sql:main`, `secret:stripe`,
-    /// `http:api.example.com`, `limits.memory`, `capabilities`, `extism`, `filters`, `filter:guard`.
+    /// `http:api.example.com`, `limits.memory`, `capabilities`, `extism`, `filters`, `filter:guard`, `schema:order`.
     pub fn place(&self, key: &str) -> Option<Location> {
         self.places.get(key).copied()
     }
@@ -189,7 +195,8 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         None => FilterBodies::default(),
     };
     let permissions = DeclaredPermission::read_all(reader, &mut fields);
-    let routes = Route::read_all(reader, &mut fields, &permissions);
+    let schemas = schema::read_all(reader, &mut fields);
+    let routes = Route::read_all(reader, &mut fields, &permissions, &schemas);
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
         Some(table) => Capabilities::read(reader, table),
         None => Capabilities::default(),
@@ -210,6 +217,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         extism,
         filters,
         filter,
+        schemas,
         routes,
         capabilities,
         limits,

@@ -6,7 +6,7 @@ use http::Method;
 use toml::{Spanned, de::DeValue};
 
 use super::reader::{Fields, Reader, clip, nearest, parsed, refuse_duplicates, string};
-use super::{DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, filter, path};
+use super::{Contract, DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, Schemas, filter, path};
 use crate::ids::Permission;
 use crate::plugins::filters::FilterUse;
 
@@ -96,6 +96,8 @@ pub struct Route {
     pub stream: Option<Duration>,
     /// Most bytes of a request's body; nothing means the operator's default.
     pub body_bytes_max: Option<u64>,
+    /// What requests and answers look like.
+    pub contract: Contract,
     /// One line for the documentation.
     pub summary: Option<String>,
     /// The group in the documentation.
@@ -109,8 +111,6 @@ const LATER: &[&str] = &[
     "deprecation",
     "idempotency",
     "mock",
-    "request_schema",
-    "response_schema",
     "version",
 ];
 const METHODS: [Method; 7] = [
@@ -130,13 +130,14 @@ impl Route {
         reader: &mut Reader<'_>,
         fields: &mut Fields<'_, '_>,
         declared: &[DeclaredPermission],
+        schemas: &Schemas,
     ) -> Vec<Self> {
         let tables = fields.tables(reader, "route", "`[[route]]`", ROUTES_MAX);
         let mut routes = Vec::with_capacity(tables.len());
         let mut shared = Shared::new();
         for fields in tables {
             let at = fields.span();
-            if let Some(route) = Self::read(reader, fields, declared, &mut shared) {
+            if let Some(route) = Self::read(reader, fields, declared, schemas, &mut shared) {
                 reader.remember(format!("route:{}", routes.len()), at);
                 routes.push(route);
             }
@@ -148,6 +149,7 @@ impl Route {
         reader: &mut Reader<'_>,
         mut fields: Fields<'_, '_>,
         declared: &[DeclaredPermission],
+        schemas: &Schemas,
         shared: &mut Shared,
     ) -> Option<Self> {
         let methods = read_methods(reader, &mut fields);
@@ -165,6 +167,8 @@ impl Route {
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let stream = fields.duration(reader, "stream", SECOND..=24 * 60 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
+        let pattern = path.as_ref().map(|path| *path.get_ref());
+        let contract = Contract::read(reader, &mut fields, &methods, pattern, schemas);
         let summary = fields.string(reader, "summary", 200);
         let tag = fields.string(reader, "tag", 64);
         fields.finish(
@@ -190,6 +194,7 @@ impl Route {
             timeout: timeout.map(Spanned::into_inner),
             stream: stream.map(Spanned::into_inner),
             body_bytes_max: body_bytes_max.map(Spanned::into_inner),
+            contract,
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),
         })

@@ -10,6 +10,7 @@ mod limits;
 mod migrations;
 mod module;
 mod routes;
+mod schemas;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +72,7 @@ pub fn validate(
         mistakes.extend(limits::check(manifest, ceilings));
         mistakes.extend(migrations::check(manifest, &bundle.migrations));
         mistakes.extend(routes::check(manifest, entry));
+        mistakes.extend(schemas::check(manifest));
         mistakes.extend(filters::check(manifest, entry, interfaces.as_ref()));
     }
     match (manifest, entry) {
