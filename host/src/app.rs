@@ -222,7 +222,10 @@ impl App {
         let access_log =
             AccessLog::open(&config.access_log).context("cannot open the access log")?;
         let limiter = Arc::new(Limiter::new(&config.limits));
+        let security = gateway::security::SecurityHeaders::new(&config.gateway.security_headers)
+            .map_err(|mistake| anyhow::anyhow!(mistake))?;
         let state = gateway::State {
+            security: Arc::new(security),
             registry: Arc::clone(&registry),
             runtime: Arc::clone(&runtime),
             auth: auth.clone(),
@@ -241,7 +244,7 @@ impl App {
                 config.gateway.answers_bytes_max,
                 config.gateway.answers_bytes_per_client_max,
             ),
-            validations: Arc::new(Semaphore::new(
+            heavy: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),

@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::security::SecurityHeaders;
 use crate::gateway::{access_log, health};
 use crate::http::serve;
 use crate::{admin, auth, cluster, db, gateway, limits, mail, plugins, runtime, services};
@@ -116,6 +117,8 @@ impl Config {
             let found = found.iter();
             mistakes.extend(found.map(|mistake| format!("`plugins.filters`: {mistake}")));
         }
+        mistakes.extend(plugins::cors::check(&self.plugins.cors).err());
+        mistakes.extend(SecurityHeaders::new(&self.gateway.security_headers).err());
         let auth_mount = &self.gateway.auth_mount;
         if !auth_mount.is_empty() && (!auth_mount.starts_with('/') || auth_mount.len() < 2) {
             let rule = "`gateway.auth_mount` begins with `/` and is not the root, or is empty";

@@ -5,12 +5,14 @@ pub mod api_keys;
 pub mod config;
 pub mod deployments;
 mod error;
+pub mod explain;
 mod extract;
 pub mod grants;
 pub mod logs;
 pub mod page;
 mod pages;
 pub mod plugins;
+pub mod rbac;
 pub mod roles;
 pub mod rollouts;
 pub mod routes;
@@ -181,6 +183,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(roles::delete_role))
         .routes(routes!(roles::set_permissions))
         .routes(routes!(roles::list_permissions))
+        .routes(routes!(explain::explain))
+        .routes(routes!(rbac::show_matrix))
         .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
         .routes(routes!(api_keys::revoke_api_key))
 }

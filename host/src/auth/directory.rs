@@ -71,6 +71,15 @@ impl LiveUser {
     }
 }
 
+impl LiveUser {
+    /// The user as a principal, unless it is disabled.
+    pub(super) fn principal(&self) -> Option<Arc<Principal>> {
+        let state = self.state.load();
+        let state = state.as_ref().filter(|state| !state.is_disabled)?;
+        Some(state.principal.clone())
+    }
+}
+
 impl LiveKey {
     /// Notes that the key was used. True at most once a minute: then the rows should know.
     pub(super) fn touch(&self, now_ms: i64) -> bool {
@@ -226,6 +235,8 @@ impl Directory {
             name: user.email.clone(),
             roles: user.roles.as_slice().into(),
             permissions: self.permissions_of(&user.roles),
+            scopes: None,
+            token_claims: None,
         });
         let (generation, is_disabled) = (account.generation, user.is_disabled);
         let state = Some(Arc::new(UserState {
@@ -257,6 +268,8 @@ impl Directory {
             name: key.name.clone(),
             roles: key.roles.as_slice().into(),
             permissions: self.permissions_of(&key.roles),
+            scopes: None,
+            token_claims: None,
         });
         let last_used_ms = key.last_used_at_ms.unwrap_or(NEVER);
         let id = key.id;

@@ -229,6 +229,11 @@ impl Auth {
         self.inner.access_tokens.keys.ring().jwks()
     }
 
+    /// An account as a caller, as things are now; nothing if it is disabled or does not exist.
+    pub fn principal_of_user(&self, id: UserId) -> Option<Arc<Principal>> {
+        self.inner.directory.user(id)?.principal()
+    }
+
     /// All permissions of these roles together, from memory. A role that does not exist carries none.
     pub fn permissions_of(&self, roles: &[RoleName]) -> Arc<PermissionSet> {
         self.inner.directory.permissions_of(roles)

@@ -166,6 +166,11 @@ impl PermissionSet {
                 .is_some_and(|own| own.is_whole || own.has(permission))
     }
 
+    /// Whether everything is allowed, whatever plugins define.
+    pub fn has_everything(&self) -> bool {
+        self.has_everything
+    }
+
     /// The first permission of the other set that is not among these.
     pub fn missing_of(&self, other: &Self) -> Option<RolePermission> {
         if self.has_everything {

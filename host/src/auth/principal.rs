@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::auth::permissions::{PermissionSet, PlatformPermission, RolePermission};
 use crate::ids::{PluginName, RoleName};
 
@@ -32,6 +34,10 @@ pub struct Principal {
     pub name: String,
     pub roles: Arc<[RoleName]>,
     pub permissions: Arc<PermissionSet>,
+    /// What the credential was narrowed to; nothing means that it was not: logins of the host are not.
+    pub scopes: Option<Arc<[Box<str>]>>,
+    /// What a token of another issuer says beside that, an object.
+    pub token_claims: Option<Arc<Map<String, Value>>>,
 }
 
 /// The caller is known but may not do this.
@@ -65,6 +71,38 @@ impl Principal {
     /// Whether the caller has this permission: of the plugin, by the plugin's own name for it, or of the host.
     pub fn has(&self, plugin: Option<&PluginName>, permission: &str) -> bool {
         self.permissions.has(plugin, permission)
+    }
+
+    /// Whether the credential has this scope.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        let scopes = self.scopes.as_deref();
+        scopes.is_none_or(|scopes| scopes.iter().any(|known| **known == *scope))
+    }
+
+    /// What conditions see: `id`, `kind`, `name`, `roles`, `scopes` as the host knows them, and beside these what the token
+    /// of another issuer says. Of accounts of the host, `sub` is the id.
+    pub fn claims(&self) -> Value {
+        let mut claims = self.token_claims.as_deref().cloned().unwrap_or_default();
+        if self.token_claims.is_none() {
+            claims.insert("sub".to_owned(), self.id.as_str().into());
+        }
+        let roles: Vec<&str> = self.roles.iter().map(RoleName::as_str).collect();
+        let scopes: Vec<&str> = self
+            .scopes
+            .iter()
+            .flat_map(|scopes| scopes.iter())
+            .map(|scope| &**scope)
+            .collect();
+        for (name, value) in [
+            ("id", self.id.as_str().into()),
+            ("kind", self.kind.as_str().into()),
+            ("name", self.name.as_str().into()),
+            ("roles", roles.into()),
+            ("scopes", scopes.into()),
+        ] {
+            claims.insert(name.to_owned(), value);
+        }
+        Value::Object(claims)
     }
 
     /// Like [`Self::has`], for `?`.

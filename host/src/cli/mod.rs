@@ -5,11 +5,13 @@ mod client;
 mod compile;
 mod config;
 mod doctor;
+mod explain;
 mod failure;
 mod key;
 mod oci;
 mod output;
 mod plugin;
+mod rbac;
 mod role;
 mod secret;
 mod serve;
@@ -56,6 +58,11 @@ enum Command {
     /// Manage roles: bundles of permissions.
     #[command(subcommand)]
     Role(role::Command),
+    /// Explain why a request is refused, or that it is not. Nothing is sent to a plugin.
+    Explain(explain::Args),
+    /// Show which roles may call which routes.
+    #[command(subcommand)]
+    Rbac(rbac::Command),
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::Command),
@@ -123,6 +130,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Plugin(command) => Box::pin(plugin::run(command, server)).await,
         Command::User(command) => user::run(command, server).await,
         Command::Role(command) => role::run(command, server).await,
+        Command::Explain(args) => explain::run(args, server).await,
+        Command::Rbac(command) => rbac::run(command, server).await,
         Command::Key(command) => key::run(command, server).await,
         Command::TokenKey(command) => token_key::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,

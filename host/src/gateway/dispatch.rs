@@ -12,18 +12,21 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 
 use crate::auth::{Principal, PrincipalKind};
+use crate::condition::Facts;
 use crate::gateway::access_log::AccessRecord;
+use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, body, headers, response, validation};
+use crate::gateway::{State, body, compression, cors, headers, response, validation};
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
+use crate::plugins::access::{self, Rule};
 use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Choice;
-use crate::plugins::routes::{Found, Mounted, Route};
+use crate::plugins::routes::{Found, Mounted, Route, below};
 use crate::runtime::{
     self, CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger,
 };
@@ -48,6 +51,10 @@ pub(super) async fn dispatch(
     let plugin = choice.plugin;
     let mount_length = plugin.mount.path.len();
     let below = below(head.uri.path(), mount_length);
+    if let Some((route, answer)) = cors::preflight(&plugin.routes, &below, &head) {
+        record.route(plugin.name(), &route.pattern);
+        return Ok(answer);
+    }
     let (route, path_params) = match plugin.routes.find(&head.method, &below) {
         Found::Route { route, params } => (route, params),
         Found::MethodNotAllowed(methods) => {
@@ -57,6 +64,8 @@ pub(super) async fn dispatch(
         Found::NotFound => return Err(not_found()),
     };
     record.route(plugin.name(), &route.pattern);
+    let cors = route.cors.as_deref();
+    let origin = cors.and_then(|_| head.headers.get(header::ORIGIN).cloned());
     // From here on everything is counted under this route, whatever comes of it.
     let answer = call(
         state,
@@ -70,10 +79,13 @@ pub(super) async fn dispatch(
         record,
     )
     .await;
-    let answer = match answer {
+    let mut answer = match answer {
         Ok(answer) => answer,
         Err(problem) => response::of_problem(problem.with_request_id(arrival.id)),
     };
+    if let Some(cors) = cors {
+        cors::apply(cors, origin.as_ref(), answer.headers_mut());
+    }
     route
         .metrics
         .count_request(answer.status().as_u16(), arrival.began.elapsed());
@@ -104,7 +116,7 @@ async fn call(
     if let Some(principal) = &principal {
         record.principal(&principal.id);
     }
-    authorize(plugin, route, principal.as_deref())?;
+    authorize(plugin, route, principal.as_deref(), &head, &path_params)?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     let checks = route.checks.as_deref();
     if let Some(checks) = checks {
@@ -132,6 +144,8 @@ async fn call(
             (RequestBody::Whole(body.bytes.clone()), Some(body))
         }
     };
+    let accepted = head.headers.get(header::ACCEPT_ENCODING).cloned();
+    let conditions = Conditions::of(&head.method, &head.headers);
     // From here on the plugin has the time; a slow client has used up none of it.
     let timeout = state
         .config
@@ -178,10 +192,21 @@ async fn call(
     {
         validation::check_answer(checks, plugin, &answer)?;
     }
+    let mut answer = match conditions {
+        Some(conditions) => conditions.apply(answer)?,
+        None => answer,
+    };
+    let config = &state.config.compression;
+    if route.may_compress
+        && let Some(coding) = compression::prepare(config, accepted.as_ref(), &mut answer)
+    {
+        answer = Box::pin(compression::apply(state, coding, answer)).await;
+    }
     let mut answer = body::answer(&state.answers, arrival.client, version, answer)?;
     credentials::refuse_cookies(answer.headers_mut());
-    if state.pages_are_sandboxed && plugin.mount.host.is_none() {
-        headers::sandbox(answer.headers_mut());
+    if headers::is_page(answer.headers()) {
+        let is_shared = state.pages_are_sandboxed && plugin.mount.host.is_none();
+        state.security.page(answer.headers_mut(), is_shared);
     }
     if choice.is_named {
         let name = state.registry.rollout().header.clone();
@@ -331,24 +356,44 @@ fn authorize(
     plugin: &LivePlugin,
     route: &Route,
     principal: Option<&Principal>,
+    head: &http::request::Parts,
+    params: &[(String, String)],
 ) -> Result<(), Problem> {
-    let Some(principal) = principal else {
-        if route.auth == manifest::Auth::Required {
-            return Err(credentials::login_required());
-        }
-        return Ok(());
+    let claims = || access::claims(principal);
+    let path = match &route.demands {
+        Some(_) => below(head.uri.path(), plugin.mount.path.len()),
+        None => Cow::Borrowed(""),
     };
-    for permission in &route.permissions {
-        if !principal.has(Some(plugin.name()), permission.as_str()) {
-            let detail = format!("the permission `{}:{permission}` is needed", plugin.name());
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "auth.permission_missing",
-                detail,
-            ));
+    let facts = Facts {
+        claims: &claims,
+        params,
+        query: head.uri.query(),
+        headers: &head.headers,
+        method: &head.method,
+        path: &path,
+    };
+    for rule in access::rules(route) {
+        match rule.is_met(plugin.name(), principal, &facts) {
+            Ok(true) => {}
+            Ok(false) => return Err(unmet(rule, plugin)),
+            Err(failed) => {
+                let (name, pattern) = (plugin.name(), &route.pattern);
+                tracing::debug!(plugin.name = %name, route = %pattern, error.cause = %failed, "A condition has no answer");
+                return Err(unmet(rule, plugin));
+            }
         }
     }
     Ok(())
+}
+
+/// What a caller is told: what they lack first, and nothing of what the route asks besides.
+fn unmet(rule: Rule<'_>, plugin: &LivePlugin) -> Problem {
+    let detail = match rule {
+        Rule::Login => return credentials::login_required(),
+        Rule::Condition(_) => "this request may not be made by this caller".to_owned(),
+        rule => format!("{} is needed", rule.need(plugin.name())),
+    };
+    Problem::new(StatusCode::FORBIDDEN, rule.code(), detail)
 }
 
 fn limit<'a>(
@@ -421,36 +466,6 @@ fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers
 }
 
-/// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin
-/// that decodes paths sees no difference, and the route decides who may call.
-pub(super) fn below(path: &str, mount_length: usize) -> Cow<'_, str> {
-    match &path[mount_length..] {
-        "" => "/".into(),
-        below if !below.contains('%') => below.into(),
-        below => decode_unreserved(below).into(),
-    }
-}
-
-fn decode_unreserved(path: &str) -> String {
-    let mut parts = path.split('%');
-    let mut decoded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = part.get(..2);
-        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                decoded.push(char::from(byte));
-                decoded.push_str(&part[2..]);
-            }
-            _ => {
-                decoded.push('%');
-                decoded.push_str(part);
-            }
-        }
-    }
-    decoded
-}
-
 fn not_found() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
@@ -498,25 +513,4 @@ fn method_not_allowed(method: &Method, methods: &[Method], arrival: Arrival) -> 
         answer.headers_mut().insert(header::ALLOW, allow);
     }
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_encoded_without_need_is_decoded_for_the_choice_of_the_route() {
-        for (path, wanted) in [
-            ("/shop", "/"),
-            ("/shop/a", "/a"),
-            ("/shop/%61dmin/%7Ex", "/admin/~x"),
-            ("/shop/a%20c%25%", "/a%20c%25%"),
-            ("/shop/%2561", "/%2561"),
-            ("/shop/%zz%4", "/%zz%4"),
-            ("/shop/%+1", "/%+1"),
-            ("/shop/%c3%a4", "/%c3%a4"),
-        ] {
-            assert_eq!(below(path, 5), wanted, "{path}");
-        }
-    }
 }

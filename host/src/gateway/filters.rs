@@ -12,7 +12,7 @@ use http::{Response, StatusCode, header};
 use smallvec::SmallVec;
 
 use crate::gateway::body::ReadBody;
-use crate::gateway::dispatch::{below, name_of_caller};
+use crate::gateway::dispatch::name_of_caller;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, response};
 use crate::http::Problem;
@@ -20,6 +20,7 @@ use crate::ids::{PluginName, RequestId};
 use crate::plugins::filters::{Chain, Filter, OnFailure, Step};
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Choice;
+use crate::plugins::routes::below;
 use crate::runtime::{
     self, CallContext, Changes, Direction, Fault, Filtered, HttpCall, InvokeError, Message,
     NotGathered, RequestBody, Verdict,

@@ -30,6 +30,8 @@ pub(crate) struct Arrival {
     pub began: Instant,
     /// The client, through trusted proxies only.
     pub client: std::net::IpAddr,
+    /// Whether the client came by TLS, as a trusted proxy says.
+    pub is_https: bool,
 }
 
 impl Gateway {
@@ -60,6 +62,10 @@ impl Gateway {
             id: RequestId::new(),
             began: Instant::now(),
             client: state.config.trusted_proxies.client(peer, request.headers()),
+            is_https: state
+                .config
+                .trusted_proxies
+                .is_https(peer, request.headers()),
         };
         let mut record = AccessRecord::begin(&arrival.id, arrival.client, &request);
         // 3  A guard: a bug in the host is a 500, not a dead connection.
@@ -72,6 +78,9 @@ impl Gateway {
         });
         // 4  The headers that every answer has.
         headers::finish(answer.headers_mut(), &arrival.id);
+        if arrival.is_https {
+            state.security.host(answer.headers_mut());
+        }
         // 5  One line in the access log, written on the way out because it tells the outcome.
         if let Some(reason) = answer.extensions().get() {
             record.reason(reason);

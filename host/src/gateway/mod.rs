@@ -4,6 +4,9 @@
 pub mod access_log;
 mod accounts;
 mod body;
+pub mod compression;
+mod conditional;
+mod cors;
 mod credentials;
 mod dispatch;
 pub mod errors;
@@ -12,6 +15,7 @@ mod headers;
 pub mod health;
 mod layers;
 mod response;
+pub mod security;
 mod validation;
 
 use std::{sync::Arc, time::Duration};
@@ -80,6 +84,10 @@ pub struct Config {
     /// that says where. For developing: it costs time, and callers learn what is wrong inside. On the hosts on which tests of
     /// manifests run, it is always so. Default: false.
     pub answers_are_checked: bool,
+    /// Which answers of plugins are compressed.
+    pub compression: compression::Config,
+    /// What browsers are told about pages of plugins.
+    pub security_headers: security::Config,
     /// Where login and accounts are; empty: nowhere, people come with API keys only. Default: `/api/auth`.
     pub auth_mount: String,
     /// How often one address may try to log in. Default: 10 per minute.
@@ -112,6 +120,8 @@ impl Default for Config {
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
             answers_are_checked: false,
+            compression: compression::Config::default(),
+            security_headers: security::Config::default(),
             auth_mount: "/api/auth".to_owned(),
             login_limit: per_minute("login", 10),
             refresh_limit: per_minute("refresh", 600),
@@ -157,8 +167,10 @@ pub struct State {
     pub flows: Arc<Shares>,
     /// Bytes of answers that wait for their clients.
     pub answers: Arc<Shares>,
-    /// Large bodies that are read and checked at once.
-    pub validations: Arc<Semaphore>,
+    /// Work of the gateway itself that takes long: large bodies that are checked or compressed.
+    pub heavy: Arc<Semaphore>,
+    /// What browsers are told about answers of plugins.
+    pub security: Arc<security::SecurityHeaders>,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
     /// Limits of accounts, made of the settings.

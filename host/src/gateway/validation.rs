@@ -72,7 +72,7 @@ pub(super) async fn check_body(
         return read_and_check(checks, bytes, false);
     }
     // Closed never: the semaphore lives as long as the host.
-    let _place = state.validations.acquire().await;
+    let _place = state.heavy.acquire().await;
     let (route, bytes) = (Arc::clone(route), bytes.clone());
     let check = move || match &route.checks {
         Some(checks) => read_and_check(checks, &bytes, true),

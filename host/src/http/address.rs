@@ -91,6 +91,20 @@ impl TrustedProxies {
         client
     }
 
+    /// Whether the client came by TLS. Only trusted proxies may say so; of several entries the last counts, which the proxy next
+    /// to us has written.
+    pub fn is_https(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        if self.0.is_empty() || !self.trusts(peer.ip().to_canonical()) {
+            return false;
+        }
+        let last = headers.get_all("x-forwarded-proto").iter().next_back();
+        let last = last
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let last = last.rsplit(',').next().unwrap_or_default();
+        last.trim().eq_ignore_ascii_case("https")
+    }
+
     /// Whether this address belongs to a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))

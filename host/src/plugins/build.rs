@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
+use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
 use crate::plugins::checks::Checks;
+use crate::plugins::cors::CorsPolicy;
 use crate::plugins::manifest::{
     self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
 };
@@ -194,6 +196,13 @@ pub(super) fn routes(
             Breaker::new(config.breaker.clone()),
         );
         built.checks = checks;
+        let policy = &route.policy;
+        built.demands = Demands::new(&policy.roles, &policy.scopes, policy.condition.as_deref())
+            .map_err(LoadFailure::Route)?;
+        let cors = route.cors.as_ref().or(manifest.cors.as_ref());
+        let cors = CorsPolicy::of(&row.plugin, cors, &config.cors).map_err(LoadFailure::Route)?;
+        built.cors = cors.map(Box::new);
+        built.may_compress = route.may_compress.unwrap_or(manifest.may_compress);
         routes.push(built);
     }
     RouteTable::new(routes).map_err(LoadFailure::Route)

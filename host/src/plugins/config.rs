@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugins::cors::OperatorCors;
 use crate::plugins::filters::OperatorFilter;
 use crate::plugins::validate::Ceilings;
 use crate::plugins::{breaker, bundle, rollout, store, trust};
@@ -23,6 +24,9 @@ pub struct Config {
     /// `{ use = "plugin:NAME", on_failure = "closed" }` or one of the host's own, `{ use = "security-headers" }`, and may
     /// be bound to a `host` and a `mount`. Default: none.
     pub filters: Vec<OperatorFilter>,
+    /// Pages of which other origins may call plugins, in the place of what their manifests say: one entry for each `plugin`, and
+    /// one without it for all others. With an entry whose `origins` are empty, no pages may. Default: as manifests say.
+    pub cors: Vec<OperatorCors>,
     /// Most plugins that are loaded at the same time when the host starts. Default: 8.
     pub loads_max: usize,
     /// How large an upload may be.
@@ -47,6 +51,7 @@ impl Default for Config {
             tests: Tests::default(),
             tests_ms_max: 60_000,
             filters: Vec::new(),
+            cors: Vec::new(),
             loads_max: 8,
             bundle: bundle::Config::default(),
             ceilings: Ceilings::default(),

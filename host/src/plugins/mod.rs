@@ -1,6 +1,7 @@
 //! Which code is live: what an author asks for, whether it may have it, where the bytes and the rows are. It leaves
 //! running the code to `runtime`.
 
+pub mod access;
 pub mod accounts;
 pub mod artifact;
 pub mod breaker;
@@ -10,6 +11,7 @@ mod change;
 pub mod checks;
 mod config;
 mod control;
+pub mod cors;
 mod deploy;
 pub mod filters;
 pub mod manifest;

@@ -14,8 +14,10 @@ use percent_encoding::percent_decode_str;
 use crate::ids::Permission;
 use crate::limits::Policy;
 use crate::plugins::Mount;
+use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
 use crate::plugins::checks::Checks;
+use crate::plugins::cors::CorsPolicy;
 use crate::plugins::filters::Chains;
 use crate::plugins::manifest::Auth;
 use crate::plugins::metrics::RouteMetrics;
@@ -40,6 +42,11 @@ pub struct Route {
     /// How long a call may take in all while bodies flow.
     pub stream: Option<Duration>,
     pub body_bytes_max: usize,
+    /// What is asked of callers beside a login and permissions.
+    pub demands: Option<Box<Demands>>,
+    /// Pages of which other origins may call; nothing means that the host says nothing.
+    pub cors: Option<Box<CorsPolicy>>,
+    pub may_compress: bool,
     /// What must hold of requests and answers.
     pub checks: Option<Box<Checks>>,
     pub metrics: RouteMetrics,
@@ -79,6 +86,9 @@ impl Route {
             timeout,
             stream,
             body_bytes_max,
+            demands: None,
+            cors: None,
+            may_compress: true,
             checks: None,
             metrics,
             breaker,
@@ -91,6 +101,36 @@ impl Route {
         self.methods.contains(method)
             || (*method == Method::HEAD && self.methods.contains(&Method::GET))
     }
+}
+
+/// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin
+/// that decodes paths sees no difference, and the route decides who may call.
+pub fn below(path: &str, mount_length: usize) -> Cow<'_, str> {
+    match &path[mount_length..] {
+        "" => "/".into(),
+        below if !below.contains('%') => below.into(),
+        below => decode_unreserved(below).into(),
+    }
+}
+
+fn decode_unreserved(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2);
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                decoded.push_str(&part[2..]);
+            }
+            _ => {
+                decoded.push('%');
+                decoded.push_str(part);
+            }
+        }
+    }
+    decoded
 }
 
 /// The names in `{name}` and `{*name}`.
@@ -376,6 +416,22 @@ mod tests {
     use crate::plugins::breaker;
     use crate::plugins::manifest::Manifest;
     use crate::plugins::metrics::Metrics;
+
+    #[test]
+    fn only_what_is_encoded_without_need_is_decoded_for_the_choice_of_the_route() {
+        for (path, wanted) in [
+            ("/shop", "/"),
+            ("/shop/a", "/a"),
+            ("/shop/%61dmin/%7Ex", "/admin/~x"),
+            ("/shop/a%20c%25%", "/a%20c%25%"),
+            ("/shop/%2561", "/%2561"),
+            ("/shop/%zz%4", "/%zz%4"),
+            ("/shop/%+1", "/%+1"),
+            ("/shop/%c3%a4", "/%c3%a4"),
+        ] {
+            assert_eq!(below(path, 5), wanted, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_belongs_to_the_longest_mount_that_holds_it() {

@@ -169,7 +169,11 @@ async fn the_hosts_own_filters_do_what_they_are_told() {
         .assert_problem(413, "request.body_too_large");
     let answer = post("/large/raw").await.assert_status(200);
     assert_eq!(answer.text(), "eleven byte");
-    assert_eq!(answer.header("x-frame-options"), None, "another host name");
+    assert_eq!(
+        answer.header("permissions-policy"),
+        None,
+        "another host name"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

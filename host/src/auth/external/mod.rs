@@ -11,6 +11,7 @@ use jsonwebtoken::{
 };
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use url::Url;
@@ -121,6 +122,9 @@ struct Verified {
     /// Of the keys that have verified it.
     epoch: u64,
     claims: Arc<Claims>,
+    scopes: Arc<[Box<str>]>,
+    /// What conditions of routes may ask for.
+    others: Arc<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +137,12 @@ struct Claims {
     email: Option<String>,
     #[serde(default)]
     email_verified: bool,
+    /// What the token may be used for (RFC 8693, section 4.2).
+    #[serde(default)]
+    scope: Option<String>,
+    /// The rest, which conditions of routes may ask for.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -192,11 +202,12 @@ impl External {
                 let issuer = self.issuers.iter().position(is_its)?;
                 match self.issuers[issuer].open(token) {
                     Ok((claims, epoch)) => {
-                        let claims = Arc::new(claims);
                         let known = Verified {
                             issuer,
                             epoch,
-                            claims,
+                            scopes: scopes_of(&claims),
+                            others: Arc::new(token_claims(&claims)),
+                            claims: Arc::new(claims),
                         };
                         self.verified.insert(digest, known.clone());
                         known
@@ -206,7 +217,7 @@ impl External {
             }
         };
         let issuer = &self.issuers[known.issuer].issuer;
-        Some(admit(issuer, &known.claims, directory, clock.now_ms()))
+        Some(admit(issuer, &known, directory, clock.now_ms()))
     }
 }
 
@@ -246,10 +257,11 @@ impl Live {
 
 fn admit(
     issuer: &Issuer,
-    claims: &Claims,
+    known: &Verified,
     directory: &Directory,
     now_ms: i64,
 ) -> Result<Arc<Principal>, Rejection> {
+    let claims = &known.claims;
     let skew_ms = i64::from(issuer.skew_s) * 1000;
     let ms = |s: i64| s.saturating_mul(1000).clamp(i64::MIN / 2, i64::MAX / 2);
     if now_ms >= ms(claims.exp) + skew_ms {
@@ -272,7 +284,34 @@ fn admit(
         name: name.unwrap_or(&claims.sub).clone(),
         roles: issuer.roles.as_slice().into(),
         permissions: directory.permissions_of(&issuer.roles),
+        scopes: Some(Arc::clone(&known.scopes)),
+        token_claims: Some(Arc::clone(&known.others)),
     }))
+}
+
+/// A token that names no scopes has none: it was made for somebody who asked for none.
+fn scopes_of(claims: &Claims) -> Arc<[Box<str>]> {
+    let scope = claims.scope.as_deref().unwrap_or_default();
+    let mut scopes: Vec<Box<str>> = scope
+        .split(' ')
+        .filter(|scope| !scope.is_empty())
+        .map(Into::into)
+        .collect();
+    // Some issuers write a list under this name.
+    if let Some(list) = claims.others.get("scp").and_then(Value::as_array) {
+        scopes.extend(list.iter().filter_map(Value::as_str).map(Into::into));
+    }
+    scopes.into()
+}
+
+fn token_claims(claims: &Claims) -> Map<String, Value> {
+    let mut all = claims.others.clone();
+    all.insert("sub".to_owned(), claims.sub.as_str().into());
+    all.insert("exp".to_owned(), claims.exp.into());
+    if let Some(email) = claims.email.as_deref().filter(|_| claims.email_verified) {
+        all.insert("email".to_owned(), email.into());
+    }
+    all
 }
 
 async fn keep_fetching(live: std::sync::Weak<Live>) {
@@ -427,6 +466,39 @@ mod tests {
             clock.set_ms(at_s * 1000);
             assert_eq!(see(&good).unwrap().err(), wanted, "{at_s}");
         }
+    }
+
+    #[test]
+    fn what_a_token_says_of_itself_is_told_and_never_stands_above_what_the_host_knows() {
+        let (key, x) = signing(1);
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": "k1" });
+        let external = external(&json!({ "keys": [jwk] }));
+        let (directory, clock) = (Directory::default(), Clock::manual(NOW_S * 1000));
+        let see = |claims: &Value| {
+            let token = token(Algorithm::EdDSA, &key, claims);
+            external
+                .verify(&token, &directory, &clock)
+                .unwrap()
+                .unwrap()
+        };
+        let plain = see(&claims());
+        assert!(!plain.has_scope("orders:read"));
+        let mut more = claims();
+        more["scope"] = json!("orders:read  orders:write");
+        more["tenant"] = json!("north");
+        more["roles"] = json!(["admin"]);
+        more["kind"] = json!("api-key");
+        let ann = see(&more);
+        assert!(ann.has_scope("orders:write") && !ann.has_scope("orders"));
+        let seen = ann.claims();
+        assert_eq!(seen["tenant"], "north");
+        assert_eq!(seen["sub"], "ann-1");
+        assert_eq!(seen["kind"], "user");
+        assert_ne!(seen["roles"], json!(["admin"]));
+        assert_eq!(seen["id"], ann.id);
+        let mut list = claims();
+        list["scp"] = json!(["orders:read"]);
+        assert!(see(&list).has_scope("orders:read"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use http::{HeaderName, Method};
 use serde_json::Value;
-use toml::{Spanned, de::DeValue};
+use toml::Spanned;
 
-use super::reader::{Fields, Reader, clip, refuse_duplicates, string};
+use super::reader::{Fields, Reader, clip, read_flag, refuse_duplicates, string};
 use super::route::choice;
 use super::schema::{self, Schemas, Statuses};
 
@@ -254,20 +254,4 @@ fn is_media_type(text: &str, may_be_wild: bool) -> bool {
 /// Whether bodies of this type are JSON: `application/json`, `application/merge-patch+json`.
 pub fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || media_type.ends_with("+json")
-}
-
-fn read_flag(
-    reader: &mut Reader<'_>,
-    fields: &mut Fields<'_, '_>,
-    key: &'static str,
-) -> Option<bool> {
-    let value = fields.get(key)?;
-    match value.get_ref() {
-        DeValue::Boolean(truth) => Some(*truth),
-        _ => {
-            let message = format!("`{key}` must be true or false");
-            reader.mistake(value.span(), message);
-            None
-        }
-    }
 }

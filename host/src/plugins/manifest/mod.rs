@@ -5,12 +5,14 @@ mod about;
 mod capabilities;
 mod config;
 mod contract;
+mod cors;
 mod extism;
 mod filter;
 mod host;
 mod limits;
 mod nesting;
 mod path;
+mod policy;
 mod reader;
 mod route;
 mod schema;
@@ -31,16 +33,18 @@ pub use about::{About, Build, BuildStep, Component, DeclaredPermission, Language
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
 pub use contract::{Contract, Parameter, Place, is_json};
+pub use cors::Cors;
 pub use extism::{Export, ExportKind};
 pub use filter::FilterBodies;
 pub use host::{HostPattern, InvalidHost};
 pub use limits::Limits;
+pub use policy::Policy;
 pub use route::{Auth, RateKey, RateLimit, Route};
 pub use schema::{Schemas, Statuses};
 pub use test::{As, Body as TestBody, Expected, Outside, Step, TestCase};
 pub(super) use units::{show_duration, show_size};
 
-use reader::{Fields, Reader};
+use reader::{Fields, Reader, read_flag};
 
 /// Most bytes of a manifest.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
@@ -83,6 +87,10 @@ pub struct Manifest {
     pub filters: Vec<FilterUse>,
     /// Of a filter: the bodies that it wants to see.
     pub filter: FilterBodies,
+    /// Pages of which other origins may call, where a route does not say it itself.
+    pub cors: Option<Cors>,
+    /// Whether answers may be compressed. Default: true.
+    pub may_compress: bool,
     /// JSON Schemas that routes use by name.
     pub schemas: Schemas,
     /// In the order of the file.
@@ -195,6 +203,8 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         None => FilterBodies::default(),
     };
     let permissions = DeclaredPermission::read_all(reader, &mut fields);
+    let cors = Cors::read(reader, &mut fields);
+    let may_compress = read_flag(reader, &mut fields, "compress").unwrap_or(true);
     let schemas = schema::read_all(reader, &mut fields);
     let routes = Route::read_all(reader, &mut fields, &permissions, &schemas);
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
@@ -217,6 +227,8 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         extism,
         filters,
         filter,
+        cors,
+        may_compress,
         schemas,
         routes,
         capabilities,

@@ -427,6 +427,23 @@ impl<'a, 't> Fields<'a, 't> {
     }
 }
 
+/// True or false, or a mistake.
+pub(super) fn read_flag(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_, '_>,
+    key: &'static str,
+) -> Option<bool> {
+    let value = fields.get(key)?;
+    match value.get_ref() {
+        DeValue::Boolean(truth) => Some(*truth),
+        _ => {
+            let message = format!("`{key}` must be true or false");
+            reader.mistake(value.span(), message);
+            None
+        }
+    }
+}
+
 /// A string of 1 to `length_max` bytes without control characters, or a mistake.
 pub(super) fn string<'a>(
     reader: &mut Reader<'_>,

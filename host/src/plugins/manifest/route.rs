@@ -5,8 +5,11 @@ use std::{collections::HashMap, fmt, ops::Range, time::Duration};
 use http::Method;
 use toml::{Spanned, de::DeValue};
 
-use super::reader::{Fields, Reader, clip, nearest, parsed, refuse_duplicates, string};
-use super::{Contract, DeclaredPermission, ENTRIES_MAX, Export, ROUTES_MAX, Schemas, filter, path};
+use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_duplicates, string};
+use super::{
+    Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Policy, ROUTES_MAX, Schemas, filter,
+    path,
+};
 use crate::ids::Permission;
 use crate::plugins::filters::FilterUse;
 
@@ -83,6 +86,8 @@ pub struct Route {
     pub auth: Auth,
     /// The caller needs all of them. Empty unless authentication is required.
     pub permissions: Vec<Permission>,
+    /// What else is asked of a caller.
+    pub policy: Policy,
     /// All of them must agree.
     pub limits: Vec<RateLimit>,
     /// Of an Extism module: the export that answers; nothing means that of `[extism]`.
@@ -96,6 +101,10 @@ pub struct Route {
     pub stream: Option<Duration>,
     /// Most bytes of a request's body; nothing means the operator's default.
     pub body_bytes_max: Option<u64>,
+    /// Pages of which other origins may call; nothing means those of the plugin.
+    pub cors: Option<Cors>,
+    /// Whether answers may be compressed; nothing means as the plugin says.
+    pub may_compress: Option<bool>,
     /// What requests and answers look like.
     pub contract: Contract,
     /// One line for the documentation.
@@ -161,12 +170,15 @@ impl Route {
         }
         let auth = read_auth(reader, &mut fields);
         let permissions = read_permissions(reader, &mut fields, auth, declared);
+        let policy = Policy::read(reader, &mut fields, auth);
         let limits = read_limits(reader, &mut fields, auth, shared);
         let export = Export::read_keys(reader, &mut fields);
         let filters = filter::read_all(reader, &mut fields);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let stream = fields.duration(reader, "stream", SECOND..=24 * 60 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
+        let cors = Cors::read(reader, &mut fields);
+        let may_compress = read_flag(reader, &mut fields, "compress");
         let pattern = path.as_ref().map(|path| *path.get_ref());
         let contract = Contract::read(reader, &mut fields, &methods, pattern, schemas);
         let summary = fields.string(reader, "summary", 200);
@@ -180,7 +192,6 @@ impl Route {
                 ("middleware", "did you mean `filters`?"),
                 ("rate", "did you mean `limits`?"),
                 ("rate_limit", "did you mean `limits`?"),
-                ("scopes", "did you mean `permissions`?"),
             ],
         );
         Some(Self {
@@ -188,12 +199,15 @@ impl Route {
             path: (*path?.get_ref()).to_owned(),
             auth: auth?,
             permissions,
+            policy,
             limits,
             export,
             filters,
             timeout: timeout.map(Spanned::into_inner),
             stream: stream.map(Spanned::into_inner),
             body_bytes_max: body_bytes_max.map(Spanned::into_inner),
+            cors,
+            may_compress,
             contract,
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -172,4 +173,48 @@ fn json_is_read_as_everybody_reads_it_or_not_at_all() {
     ));
     let many = format!("[{}]", vec!["{}"; 100_000].join(","));
     assert_eq!(json::read(many.as_bytes()), Err(json::Unreadable::TooMany));
+}
+
+fn json_text() -> impl Strategy<Value = String> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("\\u0061"), Just("c")];
+    let leaf = prop_oneof![
+        Just("1".to_owned()),
+        Just("5".to_owned()),
+        Just("6".to_owned()),
+        Just("0.5".to_owned()),
+        Just("\"x\"".to_owned()),
+        Just("null".to_owned()),
+        Just("[1]".to_owned()),
+    ];
+    let field = (name, leaf).prop_map(|(name, value)| format!("\"{name}\": {value}"));
+    let object = prop::collection::vec(field, 0..4);
+    prop_oneof![
+        8 => object.prop_map(|fields| format!("{{{}}}", fields.join(", "))),
+        1 => "[\\[\\]{}:,\"a1 ]{0,12}",
+    ]
+}
+
+proptest! {
+    /// Whatever comes: what passes is what a plain reader sees, and it fits.
+    #[test]
+    fn what_passes_fits_and_reads_the_same_to_everybody(text in json_text()) {
+        let schema = json!({
+            "type": "object",
+            "required": ["a"],
+            "additionalProperties": false,
+            "properties": { "a": { "type": "integer", "minimum": 1, "maximum": 5 }, "b": { "type": "string" } },
+        });
+        let schema = compile(&schema).unwrap();
+        if let Ok(value) = json::read(text.as_bytes()) {
+            let plain: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&plain, &value);
+            let fits = value.as_object().is_some_and(|object| {
+                object.get("a").and_then(Value::as_i64).is_some_and(|a| (1..=5).contains(&a))
+                    && object.get("b").is_none_or(Value::is_string)
+                    && object.keys().all(|name| name == "a" || name == "b")
+            });
+            prop_assert_eq!(schema.mismatches(&value, false).is_empty(), fits, "{}", text);
+            prop_assert_eq!(schema.mismatches(&value, true).is_empty(), fits, "{}", text);
+        }
+    }
 }
