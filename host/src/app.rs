@@ -17,6 +17,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::admin;
+use crate::audit::Audit;
 use crate::auth::{Auth, GuestTokens, Keys};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -26,6 +27,7 @@ use crate::gateway::access_log::AccessLog;
 use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
 use crate::http::shares::Shares;
+use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::mail::Mail;
 use crate::plugins::{
@@ -51,6 +53,7 @@ pub struct App {
     /// The key of the first administrator, if this start created it. It is kept nowhere else than in `admin.key` of the
     /// data directory.
     pub admin_key: Option<String>,
+    pub audit: Audit,
     pub auth: Auth,
     pub mail: Mail,
     pub plugins: Arc<Plugins>,
@@ -60,12 +63,17 @@ pub struct App {
     stop: CancellationToken,
     tasks: TaskTracker,
     access_log: AccessLog,
+    /// Written to by everybody else, so it ends after them.
+    trail: (CancellationToken, TaskTracker),
     db: Db,
     services: Services,
     limiter: Arc<Limiter>,
     /// Last: nobody else may open the data directory before everything above is closed.
     _lock: Lock,
 }
+
+/// For what the host's keys give the key of the audit trail.
+pub const AUDIT_KEY: &str = "audit";
 
 /// Routes of whoever embeds the host, served beside its own surface and before plugins.
 #[derive(Debug, Default)]
@@ -106,9 +114,29 @@ impl App {
             .as_ref()
             .map_or_else(Clock::system, |setting| setting.rehearsal.clock.clone());
         let keys = Keys::open(&data.0)?;
-        let db = Db::open(&data.file("gantry.db"), &config.db).await?;
+        let mut db = Db::open(&data.file("gantry.db"), &config.db).await?;
+        let seed = keys.derive(AUDIT_KEY);
+        let bytes_max = config.audit.detail_bytes_max;
+        let (ledger, notes) = Ledger::new(&seed, clock.clone(), bytes_max, config.audit.queue_max);
+        if rehearsal.is_none() {
+            db = db.with_ledger(ledger.clone());
+        }
         let mail_key = keys.derive("mail");
         let mail = Mail::new(db.clone(), mail_key, clock.clone(), config.mail.clone())?;
+        let metrics = prometheus::Registry::new();
+        let audit = Audit::new(
+            db.clone(),
+            ledger,
+            mail.clone(),
+            clock.clone(),
+            config.audit.clone(),
+            data.0.clone(),
+            &metrics,
+        )?;
+        if rehearsal.is_none() {
+            let begun = audit.begin().await;
+            begun.context("cannot look after the audit trail")?;
+        }
         let auth_config = config.auth.clone();
         let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
@@ -152,7 +180,6 @@ impl App {
             cache.key,
         )?;
         let runtime = Arc::new(runtime);
-        let metrics = prometheus::Registry::new();
         let plugin_metrics = Metrics::register(&metrics)?;
         register_process_metrics(&metrics, &runtime)?;
         let cluster = Cluster::open(&config.cluster, &metrics).await?;
@@ -231,6 +258,7 @@ impl App {
             auth: auth.clone(),
             limiter: Arc::clone(&limiter),
             clock: clock.clone(),
+            ledger: db.ledger().cloned(),
             access_log: access_log.clone(),
             bodies: Shares::new(
                 config.gateway.bodies_bytes_max,
@@ -263,6 +291,7 @@ impl App {
             stop: stop.clone(),
         };
         let admin = admin::State {
+            audit: audit.clone(),
             auth: auth.clone(),
             plugins: Arc::clone(&plugins),
             registry: Arc::clone(&registry),
@@ -317,11 +346,17 @@ impl App {
             services.sql.clone(),
             auth.clone(),
             Arc::clone(&plugins),
+            rehearsal.is_none().then(|| audit.clone()),
             stop.clone(),
         ));
         if let Some(cluster) = cluster {
             tasks.spawn(cluster.run(stop.clone()));
         }
+        let trail = (CancellationToken::new(), TaskTracker::new());
+        if rehearsal.is_none() {
+            trail.1.spawn(audit.clone().run(notes, trail.0.clone()));
+        }
+        trail.1.close();
         let (sender, until) = (mail.clone(), stop.clone());
         tasks.spawn(async move { sender.run(until).await });
         let (watcher, until) = (Arc::clone(&plugins), stop.clone());
@@ -331,6 +366,7 @@ impl App {
             address,
             admin_address,
             admin_key,
+            audit,
             auth,
             mail,
             plugins,
@@ -340,6 +376,7 @@ impl App {
             stop,
             tasks,
             access_log,
+            trail,
             db,
             services,
             limiter,
@@ -353,6 +390,8 @@ impl App {
         self.tasks.wait().await;
         self.logs.flush().await;
         self.access_log.close();
+        self.trail.0.cancel();
+        self.trail.1.wait().await;
         self.services.sql.close().await;
         self.db.close().await;
     }
@@ -376,7 +415,14 @@ fn take_requests(
 }
 
 /// What must be done now and then.
-async fn do_chores(kv: Kv, sql: Sql, auth: Auth, plugins: Arc<Plugins>, stop: CancellationToken) {
+async fn do_chores(
+    kv: Kv,
+    sql: Sql,
+    auth: Auth,
+    plugins: Arc<Plugins>,
+    audit: Option<Audit>,
+    stop: CancellationToken,
+) {
     /// Entries removed in one go, so that other writers get their turn.
     const SWEEP_MAX: u32 = 1000;
     const HOUR: Duration = Duration::from_secs(3600);
@@ -390,6 +436,11 @@ async fn do_chores(kv: Kv, sql: Sql, auth: Auth, plugins: Arc<Plugins>, stop: Ca
                 // What fell out of the history since.
                 if let Err(error) = plugins.clean_up(HOUR).await {
                     tracing::warn!(error.cause = %error, "Artifacts that nobody needs cannot be removed");
+                }
+                if let Some(audit) = &audit
+                    && let Err(error) = audit.trim().await
+                {
+                    tracing::warn!(error.cause = %error, "Old events of the audit trail cannot be removed");
                 }
                 if let Err(error) = auth.sweep().await {
                     tracing::warn!(error.cause = %error, "Sessions and codes that have ended cannot be removed");

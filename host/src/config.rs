@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::security::SecurityHeaders;
 use crate::gateway::{access_log, health};
 use crate::http::serve;
-use crate::{admin, auth, cluster, db, gateway, limits, mail, plugins, runtime, services};
+use crate::{admin, audit, auth, cluster, db, gateway, limits, mail, plugins, runtime, services};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// How metrics are given out.
     pub metrics: health::Config,
+    /// The audit trail: how long it is kept, and what is suspicious.
+    pub audit: audit::Config,
 }
 
 impl Default for Config {
@@ -66,6 +68,7 @@ impl Default for Config {
             gateway: gateway::Config::default(),
             admin: admin::Config::default(),
             metrics: health::Config::default(),
+            audit: audit::Config::default(),
         }
     }
 }
@@ -110,6 +113,7 @@ impl Config {
         }
         mistakes.extend(self.mail.mistakes());
         mistakes.extend(self.cluster.mistakes());
+        mistakes.extend(self.audit.mistakes());
         if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {
             mistakes.extend(found);
         }

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod bindings;
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod db;
 pub mod gateway;
 pub mod http;
 pub mod ids;
+pub mod ledger;
 pub mod limits;
 pub mod mail;
 pub mod plugins;

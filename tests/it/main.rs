@@ -9,6 +9,7 @@ mod accounting;
 mod accounts;
 mod admin;
 mod app;
+mod audit;
 mod auth;
 mod breaker;
 mod browsers;

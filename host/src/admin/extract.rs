@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::{ApiError, Shared};
 use crate::auth::{Auth, PermissionSet, PlatformPermission, Principal};
+use crate::ledger::acting_as;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -37,7 +38,7 @@ pub(super) mod may {
             }
         )*};
     }
-    permissions!(Read Deploy Grant Secrets Users Trust);
+    permissions!(Read Deploy Grant Secrets Users Trust Audit);
 }
 
 impl<P> Caller<P> {
@@ -105,6 +106,7 @@ impl Credentials {
             text(self.api_key.as_ref()),
         )?;
         let principal = principal.ok_or_else(ApiError::login_required)?;
+        acting_as(principal.kind.as_str(), &principal.id);
         principal.require_platform(permission)?;
         Ok(principal)
     }

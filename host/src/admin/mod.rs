@@ -2,6 +2,7 @@
 //! whether the caller may, has the work done below, and answers.
 
 pub mod api_keys;
+pub mod audit;
 pub mod config;
 pub mod deployments;
 mod error;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::plugins::Plugins;
@@ -67,6 +69,7 @@ pub struct Config {
 /// What the admin API needs of the rest.
 #[derive(Clone)]
 pub struct State {
+    pub audit: Audit,
     pub auth: Auth,
     pub plugins: Arc<Plugins>,
     pub registry: Arc<Registry>,
@@ -187,6 +190,9 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(rbac::show_matrix))
         .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
         .routes(routes!(api_keys::revoke_api_key))
+        .routes(routes!(audit::list_events))
+        .routes(routes!(audit::export_events))
+        .routes(routes!(audit::show_checkpoint))
 }
 
 fn about() -> OpenApi {

@@ -7,7 +7,9 @@ use subtle::ConstantTimeEq as _;
 
 use crate::auth::store::StoredKey;
 use crate::auth::{ADMIN, Auth, Error, Principal, Rejection};
+use crate::clock::rfc3339;
 use crate::ids::RoleName;
+use crate::ledger::Event;
 
 /// How every API key begins, so that people and secret scanners know one when they see it.
 pub(super) const PREFIX: &str = "gk_";
@@ -87,7 +89,11 @@ impl Auth {
         let auth = self.clone();
         self.change(async move {
             let now_ms = auth.inner.clock.now_ms();
-            let stored = auth.inner.store.revoke_key(id, now_ms).await?;
+            let store = &auth.inner.store;
+            let mut transaction = store.db.begin().await?;
+            let stored = store.revoke_key(&mut transaction, id, now_ms).await?;
+            let event = Event::new("api_key.revoked", id);
+            auth.commit(transaction, event).await?;
             let key = stored.key.clone();
             auth.inner.directory.put_key(stored);
             tracing::info!(api_key.id = %id, "An API key was revoked");
@@ -161,7 +167,15 @@ impl Auth {
             token_sha256: Sha256::digest(&token).into(),
         };
         keep(&token).map_err(Error::AdminKey)?;
-        self.inner.store.insert_key(&stored).await?;
+        let store = &self.inner.store;
+        let mut transaction = store.db.begin().await?;
+        store.insert_key(&mut transaction, &stored).await?;
+        let roles: Vec<_> = key.roles.iter().map(ToString::to_string).collect();
+        let event = Event::new("api_key.created", id)
+            .with("name", key.name.as_str())
+            .with("roles", roles)
+            .with("expires_at", key.expires_at_ms.map(rfc3339));
+        self.commit(transaction, event).await?;
         self.inner.directory.put_key(stored);
         tracing::info!(api_key.id = %id, "An API key was made");
         Ok(CreatedApiKey { key, token })

@@ -8,6 +8,10 @@ use crate::auth::tokens::Bearer;
 use crate::auth::users::normal_email;
 use crate::auth::{Auth, Client, Error, Tokens, User};
 use crate::ids::UserId;
+use crate::ledger::Event;
+
+/// Stands for accounts that do not exist: what was typed may be a password.
+const UNKNOWN: &str = "unknown account";
 
 /// What a successful login gives.
 #[derive(Clone)]
@@ -36,10 +40,10 @@ impl Auth {
             .map_err(|_| Error::CredentialsWrong)?;
         let email = normal_email(email).map_err(|_| Error::CredentialsWrong)?;
         let parties = Parties::new(&email, &client.network);
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        self.check_wait(&parties)?;
         let turn = inner.passwords.turn().await?;
         // Again, because others may have failed while this one waited: a crowd of guesses gets no further than a few.
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        self.check_wait(&parties)?;
 
         let account = inner.store.user_by_email(&email).await?;
         let known_hash = account
@@ -56,22 +60,34 @@ impl Auth {
             Some(account) if is_right => account,
             known => {
                 inner.throttle.fail(&parties, now_ms);
-                match known {
-                    Some(account) => tracing::warn!(user.id = %account.user.id, "A login failed"),
-                    None => tracing::warn!("A login to an unknown account failed"),
-                }
+                let target = match known {
+                    Some(account) => {
+                        tracing::warn!(user.id = %account.user.id, "A login failed");
+                        account.user.id.to_string()
+                    }
+                    None => {
+                        tracing::warn!("A login to an unknown account failed");
+                        UNKNOWN.to_owned()
+                    }
+                };
+                let event = Event::failed("login.failed", target, "auth.credentials_wrong");
+                self.note_failure(event, &parties);
                 return Err(Error::CredentialsWrong);
             }
         };
         let user = account.user;
         if user.is_disabled {
             tracing::warn!(user.id = %user.id, "A login to a disabled account was refused");
+            let event = Event::refused("login.failed", user.id, "auth.account_disabled");
+            self.note_failure(event, &parties);
             return Err(Error::AccountDisabled);
         }
         if let Err(error) = self.check_second_factor(user.id, code).await {
             if matches!(error, Error::TotpWrong) {
                 inner.throttle.fail(&parties, now_ms);
                 tracing::warn!(user.id = %user.id, "A login with a wrong second factor failed");
+                let event = Event::failed("login.failed", user.id, "auth.totp_wrong");
+                self.note_failure(event, &parties);
             }
             return Err(error);
         }
@@ -93,6 +109,19 @@ impl Auth {
 }
 
 impl Auth {
+    /// Goes on if neither the account nor the client has to wait. `TooManyAttempts`, which is recorded.
+    pub(super) fn check_wait(&self, parties: &Parties) -> Result<(), Error> {
+        let checked = self
+            .inner
+            .throttle
+            .check(parties, self.inner.clock.now_ms());
+        if checked.is_err() {
+            let event = Event::refused("login.failed", UNKNOWN, "auth.too_many_attempts");
+            self.note_failure(event, parties);
+        }
+        checked
+    }
+
     /// An access token of this user, without a password: for hosts on which plugins are rehearsed. `UserNotFound`.
     pub(crate) async fn access_token(&self, id: UserId) -> Result<String, Error> {
         let account = self.inner.store.user_by_id(id).await?;

@@ -49,8 +49,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::ids::{RoleName, SessionId, UserId};
+use crate::ledger::{Event, carried};
 use crate::mail::Mail;
 
 /// Longest credential that is looked at, in bytes. Our own are far shorter.
@@ -254,7 +255,19 @@ impl Auth {
             let _alone = auth.inner.changes.lock().await;
             work.await
         };
-        tokio::spawn(change).await?
+        tokio::spawn(carried(change)).await?
+    }
+
+    /// Commits a change together with its record.
+    async fn commit(&self, mut transaction: Transaction, event: Event) -> Result<(), Error> {
+        let db = &self.inner.store.db;
+        db.record(&mut transaction, event).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Notes a failure of somebody who comes from this network, about an account that `parties` tell apart.
+    fn note_failure(&self, event: Event, parties: &throttle::Parties) {
+        self.inner.store.db.note(event.marked(parties.mark()));
     }
 }
 

@@ -33,11 +33,13 @@ pub enum PlatformPermission {
     /// Decide whose plugins are taken: the keys that sign them, and older versions. Whoever may do that and deploy can run
     /// what they like.
     Trust,
+    /// Read the audit trail.
+    Audit,
 }
 
 impl PlatformPermission {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Admin,
         Self::Read,
         Self::Deploy,
@@ -45,6 +47,7 @@ impl PlatformPermission {
         Self::Secrets,
         Self::Users,
         Self::Trust,
+        Self::Audit,
     ];
 
     /// As it stands in a role.
@@ -57,6 +60,7 @@ impl PlatformPermission {
             Self::Secrets => "platform.secrets",
             Self::Users => "platform.users",
             Self::Trust => "platform.trust",
+            Self::Audit => "platform.audit",
         }
     }
 
@@ -72,6 +76,7 @@ impl PlatformPermission {
                 "Manage users, roles and API keys; who may do that can give themselves everything"
             }
             Self::Trust => "Decide whose plugins are taken: keys that sign them, older versions",
+            Self::Audit => "Read the audit trail: who did what, from where",
         }
     }
 

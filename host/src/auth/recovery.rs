@@ -7,6 +7,7 @@ use crate::auth::store::Account;
 use crate::auth::throttle::Parties;
 use crate::auth::{Auth, Client, Error, Tokens, codes};
 use crate::ids::UserId;
+use crate::ledger::Event;
 
 impl Auth {
     /// Sets a new password for a user who knows the old one. All sessions end, and a new one begins. `CredentialsWrong`,
@@ -43,13 +44,15 @@ impl Auth {
         let account = inner.store.user_by_id(id).await?;
         let account = account.ok_or(Error::UserNotFound)?;
         let parties = Parties::new(&account.user.email, network);
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        self.check_wait(&parties)?;
         let turn = inner.passwords.turn().await?;
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        self.check_wait(&parties)?;
         let Verdict { is_right, turn, .. } = turn.verify(password, &account.password_hash).await?;
         if !is_right {
             inner.throttle.fail(&parties, inner.clock.now_ms());
             tracing::warn!(user.id = %id, "A user who is logged in did not know the password");
+            let event = Event::failed("login.failed", id, "auth.credentials_wrong");
+            self.note_failure(event.by("user", id), &parties);
             return Err(Error::CredentialsWrong);
         }
         drop(turn);
@@ -70,6 +73,12 @@ impl Auth {
             let account = inner.store.user_by_email(&email).await?;
             let user = account.map(|account| account.user);
             let user = user.filter(|user| !user.is_disabled);
+            if let Some(user) = &user {
+                inner
+                    .store
+                    .db
+                    .note(Event::new("password_reset.requested", user.id));
+            }
             let (purpose, payload) = match &user {
                 Some(user) => (Purpose::ResetPassword, user.id.to_string()),
                 None => (Purpose::Notice, String::new()),
@@ -133,7 +142,13 @@ impl Auth {
                 .await?;
             let letter = inner.letters.password_changed(email);
             auth.post(&mut transaction, &letter, None).await?;
-            transaction.commit().await?;
+            let how = match (&code, generation) {
+                (Some(_), _) => "by a code that was sent by mail",
+                (None, Some(_)) => "by somebody who knew the old one",
+                (None, None) => "by an administrator",
+            };
+            let event = Event::new("user.password_changed", id).with("how", how);
+            auth.commit(transaction, event).await?;
             inner.mail.wake();
             inner.directory.put_user(&account);
             tracing::info!(user.id = %id, "A password was changed");

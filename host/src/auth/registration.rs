@@ -10,6 +10,7 @@ use crate::auth::users::normal_email;
 use crate::auth::{Auth, Error, NewUser, User};
 use crate::db::Transaction;
 use crate::ids::UserId;
+use crate::ledger::Event;
 use crate::mail::{self, Letter};
 
 /// Who may open an account.
@@ -136,7 +137,10 @@ impl Auth {
                 .store
                 .insert_user(&mut transaction, &account)
                 .await?;
-            transaction.commit().await?;
+            let user = &account.user;
+            let roles: Vec<_> = user.roles.iter().map(ToString::to_string).collect();
+            let event = Event::new("user.created", user.id).with("roles", roles);
+            auth.commit(transaction, event).await?;
             auth.inner.directory.put_user(&account);
             tracing::info!(user.id = %account.user.id, "An account was made");
             Ok(account.user)
@@ -211,7 +215,7 @@ impl Auth {
     ) -> Result<codes::Redeemed, Error> {
         let inner = &self.inner;
         let parties = Parties::new(&codes::name_of(code), client);
-        inner.throttle.check(&parties, inner.clock.now_ms())?;
+        self.check_wait(&parties)?;
         let mut transaction = inner.store.db.begin().await?;
         let now_ms = inner.clock.now_ms();
         let checked = inner
@@ -222,6 +226,8 @@ impl Auth {
         if checked.is_err() {
             inner.throttle.fail(&parties, now_ms);
             tracing::warn!("A one-time code was refused");
+            let event = Event::failed("code.failed", "one-time code", "auth.code_wrong");
+            self.note_failure(event, &parties);
         }
         checked
     }

@@ -3,6 +3,7 @@
 use crate::auth::permissions::RolePermission;
 use crate::auth::{Auth, Error};
 use crate::ids::RoleName;
+use crate::ledger::Event;
 
 /// The name of the role that may do everything. It is always there.
 pub const ADMIN: &str = "admin";
@@ -39,7 +40,12 @@ impl Auth {
                 created_at_ms: now_ms,
                 updated_at_ms: now_ms,
             };
-            auth.inner.store.insert_role(&role).await?;
+            let store = &auth.inner.store;
+            let mut transaction = store.db.begin().await?;
+            store.insert_role(&mut transaction, &role).await?;
+            let event = Event::new("role.created", &role.name);
+            let event = event.with("permissions", texts(&role.permissions));
+            auth.commit(transaction, event).await?;
             auth.inner.directory.put_role(role.clone());
             Ok(role)
         })
@@ -58,11 +64,17 @@ impl Auth {
         let auth = self.clone();
         self.change(async move {
             let now_ms = auth.inner.clock.now_ms();
-            let role = auth
-                .inner
-                .store
-                .set_permissions(&name, &permissions, now_ms)
+            let store = &auth.inner.store;
+            let before = store.all_roles().await?;
+            let before = before.iter().find(|role| role.name == name);
+            let before = before.map_or(Vec::new(), |role| texts(&role.permissions));
+            let mut transaction = store.db.begin().await?;
+            let role = store
+                .set_permissions(&mut transaction, &name, &permissions, now_ms)
                 .await?;
+            let event = Event::new("role.permissions_set", &name);
+            let event = event.changed(before, texts(&permissions));
+            auth.commit(transaction, event).await?;
             auth.inner.directory.put_role(role.clone());
             Ok(role)
         })
@@ -81,7 +93,11 @@ impl Auth {
             {
                 return Err(Error::RoleInUse(name));
             }
-            auth.inner.store.delete_role(&name).await?;
+            let store = &auth.inner.store;
+            let mut transaction = store.db.begin().await?;
+            store.delete_role(&mut transaction, &name).await?;
+            auth.commit(transaction, Event::new("role.deleted", &name))
+                .await?;
             auth.inner.directory.remove_role(&name);
             Ok(())
         })
@@ -122,6 +138,10 @@ impl Auth {
             None => Ok(roles),
         }
     }
+}
+
+fn texts(permissions: &[RolePermission]) -> Vec<String> {
+    permissions.iter().map(ToString::to_string).collect()
 }
 
 fn require_changeable(name: &RoleName) -> Result<(), Error> {

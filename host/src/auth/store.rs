@@ -136,6 +136,7 @@ impl Store {
 
     pub(super) async fn set_user_roles(
         &self,
+        transaction: &mut Transaction,
         id: UserId,
         roles: &[RoleName],
         now_ms: i64,
@@ -145,13 +146,14 @@ impl Store {
                 .bind(to_json(roles))
                 .bind(now_ms)
                 .bind(id.to_string());
-        let row = query.fetch_optional(self.db.writer()).await?;
+        let row = query.fetch_optional(&mut **transaction).await?;
         read_account(&row.ok_or(Error::UserNotFound)?)
     }
 
     /// Disables or enables a user, and revokes the access tokens either way.
     pub(super) async fn set_disabled(
         &self,
+        transaction: &mut Transaction,
         id: UserId,
         is_disabled: bool,
         now_ms: i64,
@@ -163,14 +165,18 @@ impl Store {
         .bind(i64::from(is_disabled))
         .bind(now_ms)
         .bind(id.to_string())
-        .fetch_optional(self.db.writer())
+        .fetch_optional(&mut **transaction)
         .await?;
         read_account(&row.ok_or(Error::UserNotFound)?)
     }
 
-    pub(super) async fn delete_user(&self, id: UserId) -> Result<(), Error> {
+    pub(super) async fn delete_user(
+        &self,
+        transaction: &mut Transaction,
+        id: UserId,
+    ) -> Result<(), Error> {
         let query = sqlx::query("DELETE FROM users WHERE id = $1").bind(id.to_string());
-        let done = query.execute(self.db.writer()).await?;
+        let done = query.execute(&mut **transaction).await?;
         if done.rows_affected() == 0 {
             Err(Error::UserNotFound)
         } else {
@@ -188,7 +194,11 @@ impl Store {
             .collect()
     }
 
-    pub(super) async fn insert_role(&self, role: &Role) -> Result<(), Error> {
+    pub(super) async fn insert_role(
+        &self,
+        transaction: &mut Transaction,
+        role: &Role,
+    ) -> Result<(), Error> {
         let inserted = sqlx::query(
             "INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ($1, $2, $3, $4)",
         )
@@ -196,7 +206,7 @@ impl Store {
         .bind(to_json(&role.permissions))
         .bind(role.created_at_ms)
         .bind(role.updated_at_ms)
-        .execute(self.db.writer())
+        .execute(&mut **transaction)
         .await;
         inserted
             .map(drop)
@@ -205,6 +215,7 @@ impl Store {
 
     pub(super) async fn set_permissions(
         &self,
+        transaction: &mut Transaction,
         name: &RoleName,
         permissions: &[RolePermission],
         now_ms: i64,
@@ -215,14 +226,18 @@ impl Store {
         .bind(to_json(permissions))
         .bind(now_ms)
         .bind(name.as_str())
-        .fetch_optional(self.db.writer())
+        .fetch_optional(&mut **transaction)
         .await?;
         read_role(&row.ok_or_else(|| Error::RoleNotFound(name.clone()))?)
     }
 
-    pub(super) async fn delete_role(&self, name: &RoleName) -> Result<(), Error> {
+    pub(super) async fn delete_role(
+        &self,
+        transaction: &mut Transaction,
+        name: &RoleName,
+    ) -> Result<(), Error> {
         let query = sqlx::query("DELETE FROM roles WHERE name = $1").bind(name.as_str());
-        let done = query.execute(self.db.writer()).await?;
+        let done = query.execute(&mut **transaction).await?;
         if done.rows_affected() == 0 {
             Err(Error::RoleNotFound(name.clone()))
         } else {
@@ -237,7 +252,11 @@ impl Store {
         rows.iter().map(read_key).collect()
     }
 
-    pub(super) async fn insert_key(&self, stored: &StoredKey) -> Result<(), Error> {
+    pub(super) async fn insert_key(
+        &self,
+        transaction: &mut Transaction,
+        stored: &StoredKey,
+    ) -> Result<(), Error> {
         let key = &stored.key;
         sqlx::query(
             "INSERT INTO api_keys (id, name, token_sha256, roles, created_at, expires_at)
@@ -249,19 +268,24 @@ impl Store {
         .bind(to_json(&key.roles))
         .bind(key.created_at_ms)
         .bind(key.expires_at_ms)
-        .execute(self.db.writer())
+        .execute(&mut **transaction)
         .await?;
         Ok(())
     }
 
     /// Revokes a key; if it was revoked before, the first time stays.
-    pub(super) async fn revoke_key(&self, id: ApiKeyId, now_ms: i64) -> Result<StoredKey, Error> {
+    pub(super) async fn revoke_key(
+        &self,
+        transaction: &mut Transaction,
+        id: ApiKeyId,
+        now_ms: i64,
+    ) -> Result<StoredKey, Error> {
         let row = sqlx::query(
             "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE id = $2 RETURNING *",
         )
         .bind(now_ms)
         .bind(id.to_string())
-        .fetch_optional(self.db.writer())
+        .fetch_optional(&mut **transaction)
         .await?;
         read_key(&row.ok_or(Error::ApiKeyNotFound)?)
     }

@@ -2,6 +2,7 @@
 
 use crate::auth::{Auth, Error};
 use crate::ids::{RoleName, UserId};
+use crate::ledger::Event;
 
 const EMAIL_BYTES_MAX: usize = 254;
 const LOCAL_PART_BYTES_MAX: usize = 64;
@@ -107,7 +108,21 @@ impl Auth {
         self.change(async move {
             let roles = auth.check_roles(roles)?;
             let now_ms = auth.inner.clock.now_ms();
-            let account = auth.inner.store.set_user_roles(id, &roles, now_ms).await?;
+            let store = &auth.inner.store;
+            let before = store
+                .user_by_id(id)
+                .await?
+                .map(|account| account.user.roles);
+            let mut transaction = store.db.begin().await?;
+            let account = store
+                .set_user_roles(&mut transaction, id, &roles, now_ms)
+                .await?;
+            let texts = |roles: &[RoleName]| -> Vec<String> {
+                roles.iter().map(ToString::to_string).collect()
+            };
+            let before = texts(&before.unwrap_or_default());
+            let event = Event::new("user.roles_set", id).changed(before, texts(&roles));
+            auth.commit(transaction, event).await?;
             auth.inner.directory.put_user(&account);
             Ok(account.user)
         })
@@ -119,11 +134,16 @@ impl Auth {
         let auth = self.clone();
         self.change(async move {
             let now_ms = auth.inner.clock.now_ms();
-            let account = auth
-                .inner
-                .store
-                .set_disabled(id, is_disabled, now_ms)
+            let store = &auth.inner.store;
+            let mut transaction = store.db.begin().await?;
+            let account = store
+                .set_disabled(&mut transaction, id, is_disabled, now_ms)
                 .await?;
+            let action = match is_disabled {
+                true => "user.disabled",
+                false => "user.enabled",
+            };
+            auth.commit(transaction, Event::new(action, id)).await?;
             auth.inner.directory.put_user(&account);
             Ok(account.user)
         })
@@ -134,7 +154,11 @@ impl Auth {
     pub async fn delete_user(&self, id: UserId) -> Result<(), Error> {
         let auth = self.clone();
         self.change(async move {
-            auth.inner.store.delete_user(id).await?;
+            let store = &auth.inner.store;
+            let mut transaction = store.db.begin().await?;
+            store.delete_user(&mut transaction, id).await?;
+            auth.commit(transaction, Event::new("user.deleted", id))
+                .await?;
             auth.inner.directory.remove_user(id);
             tracing::info!(user.id = %id, "An account was deleted");
             Ok(())

@@ -320,6 +320,16 @@ impl Client {
         )))
     }
 
+    /// What the server sends, as it comes.
+    pub(super) async fn download(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<impl Stream<Item = reqwest::Result<Bytes>> + Unpin + use<>> {
+        let response = self.send(Method::GET, path, query, None).await?;
+        Ok(Box::pin(response.bytes_stream()))
+    }
+
     /// The server's `Date`, of an answer that needs no credentials.
     pub(super) async fn date(&self) -> Result<Option<String>, ClientError> {
         let unreachable = |source: reqwest::Error| ClientError::Unreachable {

@@ -1,6 +1,7 @@
 //! The command line: one file per command. It talks to a running host over the admin API and leaves all decisions to it;
 //! only `serve`, `compile`, `config check` and `doctor` look at this machine.
 
+mod audit;
 mod client;
 mod compile;
 mod config;
@@ -75,6 +76,9 @@ enum Command {
     /// Decide whose plugins the server takes: the keys that sign them.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Read the audit trail, and find out whether somebody has changed it.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Show what the server is doing.
     Status(status::Args),
     /// Look at the server's settings.
@@ -136,6 +140,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::TokenKey(command) => token_key::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,
         Command::Trust(command) => trust::run(command, server).await,
+        Command::Audit(command) => audit::run(command, server).await,
         Command::Status(args) => status::run(args, server).await,
         Command::Config(command) => config::run(command, server).await,
         Command::Doctor(args) => doctor::run(args, server).await,

@@ -21,6 +21,8 @@ use sqlx::{
     any::{AnyPoolOptions, install_default_drivers},
 };
 
+use crate::ledger::{Event, Ledger};
+
 pub use thread::{THREAD_CLOCK, ThreadClock};
 
 /// A transaction on the host's rows.
@@ -67,6 +69,8 @@ pub struct Db {
     /// For statements whose processor time somebody pays. Opened when they are first used.
     metered: Arc<[Single]>,
     next: Arc<AtomicUsize>,
+    /// Where changes are recorded; nothing where nobody asks for it.
+    ledger: Option<Ledger>,
 }
 
 /// A single connection, and the clock of the thread that works for it.
@@ -128,6 +132,57 @@ impl Db {
             writer,
             metered: metered?,
             next: Arc::default(),
+            ledger: None,
+        })
+    }
+
+    /// The same, with a ledger in which changes are recorded.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    /// Records what a transaction does, in that transaction: both are there, or neither.
+    pub async fn record(
+        &self,
+        transaction: &mut Transaction,
+        event: Event,
+    ) -> Result<(), sqlx::Error> {
+        match &self.ledger {
+            Some(ledger) => ledger.append(transaction, &[event]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Records something that belongs to no transaction, soon, without waiting for it.
+    pub fn note(&self, event: Event) {
+        if let Some(ledger) = &self.ledger {
+            ledger.note(event);
+        }
+    }
+
+    /// Where changes are recorded, if they are.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// The rows in a file that another process may be using, to be read and nothing else.
+    pub async fn look(file: &Path) -> Result<AnyPool, Error> {
+        install_default_drivers();
+        thread::introduce();
+        let url = format!("sqlite://{}?mode=rw", file.display());
+        let options = AnyPoolOptions::new()
+            .max_connections(1)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let settings = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000;";
+                    sqlx::raw_sql(settings).execute(connection).await.map(drop)
+                })
+            });
+        options.connect(&url).await.map_err(|source| Error::Open {
+            path: file.to_owned(),
+            source,
         })
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
-use crate::auth::{Auth, Principal, Rejection};
+use crate::auth::{Auth, Principal, PrincipalKind, Rejection};
 use crate::http::Problem;
 use crate::ids::{SessionId, UserId};
+use crate::ledger::acting_as;
 
 /// The access token of a page.
 pub(super) const ACCESS_COOKIE: &str = "__Host-gantry-access";
@@ -90,6 +91,12 @@ impl<'a> Asking<'a> {
 
     /// The user who is calling.
     pub(super) fn user(self, auth: &Auth) -> Result<Caller, Problem> {
+        let caller = self.find_user(auth)?;
+        acting_as(PrincipalKind::User.as_str(), &caller.user.to_string());
+        Ok(caller)
+    }
+
+    fn find_user(self, auth: &Auth) -> Result<Caller, Problem> {
         if let Some(token) = self.page_token() {
             return Ok(self.page(auth, token)?.1);
         }

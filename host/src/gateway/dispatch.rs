@@ -18,7 +18,7 @@ use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, body, compression, cors, headers, response, validation};
+use crate::gateway::{State, audit, body, compression, cors, headers, response, validation};
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::access::{self, Rule};
@@ -112,11 +112,14 @@ async fn call(
     if depth >= state.config.call_depth_max {
         return Err(too_deep());
     }
-    let principal = authenticate(state, route, Asking::of(&head))?;
+    let principal = authenticate(state, route, Asking::of(&head))
+        .map_err(|problem| audit::refused(state, arrival, plugin, route, None, problem))?;
     if let Some(principal) = &principal {
         record.principal(&principal.id);
     }
-    authorize(plugin, route, principal.as_deref(), &head, &path_params)?;
+    authorize(plugin, route, principal.as_deref(), &head, &path_params).map_err(|problem| {
+        audit::refused(state, arrival, plugin, route, principal.as_ref(), problem)
+    })?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     let checks = route.checks.as_deref();
     if let Some(checks) = checks {

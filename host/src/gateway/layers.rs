@@ -7,11 +7,13 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::gateway::access_log::AccessRecord;
-use crate::gateway::{State, body, dispatch, headers, response};
+use crate::gateway::{State, audit, body, dispatch, headers, response};
 use crate::http::Problem;
 use crate::ids::RequestId;
+use crate::ledger::within;
 
 /// Everything that answers on one listener.
 #[derive(Clone)]
@@ -85,6 +87,7 @@ impl Gateway {
         if let Some(reason) = answer.extensions().get() {
             record.reason(reason);
         }
+        audit::count(state, arrival, answer.status());
         record.end(
             &state.access_log,
             answer.status().as_u16(),
@@ -105,7 +108,11 @@ impl Gateway {
         }
         // 7  The host's own surface comes before plugins: no plugin can stand in for the login.
         if self.is_own(request.uri().path()) {
-            return self.answer_itself(arrival, request).await;
+            // What is logged on the way says whose request it was; plugins have logs of their own.
+            let span =
+                tracing::info_span!("request", request.id = %arrival.id, principal.id = Empty);
+            let answer = self.answer_itself(arrival, request).instrument(span);
+            return within(audit::cause_of(arrival), answer).await;
         }
         // 8  All that has to do with one plugin: find, authenticate, authorize, limit, read, call.
         match dispatch::dispatch(&self.state, arrival, request, record).await {
@@ -127,6 +134,7 @@ impl Gateway {
     async fn answer_itself(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
         let version = request.version();
         let mut request = request.map(Body::new);
+        let tried = audit::Tried::of(&request);
         request.extensions_mut().insert(arrival);
         let answer = self.own.clone().oneshot(request);
         let limit = self.state.config.request_timeout();
@@ -143,6 +151,7 @@ impl Gateway {
             )),
         };
         let answer = response::complete(answer, arrival.id).await;
+        tried.tell(&self.state, &answer);
         let held = body::hold_whole(&self.state.answers, arrival.client, version, answer).await;
         held.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)))
     }

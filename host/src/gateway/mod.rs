@@ -3,6 +3,7 @@
 
 pub mod access_log;
 mod accounts;
+mod audit;
 mod body;
 pub mod compression;
 mod conditional;
@@ -28,6 +29,7 @@ use crate::clock::Clock;
 use crate::gateway::access_log::AccessLog;
 use crate::http::address::TrustedProxies;
 use crate::http::shares::Shares;
+use crate::ledger::Ledger;
 use crate::limits::{KeyKind, Limiter, PolicyConfig};
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
@@ -160,6 +162,8 @@ pub struct State {
     pub auth: Auth,
     pub limiter: Arc<Limiter>,
     pub clock: Clock,
+    /// Who is turned away is told here, if anywhere.
+    pub ledger: Option<Ledger>,
     pub access_log: AccessLog,
     /// Bytes of bodies that are held, in all and for each client.
     pub bodies: Arc<Shares>,

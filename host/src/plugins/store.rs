@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, AnyPool, Row as _, any::AnyRow};
 
 use crate::db::{Db, Transaction};
 use crate::ids::{DeploymentId, Digest, PluginName};
+use crate::ledger::Event;
 use crate::plugins::Mount;
 use crate::plugins::rollout::Weight;
 use crate::plugins::rollout::store::weight;
@@ -204,6 +205,15 @@ impl Store {
         let canary = query.fetch_optional(&mut **tx).await?;
         let grants = grants_of(&mut *tx, plugin).await?;
         wanted_row(&row, canary.as_ref(), grants).map(Some)
+    }
+
+    /// Records what a transaction does.
+    pub(super) async fn record_event(
+        &self,
+        tx: &mut Transaction,
+        event: Event,
+    ) -> Result<(), StoreError> {
+        Ok(self.db.record(tx, event).await?)
     }
 
     /// A transaction for [`Self::apply`]. Rolls back when dropped.

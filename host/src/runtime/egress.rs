@@ -68,6 +68,7 @@ impl Egress {
             allowance: self.allowance.clone(),
             budget: Arc::clone(budget),
             depth: self.depth,
+            log: self.log.clone(),
         }
     }
 }
@@ -79,6 +80,7 @@ pub(super) struct Way {
     pub(super) allowance: Allowance,
     budget: Arc<tokio::sync::Mutex<Budget>>,
     depth: u32,
+    log: CallLog,
 }
 
 impl Way {
@@ -105,7 +107,15 @@ impl Way {
             depth: self.depth,
         };
         let mut budget = self.budget.lock().await;
-        services.outbound.send(sender, request, &mut budget).await
+        let host = request.uri().authority().cloned();
+        let sent = services.outbound.send(sender, request, &mut budget).await;
+        if let Err(error) = &sent
+            && error.kind == Kind::Denied
+        {
+            let host = host.as_ref().map_or("", |host| host.as_str());
+            self.log.note_refused(&format!("http:{host}"), &error.code);
+        }
+        sent
     }
 }
 

@@ -10,12 +10,12 @@ use crate::bindings::wasi;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
 use crate::runtime::wasi_http::head;
-use crate::runtime::{Config, EngineKind};
-use crate::services::Service;
+use crate::runtime::{CallContext, Config, EngineKind, PluginSpec, Services};
 use crate::services::kv::host as kv_host;
 use crate::services::secrets::host as secrets_host;
 use crate::services::sql::host as sql_host;
 use crate::services::tokens::host as tokens_host;
+use crate::services::{Refusals, Service};
 
 pub(super) fn link(
     kind: EngineKind,
@@ -48,6 +48,19 @@ pub(super) fn link(
     }
     head::bound(kind, l, config.header_bytes_max)?;
     Ok(linker)
+}
+
+/// Where it is told what the guest may not have.
+fn refusals<'a>(
+    services: &'a Services,
+    plugin: &'a PluginSpec,
+    call: &CallContext,
+) -> Refusals<'a> {
+    Refusals {
+        ledger: services.logs.ledger(),
+        plugin: &plugin.name,
+        request_id: call.request_id,
+    }
 }
 
 /// What the host knows of the call costs less to tell than to time.
@@ -93,6 +106,7 @@ fn lend_kv_as(state: &mut PluginState, service: Service) -> kv_host::View<'_> {
         kv: state.services.kv.charged_to(&state.allowance),
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.kv,
+        refusals: refusals(&state.services, &state.plugin, &state.call),
         allowance: &state.allowance,
         table: &mut state.table,
         timed: state.allowance.time(service),
@@ -105,6 +119,7 @@ fn lend_sql(state: &mut PluginState) -> sql_host::View<'_> {
         sql: &state.services.sql,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.sql,
+        refusals: refusals(&state.services, &state.plugin, &state.call),
         allowance: &state.allowance,
         table: &mut state.table,
         timed: state.allowance.time(Service::Sql),
@@ -117,6 +132,7 @@ fn lend_secrets(state: &mut PluginState) -> secrets_host::View<'_> {
         secrets: &state.services.secrets,
         plugin: &state.plugin.name,
         granted: &state.plugin.granted.secrets,
+        refusals: refusals(&state.services, &state.plugin, &state.call),
         table: &mut state.table,
         timed: state.allowance.time(Service::Secrets),
     }

@@ -1,6 +1,8 @@
 //! The WIT side of errors, which all services share.
 
 use crate::bindings::gantry::types::types;
+use crate::ids::{Label, PluginName, RequestId};
+use crate::ledger::{Event, Ledger};
 use crate::services::{Error, Kind};
 
 impl From<Error> for types::Error {
@@ -44,19 +46,44 @@ impl From<types::Error> for Error {
     }
 }
 
+/// Tells the audit trail what a plugin asked for and was not given.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusals<'a> {
+    pub ledger: Option<&'a Ledger>,
+    pub plugin: &'a PluginName,
+    pub request_id: RequestId,
+}
+
+impl Refusals<'_> {
+    fn tell(&self, what: &str, label: &str, code: &str) {
+        if let Some(ledger) = self.ledger {
+            let plugin = self.plugin;
+            let event = Event::refused(
+                "capability.refused",
+                format_args!("{plugin}/{what}:{label}"),
+                code,
+            );
+            ledger.note(event.by("plugin", plugin).of(None, self.request_id));
+        }
+    }
+}
+
 /// The label that a guest asks for, if it is among those granted. `what` is the service's word in the manifest.
 pub(super) fn granted<'a, T>(
     label: &str,
     what: &'static str,
     granted: impl IntoIterator<Item = &'a T>,
-    label_of: impl Fn(&'a T) -> &'a crate::ids::Label,
+    label_of: impl Fn(&'a T) -> &'a Label,
+    refusals: Refusals<'_>,
 ) -> Result<&'a T, Error> {
+    const CODE: &str = "capability.not_granted";
     granted.into_iter().find(|item| label_of(item).as_str() == label).ok_or_else(|| {
         let label: String = label.chars().take(64).collect();
+        refusals.tell(what, &label, CODE);
         let message = format!(
             "`{label}` is not granted to this plugin; declare it under [capabilities] {what} in plugin.toml and have it \
              granted"
         );
-        Error::denied("capability.not_granted", message)
+        Error::denied(CODE, message)
     })
 }

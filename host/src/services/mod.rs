@@ -17,4 +17,5 @@ pub mod tokens;
 pub use account::{Account, Service, ServiceTotals, Totals};
 pub use allowance::{Allowance, Held, Quota, Timed};
 pub use error::{Error, Kind};
+pub use host::Refusals;
 use host::granted;

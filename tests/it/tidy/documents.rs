@@ -151,6 +151,14 @@ const NO_CODES: &[&str] = &[
     "filter.request_body_max",
     "filter.response_body_max",
     "plugin.name",
+    // Actions of the audit trail.
+    "capability.refused",
+    "grant.removed",
+    "plugin.configured",
+    "plugin.deleted",
+    "plugin.deployed",
+    "plugin.mounted",
+    "plugin.rolled_back",
 ];
 const FILES: &[&str] = &["json", "md", "sig", "toml", "wasm"];
 

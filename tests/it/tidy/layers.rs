@@ -13,8 +13,10 @@ const LAYERS: &[&[&str]] = &[
     &["runtime"],
     &["services"],
     &["auth", "limits", "http"],
+    &["audit"],
     &["mail"],
     &["db", "cluster"],
+    &["ledger"],
     &["ids", "clock", "bindings", "seal", "condition"],
 ];
 

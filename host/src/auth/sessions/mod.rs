@@ -18,6 +18,7 @@ use crate::auth::{Auth, Config, Error, Keys, Principal};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::ids::{SessionId, UserId};
+use crate::ledger::Event;
 
 use exchange::Exchanges;
 use store::{Exchange, Exchanged, Row, Store};
@@ -173,7 +174,9 @@ impl Auth {
                 .store
                 .revoke_oldest(&mut transaction, user, keep, now_ms)
                 .await?;
-            transaction.commit().await?;
+            let event = Event::new("session.begun", user).by("user", user);
+            let event = event.with("session", id.to_string());
+            auth.commit(transaction, event).await?;
             auth.deny(ended, now_ms);
             Ok(())
         })
@@ -252,6 +255,9 @@ impl Auth {
             user.id = %session.user, session.id = %session.id,
             "A refresh token was used again; its session was ended"
         );
+        let event = Event::refused("refresh_token.reused", session.user, "auth.refresh_reused");
+        let event = event.with("session", session.id.to_string());
+        self.inner.store.db.note(event);
         match self.end_session(session.user, session.id).await {
             // Somebody else was faster.
             Err(Error::SessionNotFound) => Err(Error::RefreshReused),
@@ -322,9 +328,13 @@ impl Auth {
         self.change(async move {
             let sessions = &auth.inner.sessions;
             let now_ms = sessions.clock.now_ms();
-            if !sessions.store.revoke(user, id, now_ms).await? {
+            let mut transaction = sessions.store.begin().await?;
+            let store = &sessions.store;
+            if !store.revoke(&mut transaction, user, id, now_ms).await? {
                 return Err(Error::SessionNotFound);
             }
+            let event = Event::new("session.ended", user).with("session", id.to_string());
+            auth.commit(transaction, event).await?;
             auth.deny([id], now_ms);
             Ok(())
         })
@@ -337,8 +347,14 @@ impl Auth {
         self.change(async move {
             let sessions = &auth.inner.sessions;
             let now_ms = sessions.clock.now_ms();
-            let ended = sessions.store.revoke_all(user, but, now_ms).await?;
+            let mut transaction = sessions.store.begin().await?;
+            let store = &sessions.store;
+            let ended = store
+                .revoke_all(&mut transaction, user, but, now_ms)
+                .await?;
             let count = ended.len();
+            let event = Event::new("session.all_ended", user).with("count", count);
+            auth.commit(transaction, event).await?;
             auth.deny(ended, now_ms);
             tracing::info!(user.id = %user, count, "Sessions of a user were ended");
             Ok(count)

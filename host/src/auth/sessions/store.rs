@@ -157,6 +157,7 @@ impl Store {
     /// Revokes a session. False if it is not there, not of this user, or was revoked before.
     pub(super) async fn revoke(
         &self,
+        transaction: &mut Transaction,
         user: UserId,
         id: SessionId,
         now_ms: i64,
@@ -168,7 +169,7 @@ impl Store {
         .bind(now_ms)
         .bind(id.to_string())
         .bind(user.to_string())
-        .execute(self.db.writer())
+        .execute(&mut **transaction)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -176,6 +177,7 @@ impl Store {
     /// Revokes all sessions of a user, but for this one.
     pub(super) async fn revoke_all(
         &self,
+        transaction: &mut Transaction,
         user: UserId,
         but: Option<SessionId>,
         now_ms: i64,
@@ -187,7 +189,7 @@ impl Store {
         .bind(now_ms)
         .bind(user.to_string())
         .bind(but.map(|id| id.to_string()).unwrap_or_default())
-        .fetch_all(self.db.writer())
+        .fetch_all(&mut **transaction)
         .await?;
         rows.iter().map(read_id).collect()
     }

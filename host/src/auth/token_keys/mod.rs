@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Auth, Config, Error, Keys};
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
+use crate::ledger::Event;
 use crate::seal::Seal;
 
 use key::KeyPair;
@@ -158,7 +159,9 @@ impl TokenKeys {
         let row = row_of(&pair, KeyState::Standby, &self.seal, now_ms);
         let mut transaction = self.store.begin().await?;
         store::insert(&mut transaction, &row).await?;
-        transaction.commit().await?;
+        let event = Event::new("token_key.created", &row.key.id);
+        let event = event.with("algorithm", algorithm.as_str());
+        self.commit(transaction, event).await?;
         let key = row.key;
         tracing::info!(token_key.id = %key.id, "A key for access tokens was made");
         Ok(key)
@@ -181,7 +184,8 @@ impl TokenKeys {
         if !store::set_state(&mut transaction, id, from, to, now_ms).await? {
             return Ok(false);
         }
-        transaction.commit().await?;
+        let event = Event::new("token_key.activated", id);
+        self.commit(transaction, event).await?;
         tracing::info!(token_key.id = %id, "A key signs access tokens from now on");
         Ok(true)
     }
@@ -191,8 +195,13 @@ impl TokenKeys {
         let to = KeyState::Revoked;
         store::set_state(&mut transaction, id, from, to, now_ms).await?;
         store::tidy(&mut transaction, now_ms - LISTED_MS).await?;
-        transaction.commit().await?;
-        Ok(())
+        let event = Event::new("token_key.revoked", id).changed(from.as_str(), to.as_str());
+        self.commit(transaction, event).await
+    }
+
+    async fn commit(&self, mut transaction: Transaction, event: Event) -> Result<(), Error> {
+        self.store.db.record(&mut transaction, event).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Does what is due: a new key before the old one is too old, the change to it when it was shown, the end of the old one

@@ -10,6 +10,7 @@ use crate::auth::throttle::Parties;
 use crate::auth::{Auth, Client, Error, letters};
 use crate::db::Transaction;
 use crate::ids::UserId;
+use crate::ledger::Event;
 use crate::seal::Seal;
 
 /// RFC 4226 recommends 160 bits.
@@ -122,7 +123,7 @@ impl Auth {
         let inner = &self.inner;
         let parties = Parties::new(&format!("totp {user}"), &client.network);
         let now_ms = inner.clock.now_ms();
-        inner.throttle.check(&parties, now_ms)?;
+        self.check_wait(&parties)?;
         let row = store::find(&inner.store.db, user).await?;
         let row = row.ok_or(Error::TotpOff)?;
         if row.is_confirmed {
@@ -131,6 +132,8 @@ impl Auth {
         let step = inner.factors.step_of(user, &row.sealed, code, now_ms)?;
         let Some(step) = step else {
             inner.throttle.fail(&parties, now_ms);
+            let event = Event::failed("totp.failed", user, "auth.totp_wrong");
+            self.note_failure(event.by("user", user), &parties);
             return Err(Error::TotpWrong);
         };
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
@@ -221,6 +224,8 @@ impl Auth {
         match store::set_recovery(db, user, &row.recovery, &after).await? {
             true => {
                 tracing::warn!(user.id = %user, "A recovery code was used");
+                let event = Event::new("totp.recovery_code_used", user).by("user", user);
+                db.note(event);
                 Ok(())
             }
             false => Err(Error::TotpWrong),
@@ -239,7 +244,11 @@ impl Auth {
         let account = account.ok_or(Error::UserNotFound)?;
         let letter = inner.letters.factor(&account.user.email, what);
         self.post(&mut transaction, &letter, None).await?;
-        transaction.commit().await?;
+        let action = match what {
+            letters::Factor::Added => "totp.added",
+            letters::Factor::Removed => "totp.removed",
+        };
+        self.commit(transaction, Event::new(action, user)).await?;
         inner.mail.wake();
         tracing::info!(user.id = %user, change = ?what, "A second factor was changed");
         Ok(())

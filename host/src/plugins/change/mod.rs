@@ -2,6 +2,7 @@
 //! together, or not at all.
 
 mod apply;
+mod record;
 mod store;
 #[cfg(test)]
 mod tests;

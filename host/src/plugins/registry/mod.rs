@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::ids::PluginName;
+use crate::ledger::carried;
 use crate::plugins::Config;
 use crate::plugins::accounts::Accounts;
 use crate::plugins::artifact::Artifacts;
@@ -196,7 +197,7 @@ impl Registry {
     ) -> Result<Changed, ChangeError> {
         let registry = Arc::clone(self);
         let work = async move { registry.make(&plugin, &change, ready, &by).await };
-        tokio::spawn(work)
+        tokio::spawn(carried(work))
             .await
             .map_err(|_| ChangeError::Interrupted)?
     }
@@ -216,10 +217,13 @@ impl Registry {
             let before = self.live();
             let mut tx = self.store.begin().await?;
             tracing::debug!(plugin.name = %plugin, "Changing `{plugin}`: write");
+            let were = self.store.wanted_of(&mut tx, plugin).await?;
             let changed = self.store.apply(&mut tx, plugin, change, by).await?;
             let old = before.slot(plugin);
             let mut unloaded = None;
             let mut wanted = self.store.wanted_of(&mut tx, plugin).await?;
+            let event = change.event(plugin, were.as_ref(), wanted.as_ref());
+            self.store.record_event(&mut tx, event).await?;
             if let Some(rows) = &mut wanted {
                 // The key may have been revoked since somebody asked.
                 if let Some(refusal) = self.refusal(&rows.stable).await? {

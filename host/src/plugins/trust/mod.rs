@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::clock::Clock;
-use crate::db::Db;
+use crate::clock::{Clock, rfc3339};
+use crate::db::{Db, Transaction};
 use crate::ids::{DeploymentId, Digest, PluginName};
+use crate::ledger::Event;
 use crate::plugins::bundle::FileDigest;
 use crate::plugins::store::LiveRow;
 
@@ -299,9 +301,16 @@ impl Trust {
             added_at_ms: self.clock.now_ms(),
             is_in_settings: false,
         };
-        if store::add(&self.db, &key, self.config.keys_max).await? {
+        let mut transaction = self.db.begin().await?;
+        if store::add(&mut transaction, &key, self.config.keys_max).await? {
+            let event = Event::new("trusted_key.added", id)
+                .with("owner", owner)
+                .with("plugins", texts(&key.plugins))
+                .with("expires_at", expires_at_ms.map(rfc3339));
+            self.commit(transaction, event).await?;
             return Ok(key);
         }
+        drop(transaction);
         if self.list().await?.get(id).is_some() {
             return Err(Error::Exists(id));
         }
@@ -319,20 +328,42 @@ impl Trust {
     ) -> Result<(), Error> {
         self.changeable(id)?;
         self.check_scope(&plugins, expires_at_ms)?;
-        found(id, store::set(&self.db, id, &plugins, expires_at_ms).await?)
+        let list = self.list().await?;
+        let before = list.get(id).map(|key| {
+            json!({ "plugins": texts(&key.plugins), "expires_at": key.expires_at_ms.map(rfc3339) })
+        });
+        let mut transaction = self.db.begin().await?;
+        found(
+            id,
+            store::set(&mut transaction, id, &plugins, expires_at_ms).await?,
+        )?;
+        let after = json!({ "plugins": texts(&plugins), "expires_at": expires_at_ms.map(rfc3339) });
+        let event = Event::new("trusted_key.set", id).changed(before, after);
+        self.commit(transaction, event).await
     }
 
     /// Lets nothing count any more that this key signed, whenever that was.
     pub async fn revoke(&self, id: KeyId) -> Result<(), Error> {
         self.changeable(id)?;
         let now_ms = self.clock.now_ms();
-        found(id, store::revoke(&self.db, id, now_ms).await?)
+        let mut transaction = self.db.begin().await?;
+        found(id, store::revoke(&mut transaction, id, now_ms).await?)?;
+        self.commit(transaction, Event::new("trusted_key.revoked", id))
+            .await
     }
 
     /// Forgets a key. What it signed is then signed by somebody unknown.
     pub async fn remove(&self, id: KeyId) -> Result<(), Error> {
         self.changeable(id)?;
-        found(id, store::remove(&self.db, id).await?)
+        let mut transaction = self.db.begin().await?;
+        found(id, store::remove(&mut transaction, id).await?)?;
+        self.commit(transaction, Event::new("trusted_key.removed", id))
+            .await
+    }
+
+    async fn commit(&self, mut transaction: Transaction, event: Event) -> Result<(), Error> {
+        self.db.record(&mut transaction, event).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Forgets where deployments came from that are in no history any more; never of one recorded less than `age_min`
@@ -420,6 +451,10 @@ fn of_settings(key: &KeyConfig) -> Result<TrustedKey, Error> {
         added_at_ms: 0,
         is_in_settings: true,
     })
+}
+
+fn texts(plugins: &[NamePattern]) -> Vec<String> {
+    plugins.iter().map(ToString::to_string).collect()
 }
 
 fn found(id: KeyId, is_there: bool) -> Result<(), Error> {

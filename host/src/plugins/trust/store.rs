@@ -7,7 +7,7 @@ use sqlx::{Row as _, any::AnyRow};
 use super::Provenance;
 use super::key::{KeyId, NamePattern};
 use super::list::TrustedKey;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::ids::DeploymentId;
 
 /// All keys in the rows.
@@ -19,7 +19,11 @@ pub(super) async fn keys(db: &Db) -> Result<Vec<TrustedKey>, sqlx::Error> {
 }
 
 /// Writes a new key, unless it is there or there are `count_max` already. Tells whether it was written.
-pub(super) async fn add(db: &Db, key: &TrustedKey, count_max: u32) -> Result<bool, sqlx::Error> {
+pub(super) async fn add(
+    transaction: &mut Transaction,
+    key: &TrustedKey,
+    count_max: u32,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "INSERT INTO trusted_keys \
          (id, public_key, owner, plugins, expires_at_ms, revoked_at_ms, added_by, added_at_ms) \
@@ -35,14 +39,14 @@ pub(super) async fn add(db: &Db, key: &TrustedKey, count_max: u32) -> Result<boo
     .bind(key.added_by.as_str())
     .bind(key.added_at_ms)
     .bind(i64::from(count_max))
-    .execute(db.writer())
+    .execute(&mut **transaction)
     .await?;
     Ok(done.rows_affected() > 0)
 }
 
 /// Changes what a key may sign and until when. Tells whether there is such a key.
 pub(super) async fn set(
-    db: &Db,
+    transaction: &mut Transaction,
     id: KeyId,
     plugins: &[NamePattern],
     expires_at_ms: Option<i64>,
@@ -52,28 +56,32 @@ pub(super) async fn set(
             .bind(joined(plugins))
             .bind(expires_at_ms)
             .bind(id.to_string())
-            .execute(db.writer())
+            .execute(&mut **transaction)
             .await?;
     Ok(done.rows_affected() > 0)
 }
 
 /// Revokes a key; one that is revoked already keeps its time. Tells whether there is such a key.
-pub(super) async fn revoke(db: &Db, id: KeyId, now_ms: i64) -> Result<bool, sqlx::Error> {
+pub(super) async fn revoke(
+    transaction: &mut Transaction,
+    id: KeyId,
+    now_ms: i64,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE trusted_keys SET revoked_at_ms = COALESCE(revoked_at_ms, $1) WHERE id = $2",
     )
     .bind(now_ms)
     .bind(id.to_string())
-    .execute(db.writer())
+    .execute(&mut **transaction)
     .await?;
     Ok(done.rows_affected() > 0)
 }
 
 /// Forgets a key. Tells whether there was one.
-pub(super) async fn remove(db: &Db, id: KeyId) -> Result<bool, sqlx::Error> {
+pub(super) async fn remove(transaction: &mut Transaction, id: KeyId) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("DELETE FROM trusted_keys WHERE id = $1")
         .bind(id.to_string())
-        .execute(db.writer())
+        .execute(&mut **transaction)
         .await?;
     Ok(done.rows_affected() > 0)
 }

@@ -7,9 +7,9 @@ use crate::ids::{Label, PluginName};
 use crate::services;
 use crate::services::Allowance;
 use crate::services::Timed;
-use crate::services::granted;
 use crate::services::kv::{Entry, Kv, PutOptions};
 use crate::services::rehearsal::{Rehearsal, rehearse};
+use crate::services::{Refusals, granted};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
@@ -19,6 +19,8 @@ pub struct View<'a> {
     pub kv: Kv,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
+    /// Hears of labels that are not granted.
+    pub refusals: Refusals<'a>,
     pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
     /// Times the call of this service until it is dropped.
@@ -79,7 +81,7 @@ impl store::Host for View<'_> {}
 impl store::HostBucket for View<'_> {
     async fn open(&mut self, label: String) -> Guest<Resource<store::Bucket>> {
         rehearse!(self, kv.open);
-        let label = match granted(&label, "kv", self.granted, |label| label) {
+        let label = match granted(&label, "kv", self.granted, |label| label, self.refusals) {
             Ok(label) => label.clone(),
             Err(error) => return Ok(Err(error.into())),
         };

@@ -73,7 +73,13 @@ async fn page(
 
 impl store::Host for View<'_> {
     async fn open(&mut self, identifier: String) -> Guest<Resource<store::Bucket>> {
-        let label = match granted(&identifier, "kv", self.granted, |label| label) {
+        let label = match granted(
+            &identifier,
+            "kv",
+            self.granted,
+            |label| label,
+            self.refusals,
+        ) {
             Ok(label) => label.clone(),
             Err(error) => return Ok(Err(error.into())),
         };

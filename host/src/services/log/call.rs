@@ -8,6 +8,7 @@ use std::{
 use super::{Budget, Entry, Level, Logs, Verdict};
 use crate::db::now_ms;
 use crate::ids::{DeploymentId, PluginName, RequestId};
+use crate::ledger::Event;
 
 /// Where one invocation logs to. Its clones share one budget.
 #[derive(Clone)]
@@ -59,6 +60,16 @@ impl CallLog {
                 self.append(Level::Warn, "gantry", message);
             }
             Verdict::IsTooMany => {}
+        }
+    }
+
+    /// Has the audit trail say that the plugin asked for something that it may not have.
+    pub fn note_refused(&self, what: &str, code: &str) {
+        let (plugin, request_id) = (&self.0.plugin, self.0.request_id);
+        if let Some(ledger) = self.0.logs.ledger() {
+            let target = format_args!("{plugin}/{what}");
+            let event = Event::refused("capability.refused", target, code);
+            ledger.note(event.by("plugin", plugin).of(None, request_id));
         }
     }
 

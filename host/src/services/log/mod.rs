@@ -25,6 +25,7 @@ use tokio::sync::{OnceCell, broadcast, mpsc, oneshot};
 
 use crate::db::{Db, now_ms};
 use crate::ids::{DeploymentId, PluginName, RequestId};
+use crate::ledger::Ledger;
 use crate::services::Error;
 
 pub use call::CallLog;
@@ -219,6 +220,11 @@ impl fmt::Debug for Logs {
 }
 
 impl Logs {
+    /// Where it is recorded what plugins were refused, if that is recorded.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.0.db.ledger()
+    }
+
     /// Starts the task that writes; it ends when the last clone is gone. Needs a runtime.
     pub fn new(db: Db, config: Config) -> Self {
         let (queue, commands) = mpsc::channel(config.queue_max.max(1));

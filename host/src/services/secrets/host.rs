@@ -6,9 +6,9 @@ use crate::bindings::{HasData, Resource, ResourceTable, Result};
 use crate::ids::{Label, PluginName};
 use crate::services::Error;
 use crate::services::Timed;
-use crate::services::granted;
 use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::secrets::Secrets;
+use crate::services::{Refusals, granted};
 
 /// A secret that the plugin may ask for.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct View<'a> {
     pub secrets: &'a Secrets,
     pub plugin: &'a PluginName,
     pub granted: &'a [Granted],
+    /// Hears of labels that are not granted.
+    pub refusals: Refusals<'a>,
     pub table: &'a mut ResourceTable,
     /// Times the call of this service until it is dropped.
     pub timed: Timed<'a>,
@@ -55,7 +57,13 @@ impl View<'_> {
 impl store::Host for View<'_> {
     async fn get(&mut self, label: String) -> Guest<Resource<store::Secret>> {
         rehearse!(self, secrets.get);
-        let granted = match granted(&label, "secrets", self.granted, |granted| &granted.label) {
+        let granted = match granted(
+            &label,
+            "secrets",
+            self.granted,
+            |granted| &granted.label,
+            self.refusals,
+        ) {
             Ok(granted) => granted.clone(),
             Err(error) => return Ok(Err(error.into())),
         };

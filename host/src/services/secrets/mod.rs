@@ -21,8 +21,9 @@ use chacha20poly1305::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::db::{Db, now_ms};
+use crate::db::{Db, Transaction, now_ms};
 use crate::ids::{Label, PluginName};
+use crate::ledger::Event;
 use crate::services::{Error, Kind};
 
 const NONCE_BYTES: usize = 24;
@@ -162,8 +163,9 @@ impl Secrets {
         }
         let revision = uuid::Uuid::now_v7().simple().to_string();
         let sealed = self.seal(plugin, label, &revision, value)?;
+        let mut transaction = self.0.db.begin().await.map_err(failed)?;
         let is_set = store::set(
-            &self.0.db,
+            &mut transaction,
             plugin,
             label,
             &revision,
@@ -176,6 +178,9 @@ impl Secrets {
             let message = format!("a plugin has at most {secrets_max} secrets");
             return Err(Error::limit("secrets.too_many", message));
         }
+        // Who may write here but not read: nothing of the value, not even its length.
+        let event = Event::new("secret.set", format_args!("{plugin}/{label}"));
+        self.commit(transaction, event).await?;
         self.forget(plugin, label);
         Ok(revision)
     }
@@ -187,9 +192,14 @@ impl Secrets {
 
     /// Deletes and says whether there was a value.
     pub async fn delete(&self, plugin: &PluginName, label: &Label) -> Result<bool, Error> {
-        let was_set = store::delete(&self.0.db, plugin, label)
+        let mut transaction = self.0.db.begin().await.map_err(failed)?;
+        let was_set = store::delete(&mut transaction, plugin, label)
             .await
             .map_err(failed)?;
+        if was_set {
+            let event = Event::new("secret.deleted", format_args!("{plugin}/{label}"));
+            self.commit(transaction, event).await?;
+        }
         self.forget(plugin, label);
         Ok(was_set)
     }
@@ -200,6 +210,12 @@ impl Secrets {
             self.delete(plugin, &secret.label).await?;
         }
         Ok(())
+    }
+
+    async fn commit(&self, mut transaction: Transaction, event: Event) -> Result<(), Error> {
+        let recorded = self.0.db.record(&mut transaction, event).await;
+        recorded.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     fn forget(&self, plugin: &PluginName, label: &Label) {

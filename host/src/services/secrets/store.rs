@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use super::Listed;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::ids::{Label, PluginName};
 
 /// The revision and the sealed value.
@@ -21,7 +21,7 @@ pub(super) async fn find(
 
 /// Sets a value unless the plugin would then have more than `count_max`.
 pub(super) async fn set(
-    db: &Db,
+    transaction: &mut Transaction,
     plugin: &PluginName,
     label: &Label,
     revision: &str,
@@ -43,7 +43,7 @@ pub(super) async fn set(
     .bind(sealed)
     .bind(now_ms)
     .bind(i64::from(count_max))
-    .execute(db.writer())
+    .execute(&mut **transaction)
     .await?;
     Ok(result.rows_affected() > 0)
 }
@@ -72,14 +72,14 @@ pub(super) async fn list(db: &Db, plugin: &PluginName) -> Result<Vec<Listed>, sq
 }
 
 pub(super) async fn delete(
-    db: &Db,
+    transaction: &mut Transaction,
     plugin: &PluginName,
     label: &Label,
 ) -> Result<bool, sqlx::Error> {
     let result = sqlx::query("DELETE FROM secrets WHERE plugin = $1 AND label = $2")
         .bind(plugin.as_str())
         .bind(label.as_str())
-        .execute(db.writer())
+        .execute(&mut **transaction)
         .await?;
     Ok(result.rows_affected() > 0)
 }

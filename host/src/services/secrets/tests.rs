@@ -105,9 +105,11 @@ async fn a_sealed_value_opens_only_in_its_own_row_and_with_its_key() {
     );
     let (revision, sealed) = store::find(&db, &plugin, &label).await.unwrap().unwrap();
     let thief: PluginName = "thief".parse().unwrap();
-    store::set(&db, &thief, &label, &revision, &sealed, 0, 10)
+    let mut transaction = db.begin().await.unwrap();
+    store::set(&mut transaction, &thief, &label, &revision, &sealed, 0, 10)
         .await
         .unwrap();
+    transaction.commit().await.unwrap();
     assert_eq!(
         secrets.get(&thief, &label).await.unwrap_err().code,
         "secrets.unreadable"

@@ -7,9 +7,9 @@ use crate::ids::{Label, PluginName};
 use crate::services;
 use crate::services::Allowance;
 use crate::services::Timed;
-use crate::services::granted;
 use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::sql::{Database, RowSet, RunResult, Sql, Transaction, Value};
+use crate::services::{Refusals, granted};
 
 /// The part of an instance's data that this service sees.
 pub struct View<'a> {
@@ -18,6 +18,8 @@ pub struct View<'a> {
     pub sql: &'a Sql,
     pub plugin: &'a PluginName,
     pub granted: &'a [Label],
+    /// Hears of labels that are not granted.
+    pub refusals: Refusals<'a>,
     /// What every statement and transaction takes from.
     pub allowance: &'a Allowance,
     pub table: &'a mut ResourceTable,
@@ -109,7 +111,7 @@ impl client::Host for View<'_> {}
 impl client::HostConnection for View<'_> {
     async fn open(&mut self, label: String) -> Guest<Resource<client::Connection>> {
         rehearse!(self, sql.open);
-        let label = granted(&label, "sql", self.granted, |label| label);
+        let label = granted(&label, "sql", self.granted, |label| label, self.refusals);
         let database = label.and_then(|label| self.sql.open(self.plugin, label));
         match database {
             Ok(database) => {
