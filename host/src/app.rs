@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::admin;
 use crate::audit::Audit;
 use crate::auth::{Auth, GuestTokens, Keys};
+use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::gateway::access_log::AccessLog;
 use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
 use crate::http::shares::Shares;
+use crate::idempotency::Idempotency;
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::mail::Mail;
@@ -67,6 +69,9 @@ pub struct App {
     trail: (CancellationToken, TaskTracker),
     db: Db,
     services: Services,
+    /// Answers and values that are kept.
+    pub cache: Cache,
+    idempotency: Idempotency,
     limiter: Arc<Limiter>,
     /// Last: nobody else may open the data directory before everything above is closed.
     _lock: Lock,
@@ -140,6 +145,8 @@ impl App {
         let auth_config = config.auth.clone();
         let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
+        let kept = Cache::new(config.cache.clone(), clock.clone());
+        let once = Idempotency::new(db.clone(), clock.clone(), config.idempotency.clone());
         let services = Services {
             kv: Kv::with_clock(db.clone(), config.services.kv.clone(), {
                 let clock = clock.clone();
@@ -183,6 +190,7 @@ impl App {
         let plugin_metrics = Metrics::register(&metrics)?;
         register_process_metrics(&metrics, &runtime)?;
         let cluster = Cluster::open(&config.cluster, &metrics).await?;
+        cache::register(&metrics, &kept)?;
         let artifacts = Artifacts::open(data.file("artifacts"))?;
         let store = Store::new(db.clone(), config.plugins.history.clone());
         let trust = Trust::new(
@@ -217,6 +225,8 @@ impl App {
                 kv: services.kv.clone(),
                 secrets: services.secrets.clone(),
                 logs: logs.clone(),
+                cache: kept.clone(),
+                idempotency: once.clone(),
             },
             config.plugins.clone(),
         );
@@ -275,6 +285,8 @@ impl App {
             heavy: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
+            cache: kept.clone(),
+            idempotency: once.clone(),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
             account_policies,
             config: Arc::new(config.gateway.clone()),
@@ -296,6 +308,7 @@ impl App {
             plugins: Arc::clone(&plugins),
             registry: Arc::clone(&registry),
             runtime: Arc::clone(&runtime),
+            cache: kept.clone(),
             secrets: services.secrets.clone(),
             clock: clock.clone(),
             logs: logs.clone(),
@@ -345,6 +358,7 @@ impl App {
             services.kv.clone(),
             services.sql.clone(),
             auth.clone(),
+            once.clone(),
             Arc::clone(&plugins),
             rehearsal.is_none().then(|| audit.clone()),
             stop.clone(),
@@ -379,6 +393,8 @@ impl App {
             trail,
             db,
             services,
+            cache: kept,
+            idempotency: once,
             limiter,
             _lock: data.1,
         })
@@ -388,6 +404,8 @@ impl App {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        self.cache.close().await;
+        self.idempotency.close().await;
         self.logs.flush().await;
         self.access_log.close();
         self.trail.0.cancel();
@@ -419,6 +437,7 @@ async fn do_chores(
     kv: Kv,
     sql: Sql,
     auth: Auth,
+    once: Idempotency,
     plugins: Arc<Plugins>,
     audit: Option<Audit>,
     stop: CancellationToken,
@@ -449,6 +468,9 @@ async fn do_chores(
             }
         }
         sql.close_idle();
+        if let Err(error) = once.sweep().await {
+            tracing::warn!(error.cause = %error, "Outcomes of requests that are done once cannot be removed");
+        }
         if let Err(error) = auth.tend_token_keys().await {
             tracing::error!(error.cause = %error, "The keys for access tokens cannot be looked after");
         }

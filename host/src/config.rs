@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::security::SecurityHeaders;
 use crate::gateway::{access_log, health};
 use crate::http::serve;
-use crate::{admin, audit, auth, cluster, db, gateway, limits, mail, plugins, runtime, services};
+use crate::{
+    admin, audit, auth, cache, cluster, db, gateway, idempotency, limits, mail, plugins, runtime,
+    services,
+};
 
 /// Everything that an operator can set. `gantry config check` prints the result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -34,6 +37,10 @@ pub struct Config {
     pub mail: mail::Config,
     /// Rate limits.
     pub limits: limits::Config,
+    /// Answers and values that are kept for a while.
+    pub cache: cache::Config,
+    /// Requests that are done once, by their key.
+    pub idempotency: idempotency::Config,
     /// What plugins may ask for.
     pub services: ServicesConfig,
     /// Running plugins.
@@ -62,6 +69,8 @@ impl Default for Config {
             auth: auth::Config::default(),
             mail: mail::Config::default(),
             limits: limits::Config::default(),
+            cache: cache::Config::default(),
+            idempotency: idempotency::Config::default(),
             services: ServicesConfig::default(),
             runtime: runtime::Config::default(),
             plugins: plugins::Config::default(),

@@ -3,6 +3,7 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod cache;
 pub mod config;
 pub mod deployments;
 mod error;
@@ -39,6 +40,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::audit::Audit;
 use crate::auth::Auth;
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::plugins::Plugins;
 use crate::plugins::registry::Registry;
@@ -74,6 +76,7 @@ pub struct State {
     pub plugins: Arc<Plugins>,
     pub registry: Arc<Registry>,
     pub runtime: Arc<Runtime>,
+    pub cache: Cache,
     pub secrets: Secrets,
     pub logs: Logs,
     pub clock: Clock,
@@ -141,6 +144,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(plugins::list_plugins))
         .routes(routes!(plugins::get_plugin, plugins::delete_plugin))
         .routes(routes!(usage::show_usage))
+        .routes(routes!(cache::show_cache))
+        .routes(routes!(cache::purge))
         .routes(routes!(deployments::deploy))
         .routes(routes!(deployments::list_deployments))
         .routes(routes!(deployments::roll_back))

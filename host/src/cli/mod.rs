@@ -2,6 +2,7 @@
 //! only `serve`, `compile`, `config check` and `doctor` look at this machine.
 
 mod audit;
+mod cache;
 mod client;
 mod compile;
 mod config;
@@ -70,6 +71,9 @@ enum Command {
     /// Manage the keys that sign access tokens.
     #[command(subcommand)]
     TokenKey(token_key::Command),
+    /// See what is kept of plugins' answers, and throw it away.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Manage the secrets of plugins.
     #[command(subcommand)]
     Secret(secret::Command),
@@ -138,6 +142,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Rbac(command) => rbac::run(command, server).await,
         Command::Key(command) => key::run(command, server).await,
         Command::TokenKey(command) => token_key::run(command, server).await,
+        Command::Cache(command) => cache::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,
         Command::Trust(command) => trust::run(command, server).await,
         Command::Audit(command) => audit::run(command, server).await,

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use crate::auth::{Principal, PrincipalKind};
 use crate::condition::Facts;
 use crate::gateway::access_log::AccessRecord;
+use crate::gateway::cache::Passing;
 use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
@@ -28,7 +29,7 @@ use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Choice;
 use crate::plugins::routes::{Found, Mounted, Route, below};
 use crate::runtime::{
-    self, CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger,
+    self, CallContext, HttpCall, Invocation, InvokeError, RequestBody, Rest, Trigger, Usage,
 };
 
 pub(super) async fn dispatch(
@@ -131,6 +132,7 @@ async fn call(
     let bytes_max = chain.map_or(usize::MAX, |chain| chain.body_bytes_max);
     let bytes_max = bytes_max.min(route.body_bytes_max);
     let flows = plugin.loaded.spec().entry.is_standard()
+        && route.idempotency.is_none()
         && !chain.is_some_and(|chain| chain.reads_requests)
         && checks.is_none_or(|checks| checks.body.is_none())
         && body::is_long(&incoming, &head.headers);
@@ -178,18 +180,33 @@ async fn call(
         stream: route.stream,
         target: route.target.clone(),
     };
+    let before = chain
+        .filter(|_| route.cache.is_some())
+        .map(|_| context.headers.clone());
+    let passing = Passing {
+        state,
+        arrival,
+        choice,
+        route,
+        before: before.as_ref(),
+        is_answer_final: !chain.is_some_and(|chain| chain.shows_answers),
+    };
+    let mut used = None;
     let answer = match chain {
-        None => ask(state, arrival, choice, route, (context, call), record).await,
+        None => passing.answer((context, call), &mut used).await,
         Some(chain) => {
             let mut passage = Passage::new(state, arrival, plugin, chain, &context, bytes_max);
             let answer = match Box::pin(passage.before(context, call, share.as_mut())).await {
-                Way::On(on) => ask(state, arrival, choice, route, *on, record).await,
+                Way::On(on) => passing.answer(*on, &mut used).await,
                 Way::Answered(answer) => answer,
             };
             Box::pin(passage.after(answer)).await
         }
     };
     drop(share);
+    if let Some(usage) = used {
+        record.usage(usage);
+    }
     if state.config.answers_are_checked
         && let Some(checks) = checks
     {
@@ -220,14 +237,18 @@ async fn call(
     Ok(answer)
 }
 
-/// Calls the plugin. Its failure is an answer, too.
-async fn ask(
+/// Goes with an answer that the host gave because it could not have the request done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotDone;
+
+/// Calls the plugin. Its failure is an answer, too. What the call has used is told, unless it goes on.
+pub(super) async fn ask(
     state: &State,
     arrival: Arrival,
     choice: &Choice<'_>,
     route: &Arc<Route>,
     (context, call): (CallContext, HttpCall),
-    record: &mut AccessRecord,
+    used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
     let invocation = Invocation {
@@ -241,7 +262,9 @@ async fn ask(
         Err(held) => {
             route.metrics.count_kept_away();
             let problem = response::kept_away(held).with_request_id(arrival.id);
-            return response::of_plugin(problem);
+            let mut answer = response::of_plugin(problem);
+            answer.extensions_mut().insert(NotDone);
+            return answer;
         }
     };
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
@@ -254,12 +277,16 @@ async fn ask(
     tell(event, plugin, route);
     match outcome.rest {
         Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
-        None => record.usage(outcome.usage),
+        None => *used = Some(outcome.usage),
     }
     let answer = outcome.result.unwrap_or_else(|error| {
         route.metrics.count_fault(error.fault());
         let problem = response::explain(&error, plugin).with_request_id(arrival.id);
-        response::of_plugin(problem)
+        let mut answer = response::of_plugin(problem);
+        if is_platforms {
+            answer.extensions_mut().insert(NotDone);
+        }
+        answer
     });
     if choice.is_counted {
         let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));

@@ -5,6 +5,7 @@ pub mod access_log;
 mod accounts;
 mod audit;
 mod body;
+mod cache;
 pub mod compression;
 mod conditional;
 mod cors;
@@ -15,6 +16,7 @@ mod filters;
 mod headers;
 pub mod health;
 mod layers;
+mod once;
 mod response;
 pub mod security;
 mod validation;
@@ -25,10 +27,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::gateway::access_log::AccessLog;
 use crate::http::address::TrustedProxies;
 use crate::http::shares::Shares;
+use crate::idempotency::Idempotency;
 use crate::ledger::Ledger;
 use crate::limits::{KeyKind, Limiter, PolicyConfig};
 use crate::plugins::registry::Registry;
@@ -175,6 +179,10 @@ pub struct State {
     pub heavy: Arc<Semaphore>,
     /// What browsers are told about answers of plugins.
     pub security: Arc<security::SecurityHeaders>,
+    /// Answers that are kept.
+    pub cache: Cache,
+    /// Requests that are done once.
+    pub idempotency: Idempotency,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
     /// Limits of accounts, made of the settings.

@@ -9,6 +9,7 @@ use crate::ids::PluginName;
 use crate::limits::{self, KeyKind, PolicyConfig};
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
+use crate::plugins::cached::Cached;
 use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
 use crate::plugins::manifest::{
@@ -195,6 +196,11 @@ pub(super) fn routes(
             metrics.of_route(&row.plugin, &route.path),
             Breaker::new(config.breaker.clone()),
         );
+        built.cache = route.cache.as_ref().map(|rule| {
+            let metrics = metrics.of_cache(&row.plugin, &route.path);
+            Arc::new(Cached::new(row, route, rule, metrics))
+        });
+        built.idempotency = route.idempotency;
         built.checks = checks;
         let policy = &route.policy;
         built.demands = Demands::new(&policy.roles, &policy.scopes, policy.condition.as_deref())

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
+use crate::cache::Cache;
+use crate::idempotency::Idempotency;
 use crate::ids::PluginName;
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::change::{Change, Changed};
@@ -27,6 +29,8 @@ pub struct Kept {
     pub kv: Kv,
     pub secrets: Secrets,
     pub logs: Logs,
+    pub cache: Cache,
+    pub idempotency: Idempotency,
 }
 
 /// The control of all plugins. One per process.
@@ -182,6 +186,7 @@ impl Plugins {
     ) -> Result<(), DeployError> {
         self.change(plugin, Change::Delete { with_data }, by)
             .await?;
+        self.kept.cache.remove(plugin);
         if with_data {
             self.delete_data(plugin, true).await?;
         }
@@ -199,6 +204,8 @@ impl Plugins {
         self.store.forget_migrations(plugin).await?;
         self.kept.sql.delete(plugin).await.map_err(host)?;
         self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
+        let forgotten = self.kept.idempotency.delete_plugin(plugin).await;
+        forgotten.map_err(|error| DeployError::Host(error.into()))?;
         if with_secrets {
             let secrets = &self.kept.secrets;
             secrets.delete_plugin(plugin).await.map_err(host)?;

@@ -42,6 +42,7 @@ pub struct Metrics {
     accounts: Accounts,
     filter_failures: IntCounterVec,
     filter_duration: HistogramVec,
+    cache: IntCounterVec,
 }
 
 impl Metrics {
@@ -107,7 +108,15 @@ impl Metrics {
                 .buckets(FILTER_BUCKETS.to_vec()),
                 &["filter", "direction"],
             )?,
+            cache: IntCounterVec::new(
+                Opts::new(
+                    "gantry_cache_requests_total",
+                    "Requests to routes whose answers are kept, by what the cache had to do with the answer.",
+                ),
+                &["plugin", "route", "result"],
+            )?,
         };
+        registry.register(Box::new(metrics.cache.clone()))?;
         registry.register(Box::new(metrics.filter_failures.clone()))?;
         registry.register(Box::new(metrics.filter_duration.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -147,6 +156,21 @@ impl Metrics {
             platform_faults: self
                 .faults
                 .with_label_values(&[plugin, Fault::Platform.as_str()]),
+        }
+    }
+
+    /// Handles for the cache of one route. Once per deployment.
+    pub(super) fn of_cache(&self, plugin: &PluginName, route: &str) -> CacheMetrics {
+        let of = |result| {
+            self.cache
+                .with_label_values(&[plugin.as_str(), route, result])
+        };
+        CacheMetrics {
+            hits: of("hit"),
+            stale: of("stale"),
+            collapsed: of("collapsed"),
+            misses: of("miss"),
+            bypassed: of("bypass"),
         }
     }
 
@@ -269,6 +293,21 @@ pub struct RouteMetrics {
     client_faults: IntCounter,
     plugin_faults: IntCounter,
     platform_faults: IntCounter,
+}
+
+/// What the cache of one route counts.
+#[derive(Debug)]
+pub struct CacheMetrics {
+    /// Answers that were there and fresh.
+    pub hits: IntCounter,
+    /// Answers that were there and not fresh any more.
+    pub stale: IntCounter,
+    /// Answers that were made for another request.
+    pub collapsed: IntCounter,
+    /// Answers that were made.
+    pub misses: IntCounter,
+    /// Requests that are not answered out of the cache.
+    pub bypassed: IntCounter,
 }
 
 impl RouteMetrics {

@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod breaker;
 mod build;
 pub mod bundle;
+pub mod cached;
 mod change;
 pub mod checks;
 mod config;

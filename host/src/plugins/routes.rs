@@ -16,10 +16,11 @@ use crate::limits::Policy;
 use crate::plugins::Mount;
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
+use crate::plugins::cached::Cached;
 use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
 use crate::plugins::filters::Chains;
-use crate::plugins::manifest::Auth;
+use crate::plugins::manifest::{Auth, Idempotency};
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Slot;
@@ -52,6 +53,12 @@ pub struct Route {
     pub metrics: RouteMetrics,
     /// Whether it keeps crashing.
     pub breaker: Breaker,
+    /// Which answers are kept.
+    pub cache: Option<Arc<Cached>>,
+    /// Whether requests that change something are done once.
+    pub idempotency: Option<Idempotency>,
+    /// The route of the same path whose answers are worth nothing after a change here.
+    pub clears: Option<Arc<Cached>>,
     /// Which route of the manifest it is.
     pub(super) index: usize,
     /// Names of the parameters, in the order of the pattern.
@@ -92,6 +99,9 @@ impl Route {
             checks: None,
             metrics,
             breaker,
+            cache: None,
+            idempotency: None,
+            clears: None,
             index: 0,
             params,
         }
@@ -224,9 +234,19 @@ impl RouteTable {
             slots: Vec::new(),
         };
         let mut slot_of = HashMap::new();
+        let mut kept = HashMap::new();
+        for route in &routes {
+            if let Some(cached) = &route.cache {
+                kept.insert(numbered(&route.pattern), Arc::clone(cached));
+            }
+        }
         for (index, mut route) in routes.into_iter().enumerate() {
             route.index = index;
             let pattern = numbered(&route.pattern);
+            let changes = |method: &Method| !method.is_safe();
+            if route.methods.iter().any(changes) {
+                route.clears = kept.get(&pattern).cloned();
+            }
             let slot = *slot_of.entry(pattern.clone()).or_insert(table.slots.len());
             if slot == table.slots.len() {
                 let inserted = table.tree.insert(pattern, slot);

@@ -3,6 +3,7 @@
 //! writes the figures as one object. `languages` measures what a plugin costs by the language it is written in.
 
 mod accounts;
+mod cached;
 mod inside;
 mod languages;
 mod load;
@@ -44,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         println!("\n{group}");
         match group {
             "accounts" => accounts::measure(options.rounds, options.round, &mut figures)?,
+            "cached" => cached::measure(options.rounds, options.round, &mut figures)?,
             "inside" => inside::measure(&mut figures)?,
             "neighbour" => neighbour::measure(options.rounds, options.round, &mut figures)?,
             "peer" => peer::measure(options.rounds, options.round, &mut figures)?,
@@ -66,6 +68,7 @@ fn main() -> anyhow::Result<()> {
 /// What can be measured by itself, with `--only`.
 const GROUPS: &[&str] = &[
     "load",
+    "cached",
     "inside",
     "scale",
     "neighbour",

@@ -3,7 +3,11 @@
 use std::{io::Write as _, sync::Arc};
 
 use axum::{
-    Json, Router, extract::State, response::IntoResponse, routing::post, serve::ListenerExt,
+    Json, Router,
+    extract::{Query, State},
+    response::IntoResponse,
+    routing::{get, post},
+    serve::ListenerExt,
 };
 use bytes::Bytes;
 use gantry::{
@@ -54,6 +58,16 @@ async fn greet(Json(greet): Json<Greet>) -> Json<Greeting> {
     })
 }
 
+#[derive(Deserialize)]
+struct Calls {
+    count: u64,
+}
+
+/// What the plugin answers that is kept.
+async fn calls(Query(calls): Query<Calls>) -> Json<u64> {
+    Json(calls.count)
+}
+
 /// The handler in bare axum: no limit, no metrics, no log.
 async fn native() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -61,6 +75,7 @@ async fn native() -> anyhow::Result<()> {
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let router = Router::new()
         .route("/bench/greet", post(greet))
+        .route("/cached/calls", get(calls))
         .route("/bench/echo", post(async |body: Bytes| body));
     axum::serve(listener, router).await?;
     Ok(())
@@ -134,6 +149,7 @@ async fn gateway() -> anyhow::Result<()> {
 async fn gantry() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let app = start(&dir).await?;
+    deploy(&app, cached(), component("examples/bench")?).await?;
     announce(app.address)?;
     std::future::pending().await
 }
@@ -213,6 +229,25 @@ path = "/calls"
 auth = "public"
 "#
     )
+}
+
+/// The manifest of the same plugin with one limit and one route, whose answers are kept.
+fn cached() -> String {
+    r#"
+schema = 1
+[plugin]
+name = "cached"
+version = "1.0.0"
+[component]
+path = "plugin.wasm"
+[[route]]
+method = "GET"
+path = "/calls"
+auth = "public"
+limits = [{ name = "bench", limit = 1000000000, window = "1m", key = "ip" }]
+cache = { ttl = "1h" }
+"#
+    .to_owned()
 }
 
 /// The manifest of a filter that sets one header.

@@ -123,6 +123,7 @@ fn links_between_documents_lead_somewhere() {
 const AREAS: &[&str] = &[
     "approval",
     "auth",
+    "cache",
     "capability",
     "config",
     "deploy",
@@ -130,6 +131,7 @@ const AREAS: &[&str] = &[
     "filter",
     "grant",
     "host",
+    "idempotency",
     "kv",
     "limit",
     "log",

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["plugins"],
     &["runtime"],
     &["services"],
-    &["auth", "limits", "http"],
+    &["auth", "limits", "http", "cache", "idempotency"],
     &["audit"],
     &["mail"],
     &["db", "cluster"],

@@ -2,6 +2,7 @@
 //! honour is refused and never skipped. Whether the plugin gets what it asks for is decided in `validate`.
 
 mod about;
+mod cache;
 mod capabilities;
 mod config;
 mod contract;
@@ -30,6 +31,7 @@ use crate::plugins::filters::FilterUse;
 use crate::plugins::{Location, Mistake};
 
 pub use about::{About, Build, BuildStep, Component, DeclaredPermission, Language};
+pub use cache::{Idempotency, RouteCache, TagPattern};
 pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, SqlDatabase};
 pub use config::ConfigSchema;
 pub use contract::{Contract, Parameter, Place, is_json};

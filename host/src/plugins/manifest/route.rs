@@ -7,8 +7,8 @@ use toml::{Spanned, de::DeValue};
 
 use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_duplicates, string};
 use super::{
-    Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Policy, ROUTES_MAX, Schemas, filter,
-    path,
+    Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Idempotency, Policy, ROUTES_MAX,
+    RouteCache, Schemas, filter, path,
 };
 use crate::ids::Permission;
 use crate::plugins::filters::FilterUse;
@@ -107,6 +107,10 @@ pub struct Route {
     pub may_compress: Option<bool>,
     /// What requests and answers look like.
     pub contract: Contract,
+    /// Which answers are kept; nothing means none.
+    pub cache: Option<RouteCache>,
+    /// Whether requests that change something are done once, by their key; nothing means that keys are not looked at.
+    pub idempotency: Option<Idempotency>,
     /// One line for the documentation.
     pub summary: Option<String>,
     /// The group in the documentation.
@@ -114,14 +118,7 @@ pub struct Route {
 }
 
 /// Keys of a route that a later version will read.
-const LATER: &[&str] = &[
-    "cache",
-    "csrf",
-    "deprecation",
-    "idempotency",
-    "mock",
-    "version",
-];
+const LATER: &[&str] = &["csrf", "deprecation", "mock", "version"];
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::POST,
@@ -177,6 +174,10 @@ impl Route {
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
         let stream = fields.duration(reader, "stream", SECOND..=24 * 60 * MINUTE);
         let body_bytes_max = fields.size(reader, "body_bytes_max", 0..=1 << 30);
+        let flows = stream.as_ref().map(Spanned::span);
+        let within = path.as_ref().map_or("", |path| path.get_ref());
+        let cache = RouteCache::read(reader, &mut fields, within, &methods, auth, flows.as_ref());
+        let idempotency = Idempotency::read(reader, &mut fields, &methods, flows.as_ref());
         let cors = Cors::read(reader, &mut fields);
         let may_compress = read_flag(reader, &mut fields, "compress");
         let pattern = path.as_ref().map(|path| *path.get_ref());
@@ -209,6 +210,8 @@ impl Route {
             cors,
             may_compress,
             contract,
+            cache,
+            idempotency,
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),
         })

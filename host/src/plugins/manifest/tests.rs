@@ -47,6 +47,7 @@ description = "Change orders"
 method = "GET"
 path = "/"
 auth = "public"
+cache = { ttl = "60s", vary = ["accept-language"], tags = ["all"], stale_if_error = "1h" }
 limits = [{ limit = 100, window = "15m" }, { name = "all", limit = 1000, window = "1m", burst = 50, key = "route" }]
 
 [[route]]
@@ -55,6 +56,7 @@ path = "/orders/{id}"
 permissions = ["orders.write"]
 timeout = "250ms"
 body_bytes_max = "64KiB"
+idempotency = "required"
 summary = "Changes an order"
 tag = "Orders"
 
@@ -99,6 +101,14 @@ properties.vat = { type = "number", default = 0.2 }
         panic!("{:?}", manifest.routes)
     };
     assert_eq!(index.auth, Auth::Public);
+    let cache = index.cache.as_ref().unwrap();
+    assert_eq!(cache.ttl, Duration::from_secs(60));
+    assert_eq!(cache.stale_if_error, Duration::from_secs(3600));
+    assert!(cache.stale_while_revalidate.is_zero() && !cache.is_shared);
+    assert_eq!(cache.vary, [http::header::ACCEPT_LANGUAGE]);
+    assert_eq!(cache.tags[0].fill(&[]).unwrap().as_str(), "all");
+    assert_eq!(change.idempotency, Some(Idempotency::Required));
+    assert_eq!((&index.idempotency, &change.cache), (&None, &None));
     assert_eq!(index.limits[0].name, "ip");
     assert!(!index.limits[0].is_shared);
     assert!(index.limits[1].is_shared);
@@ -187,11 +197,44 @@ fn each_mistake_says_where_what_and_how_to_mend_it() {
         ),
         (
             route("cache = \"1m\""),
-            "10:1: `cache` is not supported yet in `[[route]]`",
+            "10:9: `cache` must be a table, not a string",
+        ),
+        (
+            route("cache = {}"),
+            "10:9: `ttl` is missing in `cache` (write for example `cache = { ttl = \"60s\" }`)",
+        ),
+        (
+            route("cache = { ttl = \"60s\", vary = [\"Authorization\"] }"),
+            "10:32: `vary` cannot name `authorization`: plugins do not see credentials; answers are kept for \
+             each caller anyway",
+        ),
+        (
+            route("cache = { ttl = \"60s\", tags = [\"order:{id}\"] }"),
+            "10:32: `tags`: the path has no parameter `id`",
+        ),
+        (
+            route("cache = { ttl = \"60s\", tags = [\"a b\"] }"),
+            "10:32: `tags`: a tag has 1 to 128 visible ASCII characters and no comma",
+        ),
+        (
+            route("auth = \"public\"\ncache = { ttl = \"60s\", shared = true }"),
+            "11:33: `shared` says nothing on a route with `auth = \"public\"`: its answers are for everybody",
+        ),
+        (
+            route("stream = \"1h\"\ncache = { ttl = \"60s\" }"),
+            "10:10: `stream` and `cache` exclude each other: what flows is not kept",
+        ),
+        (
+            route("cache = { ttl = \"60s\", max_age = 1 }"),
+            "10:24: unknown key `max_age` in `cache` (did you mean `ttl`?)",
         ),
         (
             route("idempotency = {}"),
-            "10:1: `idempotency` is not supported yet in `[[route]]`",
+            "10:15: `idempotency` must be a string, not a table",
+        ),
+        (
+            route("idempotency = \"required\""),
+            "10:15: `idempotency` is for methods that change something",
         ),
         (
             wants("blobs = []"),

@@ -26,6 +26,8 @@ pub struct Ceilings {
     pub log_bytes_max: u64,
     /// The body of one request. Default: 32 MiB.
     pub body_bytes_max: u64,
+    /// How long an answer is kept: fresh, and after that. Default: 86400000.
+    pub cache_ms_max: u64,
     /// The body that a filter asks for, of a request or an answer. Default: 4 MiB.
     pub filter_body_bytes_max: u64,
 }
@@ -40,6 +42,7 @@ impl Default for Ceilings {
             concurrency_max: 256,
             log_bytes_max: 1 << 20,
             body_bytes_max: 32 << 20,
+            cache_ms_max: 86_400_000,
             filter_body_bytes_max: 4 << 20,
         }
     }
@@ -51,10 +54,11 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Vec<Mistake> {
         let message = format!("{what} asks for {asked}, the operator allows at most {most}");
         mistakes.push(Mistake::new(message).at(manifest.place(place)));
     };
-    let (cpu, wall, stream) = (
+    let (cpu, wall, stream, kept) = (
         Duration::from_millis(ceilings.cpu_ms_max),
         Duration::from_millis(ceilings.wall_ms_max),
         Duration::from_millis(ceilings.stream_ms_max),
+        Duration::from_millis(ceilings.cache_ms_max),
     );
     let asked = &manifest.limits;
     let mut size = |what: &str, asked: Option<u64>, most: u64, place: &str| {
@@ -109,6 +113,18 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Vec<Mistake> {
         time(&what, route.timeout, wall, &format!("route:{index}"));
         let what = format!("`stream` of `{}`", route.path);
         time(&what, route.stream, stream, &format!("route:{index}"));
+        let cache = route.cache.as_ref();
+        for (key, asked) in [
+            ("ttl", cache.map(|cache| cache.ttl)),
+            (
+                "stale_while_revalidate",
+                cache.map(|cache| cache.stale_while_revalidate),
+            ),
+            ("stale_if_error", cache.map(|cache| cache.stale_if_error)),
+        ] {
+            let what = format!("`cache.{key}` of `{}`", route.path);
+            time(&what, asked, kept, &format!("route:{index}"));
+        }
     }
     if let Some(asked) = asked
         .concurrency_max

@@ -1,0 +1,199 @@
+//! Which requests may be answered out of the cache, under which key, and what their plugin must not see, because the
+//! key does not have it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use sha2::{Digest as _, Sha256};
+
+use crate::cache::Key;
+use crate::gateway::cache::given::Way;
+use crate::gateway::dispatch::below;
+use crate::plugins::cached::{Cached, add};
+use crate::plugins::manifest::RouteCache;
+use crate::runtime::{CallContext, HttpCall, RequestBody};
+
+/// The key of a request: everything that may decide its answer. Else the way that it takes.
+pub(super) fn key(
+    cached: &Cached,
+    context: &CallContext,
+    call: &HttpCall,
+    before: Option<&HeaderMap>,
+) -> Result<Key, Way> {
+    let (rule, headers) = (&cached.rule, &context.headers);
+    if call.method != Method::GET && call.method != Method::HEAD {
+        return Err(Way::Method);
+    }
+    if !matches!(&call.body, RequestBody::Whole(body) if body.is_empty()) {
+        return Err(Way::Past("body"));
+    }
+    for (name, detail) in [(header::RANGE, "range"), (header::UPGRADE, "upgrade")] {
+        if headers.contains_key(name) {
+            return Err(Way::Past(detail));
+        }
+    }
+    let is_cookie_known = rule.ignores_cookies || rule.vary.contains(&header::COOKIE);
+    if !is_cookie_known && headers.contains_key(header::COOKIE) {
+        return Err(Way::Past("cookie"));
+    }
+    let mut digest = cached.digest();
+    add(&mut digest, call.method.as_str().as_bytes());
+    add(&mut digest, host(headers).as_bytes());
+    add(
+        &mut digest,
+        below(call.uri.path(), call.mount_length).as_bytes(),
+    );
+    match call.uri.query() {
+        Some(query) => add(&mut digest, query.as_bytes()),
+        None => digest.update(u64::MAX.to_le_bytes()),
+    }
+    for name in &rule.vary {
+        add_values(&mut digest, headers, name.as_str());
+    }
+    match &context.principal {
+        _ if !cached.is_by_caller => {}
+        None => add(&mut digest, b"nobody"),
+        Some(who) => {
+            add(&mut digest, who.kind.as_str().as_bytes());
+            add(&mut digest, who.id.as_bytes());
+            // Who has other rights since then may see something else.
+            for role in who.roles.iter() {
+                add(&mut digest, role.as_str().as_bytes());
+            }
+            add(&mut digest, b"may");
+            for permission in who.permissions.of_plugin(cached.plugin()) {
+                add(&mut digest, permission.as_bytes());
+            }
+        }
+    }
+    if let Some(before) = before {
+        add_changes(&mut digest, before, headers);
+    }
+    Ok(Key(digest.finalize().into()))
+}
+
+/// The host that was asked, in small letters: a plugin that hangs on every host may write it into its answer.
+fn host(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST);
+    let host = host.map(|host| String::from_utf8_lossy(host.as_bytes()));
+    host.map(|host| host.to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+/// All values of a header, and how many they are.
+fn add_values(digest: &mut Sha256, headers: &HeaderMap, name: &str) {
+    let values = headers.get_all(name);
+    digest.update((values.iter().count() as u64).to_le_bytes());
+    for value in values {
+        add(digest, value.as_bytes());
+    }
+}
+
+/// What filters have changed of a request: it may decide the answer, and nobody can name it beforehand.
+fn add_changes(digest: &mut Sha256, before: &HeaderMap, after: &HeaderMap) {
+    let is_same = |name: &header::HeaderName| {
+        let (one, other) = (before.get_all(name).iter(), after.get_all(name).iter());
+        one.eq(other)
+    };
+    let mut changed: Vec<&str> = after
+        .keys()
+        .chain(before.keys())
+        .filter(|name| !is_same(name))
+        .map(header::HeaderName::as_str)
+        .collect();
+    changed.sort_unstable();
+    changed.dedup();
+    for name in changed {
+        add(digest, name.as_bytes());
+        add_values(digest, after, name);
+    }
+}
+
+/// The path that was asked for, with letters that are encoded without need decoded: what it is purged by.
+pub(super) fn path(call: &HttpCall) -> Arc<str> {
+    let mount = call.uri.path().get(..call.mount_length);
+    let below = below(call.uri.path(), call.mount_length);
+    format!("{}{below}", mount.unwrap_or_default()).into()
+}
+
+/// Takes out of a request what would decide an answer and is not in its key: where proxies say that it came from, what the
+/// host sees to itself, and cookies where the manifest does without.
+pub(super) fn hide_what_is_not_in_the_key(headers: &mut HeaderMap, rule: &RouteCache) {
+    for name in [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-unmodified-since",
+    ] {
+        if !rule.vary.iter().any(|other| other == name) {
+            headers.remove(name);
+        }
+    }
+    if rule.ignores_cookies {
+        headers.remove(header::COOKIE);
+    }
+}
+
+/// What the client has already.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    pub(super) if_none_match: Vec<HeaderValue>,
+    pub(super) if_modified_since: Option<HeaderValue>,
+}
+
+impl Conditions {
+    /// Those of a request; none if what is kept may not be what the client gets.
+    pub(super) fn of(headers: &HeaderMap, is_answer_final: bool) -> Self {
+        if !is_answer_final {
+            return Self::default();
+        }
+        let values = headers.get_all(header::IF_NONE_MATCH).iter();
+        Self {
+            if_none_match: values.cloned().collect(),
+            if_modified_since: headers.get(header::IF_MODIFIED_SINCE).cloned(),
+        }
+    }
+
+    /// Whether the client has what an answer with these headers would bring (RFC 9110, section 13.2.2).
+    pub(super) fn are_met(&self, headers: &HeaderMap) -> bool {
+        if !self.if_none_match.is_empty() {
+            let tag = headers.get(header::ETAG);
+            return tag.is_some_and(|tag| self.names(tag));
+        }
+        let time = |value: &HeaderValue| {
+            let text = value.to_str().ok()?;
+            jiff::fmt::rfc2822::parse(text)
+                .ok()
+                .map(|time| time.timestamp())
+        };
+        let since = self.if_modified_since.as_ref().and_then(time);
+        let modified = headers.get(header::LAST_MODIFIED).and_then(time);
+        since
+            .zip(modified)
+            .is_some_and(|(since, modified)| modified <= since)
+    }
+
+    fn names(&self, tag: &HeaderValue) -> bool {
+        // Weak or strong is no matter here (RFC 9110, section 13.1.2).
+        fn opaque(tag: &[u8]) -> &[u8] {
+            tag.strip_prefix(b"W/").unwrap_or(tag)
+        }
+        let tag = opaque(tag.as_bytes());
+        self.if_none_match.iter().any(|value| {
+            let mut tags = value
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .map(<[u8]>::trim_ascii);
+            tags.any(|other| other == b"*" || opaque(other) == tag)
+        })
+    }
+}

@@ -1,0 +1,153 @@
+use super::*;
+use crate::db;
+
+async fn keys(dir: &tempfile::TempDir, config: Config) -> (Idempotency, Clock) {
+    let file = dir.path().join("gantry.db");
+    let db = Db::open(&file, &db::Config::default()).await.unwrap();
+    let clock = Clock::manual(1_000_000);
+    (Idempotency::new(db, clock.clone(), config), clock)
+}
+
+fn shop() -> PluginName {
+    "shop".parse().unwrap()
+}
+
+async fn begin(keys: &Idempotency, id: &str, fingerprint: &str) -> Verdict {
+    let plugin = shop();
+    let asked = Asked {
+        plugin: &plugin,
+        id: id.to_owned(),
+        fingerprint: fingerprint.to_owned(),
+        time: Duration::from_secs(30),
+    };
+    keys.begin(&asked).await.unwrap()
+}
+
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.append("x-a", HeaderValue::from_static("1"));
+    headers.append("x-a", HeaderValue::from_bytes(b"\xff\x80").unwrap());
+    headers
+}
+
+#[tokio::test]
+async fn a_request_is_done_once_and_its_answer_comes_back_for_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, clock) = keys(&dir, Config::default()).await;
+    let Verdict::Do(claim) = begin(&keys, "one", "f").await else {
+        panic!("it is the first");
+    };
+    assert!(matches!(
+        begin(&keys, "one", "f").await,
+        Verdict::InProgress(_)
+    ));
+    assert!(matches!(begin(&keys, "one", "g").await, Verdict::Reused));
+    assert!(
+        matches!(begin(&keys, "two", "g").await, Verdict::Do(_)),
+        "another key"
+    );
+    let body = Bytes::from_static(b"\0made");
+    claim.settle(201, Some((&headers(), &body))).await;
+    clock.advance_ms(86_399_000);
+    let Verdict::Done(outcome) = begin(&keys, "one", "f").await else {
+        panic!("it was done");
+    };
+    let expected = Outcome {
+        status: 201,
+        headers: headers(),
+        body,
+    };
+    assert_eq!(outcome, expected);
+    assert!(matches!(begin(&keys, "one", "g").await, Verdict::Reused));
+    clock.advance_ms(1_000);
+    keys.sweep().await.unwrap();
+    assert!(matches!(begin(&keys, "one", "g").await, Verdict::Do(_)));
+}
+
+#[tokio::test]
+async fn who_is_gone_holds_a_request_until_its_time_is_over_and_cannot_settle_it_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, clock) = keys(&dir, Config::default()).await;
+    let Verdict::Do(late) = begin(&keys, "one", "f").await else {
+        panic!("it is the first");
+    };
+    clock.advance_ms(39_999);
+    assert!(matches!(
+        begin(&keys, "one", "f").await,
+        Verdict::InProgress(_)
+    ));
+    clock.advance_ms(1);
+    assert!(
+        matches!(begin(&keys, "one", "g").await, Verdict::Reused),
+        "still not another one"
+    );
+    let Verdict::Do(claim) = begin(&keys, "one", "f").await else {
+        panic!("its time is over");
+    };
+    late.settle(200, None).await;
+    assert!(matches!(
+        begin(&keys, "one", "f").await,
+        Verdict::InProgress(_)
+    ));
+    claim.settle(202, None).await;
+    let verdict = begin(&keys, "one", "f").await;
+    assert!(
+        matches!(verdict, Verdict::AnswerNotKept(202)),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_given_back_can_be_done_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, _) = keys(&dir, Config::default()).await;
+    let Verdict::Do(claim) = begin(&keys, "one", "f").await else {
+        panic!("it is the first");
+    };
+    claim.release().await;
+    assert!(matches!(begin(&keys, "one", "g").await, Verdict::Do(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_one_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, _) = keys(&dir, Config::default()).await;
+    let all = (0..50).map(|_| begin(&keys, "one", "f"));
+    let verdicts = futures_util::future::join_all(all).await;
+    let claims = verdicts
+        .iter()
+        .filter(|verdict| matches!(verdict, Verdict::Do(_)));
+    assert_eq!(claims.count(), 1);
+}
+
+#[tokio::test]
+async fn a_plugin_has_no_more_outcomes_than_it_may_and_known_ones_are_still_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, clock) = keys(
+        &dir,
+        Config {
+            entries_per_plugin_max: 3,
+            ..Config::default()
+        },
+    )
+    .await;
+    for id in ["1", "2", "3"] {
+        let Verdict::Do(claim) = begin(&keys, id, "f").await else {
+            panic!("there is room");
+        };
+        let body = Bytes::from_static(b"x");
+        claim.settle(200, Some((&headers(), &body))).await;
+    }
+    assert!(matches!(begin(&keys, "4", "f").await, Verdict::Full));
+    assert!(matches!(begin(&keys, "1", "f").await, Verdict::Done(_)));
+    keys.sweep().await.unwrap();
+    assert!(
+        matches!(begin(&keys, "4", "f").await, Verdict::Full),
+        "counted again"
+    );
+    clock.advance_ms(86_400_000);
+    keys.sweep().await.unwrap();
+    assert!(matches!(begin(&keys, "4", "f").await, Verdict::Do(_)));
+    keys.delete_plugin(&shop()).await.unwrap();
+    assert!(matches!(begin(&keys, "4", "g").await, Verdict::Do(_)));
+}

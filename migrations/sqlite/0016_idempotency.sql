@@ -1,0 +1,18 @@
+-- Requests that are done once. `id` is a digest of the plugin, the route, the caller and the key that the client sent.
+-- While the request is being done, `token` names who does it, until `lease_until`. Afterwards `is_done` is 1, and the answer
+-- is there, unless it was not kept (`status` alone).
+CREATE TABLE idempotency_keys (
+    id TEXT NOT NULL PRIMARY KEY,
+    plugin TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    token TEXT NOT NULL,
+    is_done BIGINT NOT NULL,
+    lease_until BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    status BIGINT,
+    headers TEXT,
+    body BLOB,
+    bytes BIGINT NOT NULL
+);
+CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
+CREATE INDEX idempotency_keys_plugin ON idempotency_keys (plugin);
