@@ -42,7 +42,9 @@ use crate::plugins::{
     trust::Trust,
 };
 use crate::runtime::{Runtime, Services};
-use crate::services::{kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql};
+use crate::services::{
+    cache::Values, kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql,
+};
 
 pub use rehearsal::{rehearse, serve as serve_tests};
 
@@ -148,6 +150,7 @@ impl App {
         let kept = Cache::new(config.cache.clone(), clock.clone());
         let once = Idempotency::new(db.clone(), clock.clone(), config.idempotency.clone());
         let services = Services {
+            values: Values::new(kept.clone()),
             kv: Kv::with_clock(db.clone(), config.services.kv.clone(), {
                 let clock = clock.clone();
                 Arc::new(move || clock.now_ms())

@@ -33,6 +33,7 @@ mod generated {
             "../wit/context",
             "../wit/http",
             "../wit/kv",
+            "../wit/cache",
             "../wit/sql",
             "../wit/secrets",
             "../wit/tokens",
@@ -42,6 +43,8 @@ mod generated {
         world: "gantry:worlds/host",
         imports: {
             "gantry:kv/store": async | trappable,
+            "gantry:cache/store": async | trappable,
+            "gantry:cache/purge": async | trappable,
             "wasi:keyvalue/store": async | trappable,
             "wasi:keyvalue/atomics": async | trappable,
             "wasi:keyvalue/batch": async | trappable,

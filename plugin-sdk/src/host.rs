@@ -2,6 +2,7 @@
 
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::bindings::module::{
+    gantry::cache::{purge, store as cache},
     gantry::context::{identity, invocation},
     gantry::http::request_headers,
     gantry::kv::store as kv,
@@ -16,6 +17,6 @@ pub(crate) use crate::outbound::wasi as outbound;
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::host::{
-    config, identity, invocation, kv, logging, outbound, request_headers, reveal, secrets, sql,
-    tokens,
+    cache, config, identity, invocation, kv, logging, outbound, purge, request_headers, reveal,
+    secrets, sql, tokens,
 };

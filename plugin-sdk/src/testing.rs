@@ -55,6 +55,8 @@ pub struct Host {
     pub principal: Option<TestPrincipal>,
     /// The key-value stores by label.
     pub kv: BTreeMap<String, BTreeMap<String, KvEntry>>,
+    /// Values that are kept for a while, by label and key.
+    pub cache: BTreeMap<(String, String), CacheEntry>,
     /// What the plugin logged, in order.
     pub logs: Vec<LogLine>,
     /// What the plugin sent to the outside, in order.
@@ -79,6 +81,17 @@ pub struct KvEntry {
     pub version: String,
     /// When it vanishes, on the clock of the host.
     pub expires_at_ms: Option<u64>,
+}
+
+/// A value in a cache of the host in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// The value.
+    pub value: Vec<u8>,
+    /// What it is thrown away by.
+    pub tags: Vec<String>,
+    /// When it vanishes, on the clock of the host.
+    pub expires_at_ms: u64,
 }
 
 /// One message of the plugin.

@@ -67,6 +67,12 @@ fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
             .filter(|label| grants.has_kv(label))
             .cloned()
             .collect(),
+        cache: asked
+            .cache
+            .iter()
+            .filter(|label| grants.has_cache(label))
+            .cloned()
+            .collect(),
         sql: asked
             .sql
             .iter()

@@ -5,12 +5,13 @@
 
 use wasmtime::{Engine, component::Linker};
 
-use crate::bindings::gantry::{context, http, kv, secrets, sql, tokens};
+use crate::bindings::gantry::{cache, context, http, kv, secrets, sql, tokens};
 use crate::bindings::wasi;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
 use crate::runtime::wasi_http::head;
 use crate::runtime::{CallContext, Config, EngineKind, PluginSpec, Services};
+use crate::services::cache::host as cache_host;
 use crate::services::kv::host as kv_host;
 use crate::services::secrets::host as secrets_host;
 use crate::services::sql::host as sql_host;
@@ -31,6 +32,8 @@ pub(super) fn link(
     wasi::keyvalue::store::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
     wasi::keyvalue::atomics::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
     wasi::keyvalue::batch::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
+    cache::store::add_to_linker::<_, cache_host::HasView>(l, lend_cache)?;
+    cache::purge::add_to_linker::<_, cache_host::HasView>(l, lend_cache)?;
     sql::client::add_to_linker::<_, sql_host::HasView>(l, lend_sql)?;
     secrets::store::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
     secrets::reveal::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
@@ -110,6 +113,19 @@ fn lend_kv_as(state: &mut PluginState, service: Service) -> kv_host::View<'_> {
         allowance: &state.allowance,
         table: &mut state.table,
         timed: state.allowance.time(service),
+    }
+}
+
+fn lend_cache(state: &mut PluginState) -> cache_host::View<'_> {
+    cache_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
+        values: &state.services.values,
+        plugin: &state.plugin.name,
+        granted: &state.plugin.granted.cache,
+        refusals: refusals(&state.services, &state.plugin, &state.call),
+        allowance: &state.allowance,
+        table: &mut state.table,
+        timed: state.allowance.time(Service::Cache),
     }
 }
 

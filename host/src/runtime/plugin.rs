@@ -40,6 +40,7 @@ pub struct PluginSpec {
 #[derive(Debug, Default)]
 pub struct Granted {
     pub kv: Vec<Label>,
+    pub cache: Vec<Label>,
     pub sql: Vec<Label>,
     pub secrets: Vec<GrantedSecret>,
     pub injected: Vec<InjectedSecret>,

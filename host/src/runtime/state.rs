@@ -18,6 +18,7 @@ use crate::runtime::extism;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::stdio::LogStream;
 use crate::runtime::{CallContext, Config, PluginSpec};
+use crate::services::cache::Values;
 use crate::services::kv::Kv;
 use crate::services::log::{CallLog, Level, Logs};
 use crate::services::outbound::Outbound;
@@ -30,6 +31,7 @@ use crate::services::{Allowance, Quota};
 #[derive(Clone)]
 pub struct Services {
     pub kv: Kv,
+    pub values: Values,
     pub sql: Sql,
     pub secrets: Secrets,
     pub logs: Logs,

@@ -12,6 +12,7 @@ pub enum Service {
     Kv,
     /// The standard `wasi:keyvalue`, on the stores of `kv`.
     Keyvalue,
+    Cache,
     Sql,
     Secrets,
     Tokens,
@@ -23,9 +24,10 @@ pub enum Service {
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Kv,
         Self::Keyvalue,
+        Self::Cache,
         Self::Sql,
         Self::Secrets,
         Self::Tokens,
@@ -39,6 +41,7 @@ impl Service {
         match self {
             Self::Kv => "kv",
             Self::Keyvalue => "keyvalue",
+            Self::Cache => "cache",
             Self::Sql => "sql",
             Self::Secrets => "secrets",
             Self::Tokens => "tokens",

@@ -3,6 +3,7 @@
 
 mod account;
 mod allowance;
+pub mod cache;
 pub mod config;
 mod error;
 mod host;

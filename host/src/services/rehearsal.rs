@@ -194,7 +194,7 @@ pub fn failures_of(call: &str) -> Vec<Error> {
         return Vec::new();
     };
     match (service, function) {
-        ("kv" | "sql", "open") => vec![denied("capability.not_granted")],
+        ("kv" | "sql" | "cache", "open") => vec![denied("capability.not_granted")],
         ("kv", "put" | "increment") => {
             vec![busy("kv.busy"), full("kv.full"), broken("kv.failed")]
         }

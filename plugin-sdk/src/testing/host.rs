@@ -1,5 +1,6 @@
 //! The functions of the contract, natively: the same names and types as in the generated bindings.
 
+pub(crate) mod cache;
 pub(crate) mod kv;
 pub(crate) mod sql;
 
@@ -28,6 +29,8 @@ fn detail(code: &str, message: &str) -> Detail {
         retry_after_ms: None,
     }
 }
+
+pub(crate) use cache::purge;
 
 pub(crate) mod invocation {
     use super::with;

@@ -302,3 +302,61 @@ async fn a_body_beyond_its_limit_does_not_reach_the_plugin() {
         .assert_problem(413, "request.body_too_large");
     neighbour_is_healthy(&host).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_gives_no_more_than_its_limits_and_what_is_too_much_is_the_plugins_own() {
+    let host = TestHost::build()
+        .with(|config| {
+            config.cache.bytes_max = 4 << 20;
+            config.cache.bytes_per_plugin_max = 1 << 20;
+            config.cache.entry_bytes_max = 64 << 10;
+        })
+        .start()
+        .await;
+    host.deploy(&manifests::open("neighbour"), guest("hello-v1"))
+        .await;
+    let more = "[capabilities]\ncache = [\"data\"]\n[limits]\ncpu = \"5s\"\nwall = \"20s\"";
+    for name in ["cache-abuse", "kept"] {
+        host.deploy(&manifests::with(name, more), guest("cache-abuse"))
+            .await;
+    }
+    let ask = async |plugin: &str, path: &str| -> Value {
+        let answer = host.get(&format!("/{plugin}/{path}")).await;
+        answer.assert_status(200).json()
+    };
+    assert!(ask("kept", "value?bytes=100").await["ok"].is_null());
+    for (path, code) in [
+        ("key?bytes=513", "cache.key_invalid"),
+        ("key?bytes=0", "cache.key_invalid"),
+        ("value?bytes=65537", "cache.value_too_large"),
+        ("tag?tag=a%20b", "cache.tag_invalid"),
+        ("tags?count=33", "cache.too_many_tags"),
+        ("route?bytes=4097", "cache.route_invalid"),
+        ("read?label=other", "capability.not_granted"),
+    ] {
+        assert_eq!(ask("cache-abuse", path).await["code"], code, "{path}");
+    }
+    // It fills what it has, and pushes out what is its own.
+    assert_eq!(
+        ask("cache-abuse", "fill?count=200&bytes=60000").await["ok"],
+        200
+    );
+    let figures = host.app().cache.figures();
+    let of = |name: &str| {
+        figures
+            .iter()
+            .find(|of| of.plugin.as_str() == name)
+            .cloned()
+    };
+    let own = of("cache-abuse").unwrap();
+    assert!(own.bytes <= 1 << 20 && own.evictions > 0, "{own:?}");
+    assert_eq!(ask("kept", "read").await["ok"], 100, "nobody else's");
+    // It purges without end, and what others keep stays and can be added to.
+    assert_eq!(ask("cache-abuse", "purge?count=2000").await["ok"], 2000);
+    assert_eq!(ask("kept", "read").await["ok"], 100);
+    assert!(ask("kept", "value?bytes=200").await["ok"].is_null());
+    assert_eq!(ask("kept", "read").await["ok"], 200);
+    let handles = host.get("/cache-abuse/handles?count=1000000").await;
+    assert!(handles.status.as_u16() >= 500 || handles.json::<Value>()["code"].is_string());
+    neighbour_is_healthy(&host).await;
+}

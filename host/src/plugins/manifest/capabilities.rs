@@ -15,6 +15,8 @@ use crate::ids::Label;
 pub struct Capabilities {
     /// Key-value stores.
     pub kv: Vec<Label>,
+    /// Values that are kept for a while.
+    pub cache: Vec<Label>,
     /// Databases.
     pub sql: Vec<SqlDatabase>,
     /// Secrets, to be used by the host or read by the plugin.
@@ -75,7 +77,6 @@ pub struct HttpHost {
 /// Capabilities that a later version will know.
 const LATER: &[&str] = &[
     "blobs",
-    "cache",
     "env",
     "events",
     "files",
@@ -97,7 +98,8 @@ impl Capabilities {
 
     pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_, '_>) -> Self {
         reader.remember("capabilities".to_owned(), fields.span());
-        let kv = read_kv(reader, &mut fields);
+        let kv = read_labels(reader, &mut fields, "kv");
+        let cache = read_labels(reader, &mut fields, "cache");
         let sql = read_sql(reader, &mut fields);
         let http = read_http(reader, &mut fields);
         let secrets = read_secrets(reader, &mut fields, &http);
@@ -117,6 +119,7 @@ impl Capabilities {
         );
         Self {
             kv,
+            cache,
             sql,
             secrets,
             http,
@@ -124,14 +127,18 @@ impl Capabilities {
     }
 }
 
-fn read_kv(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Vec<Label> {
+fn read_labels(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_, '_>,
+    key: &'static str,
+) -> Vec<Label> {
     let mut labels = Vec::new();
-    for text in fields.strings(reader, "kv", ENTRIES_MAX, 64) {
-        if let Some(label) = parsed::<Label>(reader, "kv", &text) {
+    for text in fields.strings(reader, key, ENTRIES_MAX, 64) {
+        if let Some(label) = parsed::<Label>(reader, key, &text) {
             labels.push((text.span(), label.into_inner()));
         }
     }
-    keep(reader, "kv", &labels);
+    keep(reader, key, &labels);
     labels.into_iter().map(|(_, label)| label).collect()
 }
 

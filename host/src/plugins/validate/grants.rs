@@ -6,12 +6,14 @@ use crate::ids::Label;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{HostPattern, Manifest, Secret, SecretUse};
 
-/// One thing given to one plugin. As text: `kv:carts`, `sql:main`, `http:*.example.com`, `secret:pepper` (the plugin
+/// One thing given to one plugin. As text: `kv:carts`, `cache:rates`, `sql:main`, `http:*.example.com`, `secret:pepper` (the plugin
 /// may read it), `secret:stripe@api.stripe.com` (the host sends it there, the plugin never sees it).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
     /// A key-value store.
     Kv(Label),
+    /// Values that are kept for a while.
+    Cache(Label),
     /// A database.
     Sql(Label),
     /// Calls to these hosts.
@@ -26,7 +28,7 @@ pub enum Grant {
 /// Why a text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: write `kv:LABEL`, `sql:LABEL`, `http:HOST`, `secret:LABEL` or `secret:LABEL@HOST`"
+    "`{0}` is not a capability: write `kv:LABEL`, `cache:LABEL`, `sql:LABEL`, `http:HOST`, `secret:LABEL` or `secret:LABEL@HOST`"
 )]
 pub struct InvalidGrant(String);
 
@@ -38,6 +40,7 @@ impl FromStr for Grant {
             let (capability, value) = text.split_once(':')?;
             Some(match (capability, value.split_once('@')) {
                 ("kv", None) => Self::Kv(value.parse().ok()?),
+                ("cache", None) => Self::Cache(value.parse().ok()?),
                 ("sql", None) => Self::Sql(value.parse().ok()?),
                 ("http", None) => Self::Http(value.parse().ok()?),
                 ("secret", None) => Self::SecretRevealed(value.parse().ok()?),
@@ -57,6 +60,7 @@ impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kv(label) => write!(f, "kv:{label}"),
+            Self::Cache(label) => write!(f, "cache:{label}"),
             Self::Sql(label) => write!(f, "sql:{label}"),
             Self::Http(host) => write!(f, "http:{host}"),
             Self::SecretRevealed(label) => write!(f, "secret:{label}"),
@@ -83,6 +87,11 @@ impl Grants {
     /// Whether the plugin may open this key-value store.
     pub fn has_kv(&self, label: &Label) -> bool {
         self.0.contains(&Grant::Kv(label.clone()))
+    }
+
+    /// Whether the plugin may open this cache.
+    pub fn has_cache(&self, label: &Label) -> bool {
+        self.0.contains(&Grant::Cache(label.clone()))
     }
 
     /// Whether the plugin may open this database.
@@ -142,6 +151,8 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = (Grant, String)> {
         .kv
         .iter()
         .map(|label| (Grant::Kv(label.clone()), format!("kv:{label}")));
+    let cache = wants.cache.iter();
+    let cache = cache.map(|label| (Grant::Cache(label.clone()), format!("cache:{label}")));
     let sql = wants.sql.iter().map(|database| {
         let label = &database.label;
         (Grant::Sql(label.clone()), format!("sql:{label}"))
@@ -156,7 +167,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = (Grant, String)> {
         .secrets
         .iter()
         .map(|secret| (secret_grant(secret), format!("secret:{}", secret.label)));
-    kv.chain(sql).chain(http).chain(secrets)
+    kv.chain(cache).chain(sql).chain(http).chain(secrets)
 }
 
 fn secret_grant(secret: &Secret) -> Grant {

@@ -10,6 +10,7 @@ use crate::runtime::EntryKind;
 enum Needs {
     Nothing,
     Kv,
+    Cache,
     Sql,
     Secret,
     Reveal,
@@ -19,6 +20,8 @@ enum Needs {
 /// Everything that the host links, with the version it has.
 const KNOWN: &[(&str, &str, Needs)] = &[
     ("gantry:types/types", "1.0.0", Needs::Nothing),
+    ("gantry:cache/purge", "0.1.0", Needs::Nothing),
+    ("gantry:cache/store", "0.1.0", Needs::Cache),
     ("gantry:context/identity", "0.1.0", Needs::Nothing),
     ("gantry:context/invocation", "0.1.0", Needs::Nothing),
     ("gantry:http/filter", "0.1.0", Needs::Nothing),
@@ -182,6 +185,7 @@ fn missing_line(needs: Needs, declared: &Capabilities) -> Option<&'static str> {
     let (is_declared, line) = match needs {
         Needs::Nothing => (true, ""),
         Needs::Kv => (!declared.kv.is_empty(), "kv = [\"LABEL\"]"),
+        Needs::Cache => (!declared.cache.is_empty(), "cache = [\"LABEL\"]"),
         Needs::Sql => (
             !declared.sql.is_empty(),
             "sql = [{ label = \"main\", migrations = \"migrations/\" }]",
