@@ -147,7 +147,10 @@ impl App {
         let auth_config = config.auth.clone();
         let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
-        let kept = Cache::new(config.cache.clone(), clock.clone());
+        let cluster = Cluster::open(&config.cluster, &metrics).await?;
+        // What is rehearsed is not for other hosts.
+        let shared = cluster.clone().filter(|_| rehearsal.is_none());
+        let kept = Cache::new(config.cache.clone(), clock.clone(), shared);
         let once = Idempotency::new(db.clone(), clock.clone(), config.idempotency.clone());
         let services = Services {
             values: Values::new(kept.clone()),
@@ -192,7 +195,6 @@ impl App {
         let runtime = Arc::new(runtime);
         let plugin_metrics = Metrics::register(&metrics)?;
         register_process_metrics(&metrics, &runtime)?;
-        let cluster = Cluster::open(&config.cluster, &metrics).await?;
         cache::register(&metrics, &kept)?;
         let artifacts = Artifacts::open(data.file("artifacts"))?;
         let store = Store::new(db.clone(), config.plugins.history.clone());
@@ -367,6 +369,8 @@ impl App {
             stop.clone(),
         ));
         if let Some(cluster) = cluster {
+            let (kept, until) = (kept.clone(), stop.clone());
+            tasks.spawn(async move { kept.follow(until).await });
             tasks.spawn(cluster.run(stop.clone()));
         }
         let trail = (CancellationToken::new(), TaskTracker::new());

@@ -8,6 +8,7 @@ use crate::admin::extract::{Caller, Json, may};
 use crate::admin::{ApiError, Shared};
 use crate::cache::{Figures, Purge, Tag};
 use crate::ids::PluginName;
+use crate::ledger::Event;
 
 /// What is kept.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -81,7 +82,7 @@ pub(super) async fn show_cache(
 #[utoipa::path(post, path = "/cache/purge", tag = "cache", request_body = PurgeRequest, responses((status = 200, body = PurgedBody)))]
 pub(super) async fn purge(
     State(shared): State<Shared>,
-    caller: Caller<may::Deploy>,
+    _: Caller<may::Deploy>,
     Json(request): Json<PurgeRequest>,
 ) -> Result<axum::Json<PurgedBody>, ApiError> {
     let invalid = |detail: String| {
@@ -108,8 +109,13 @@ pub(super) async fn purge(
             ));
         }
     };
-    let entries = shared.cache.part(&plugin).purge(&purge);
-    let by = caller.id();
-    tracing::info!(plugin.name = %plugin, entries, by, "Threw away what was kept of `{plugin}`: {purge:?}");
+    let entries = shared
+        .cache
+        .purge(&shared.cache.part(&plugin), &purge)
+        .await;
+    let event = Event::new("cache.purged", &plugin)
+        .with("what", purge.to_string())
+        .with("entries", entries);
+    shared.audit.note(event);
     Ok(axum::Json(PurgedBody { entries }))
 }

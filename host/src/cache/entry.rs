@@ -112,6 +112,8 @@ pub struct Entry {
     pub body: Bytes,
     pub marks: Marks,
     stored_ns: u64,
+    /// Since when it is in this memory.
+    held_ns: u64,
     lives: Lives,
 }
 
@@ -123,13 +125,15 @@ const MARK_BYTES: usize = 100;
 const HEADER_BYTES: usize = 64;
 
 impl Entry {
-    pub(super) fn new(id: u64, new: NewEntry, now_ns: u64) -> Self {
+    pub(super) fn new(id: u64, new: NewEntry, now_ns: u64, age: Duration) -> Self {
+        let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         Self {
             id,
             kept: new.kept,
             body: new.body,
             marks: new.marks,
-            stored_ns: now_ns,
+            stored_ns: now_ns.saturating_sub(age_ns),
+            held_ns: now_ns,
             lives: new.lives,
         }
     }
@@ -137,6 +141,20 @@ impl Entry {
     /// How long it is kept already.
     pub fn age(&self, now_ns: u64) -> Duration {
         Duration::from_nanos(now_ns.saturating_sub(self.stored_ns))
+    }
+
+    /// How long it is in this memory.
+    pub fn held(&self, now_ns: u64) -> Duration {
+        Duration::from_nanos(now_ns.saturating_sub(self.held_ns))
+    }
+
+    pub(super) fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
+    /// Whether it is good for nothing any more.
+    pub(super) fn is_useless(&self, now_ns: u64) -> bool {
+        self.age(now_ns) >= self.useful()
     }
 
     /// For how long it stays fresh; zero once it is not.

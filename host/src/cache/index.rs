@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,7 +23,11 @@ pub enum Purge {
 
 /// A moment in the history of purges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp(u64);
+pub struct Stamp {
+    here: u64,
+    /// The number of the last purge on the shared server that was seen, if one is known.
+    pub(super) remote: Option<u64>,
+}
 
 /// Purges that are remembered for answers that are being made. With more of them meanwhile, such an answer is not kept.
 const REMEMBERED: usize = 256;
@@ -44,6 +49,17 @@ enum Mark {
     Path(Arc<str>),
 }
 
+impl fmt::Display for Purge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str("everything"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::Route(route) => write!(f, "route {route}"),
+            Self::Path(path) => write!(f, "path {path}"),
+        }
+    }
+}
+
 impl Purge {
     fn mark(&self) -> Option<Mark> {
         Some(match self {
@@ -52,6 +68,26 @@ impl Purge {
             Self::Route(route) => Mark::Route(Arc::clone(route)),
             Self::Path(path) => Mark::Path(Arc::clone(path)),
         })
+    }
+
+    /// As it is written for other hosts.
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Self::Everything => "*".to_owned(),
+            Self::Tag(tag) => format!("t {tag}"),
+            Self::Route(route) => format!("r {route}"),
+            Self::Path(path) => format!("p {path}"),
+        }
+    }
+
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(' ') {
+            None if text == "*" => Some(Self::Everything),
+            Some(("t", tag)) => Some(Self::Tag(tag.parse().ok()?)),
+            Some(("r", route)) => Some(Self::Route(route.into())),
+            Some(("p", path)) => Some(Self::Path(path.into())),
+            _ => None,
+        }
     }
 
     /// Whether something with these marks is meant.
@@ -86,8 +122,11 @@ impl Index {
     }
 
     /// The moment now.
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp(self.lock().purges)
+    pub(super) fn stamp(&self, remote: Option<u64>) -> Stamp {
+        Stamp {
+            here: self.lock().purges,
+            remote,
+        }
     }
 
     /// Enters an entry, unless it was purged since.
@@ -142,7 +181,7 @@ impl Index {
 
 impl Inner {
     fn was_purged(&self, marks: &Marks, since: Stamp) -> bool {
-        let count = usize::try_from(self.purges - since.0).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.purges - since.here).unwrap_or(usize::MAX);
         if count > self.recent.len() {
             return true;
         }

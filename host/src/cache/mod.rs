@@ -7,6 +7,7 @@ mod flight;
 mod index;
 mod metrics;
 mod part;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::ids::PluginName;
+use remote::Remote;
 
 pub use entry::{Entry, Kept, Key, Lives, Marks, NewEntry, Tag};
 pub use flight::{Leader, Outcome, Turn, Waiter};
@@ -54,6 +57,16 @@ pub struct Config {
     pub renewals_max: usize,
     /// For how long requests do not wait for one another after an answer that cannot be kept. Default: 2000.
     pub refusal_ms: u64,
+    /// Whether entries are kept on the shared server, too, if there is one (`[cluster]`). Default: true.
+    pub is_shared: bool,
+    /// How often a host asks the shared server what others have purged: so long an answer that was purged elsewhere can still
+    /// be given out here. Default: 1000.
+    pub notice_ms: u64,
+    /// How long a value of a plugin is taken from memory before the shared server is asked whether it is still the same.
+    /// Default: 1000.
+    pub near_ms: u64,
+    /// Most entries that are being written to the shared server; further ones are kept here only. Default: 64.
+    pub shared_writes_max: usize,
 }
 
 impl Default for Config {
@@ -68,6 +81,10 @@ impl Default for Config {
             stream_wait_ms: 1000,
             renewals_max: 64,
             refusal_ms: 2000,
+            is_shared: true,
+            notice_ms: 1000,
+            near_ms: 1000,
+            shared_writes_max: 64,
         }
     }
 }
@@ -76,6 +93,11 @@ impl Config {
     /// How long an answer that is made piece by piece may take.
     pub fn stream_wait(&self) -> Duration {
         Duration::from_millis(self.stream_wait_ms)
+    }
+
+    /// How long a value is taken from memory without a question.
+    pub fn near(&self) -> Duration {
+        Duration::from_millis(self.near_ms)
     }
 
     /// For how long requests do not wait for one another.
@@ -102,7 +124,14 @@ struct Inner {
     bytes: Arc<AtomicUsize>,
     renewals: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// The second level, which other hosts share.
+    remote: Option<Remote>,
 }
+
+/// There is no second level, or it cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no shared server that can be reached")]
+pub struct NotShared;
 
 /// What one plugin has here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +144,13 @@ pub struct Figures {
 }
 
 impl Cache {
-    /// A cache in which nothing is kept yet.
-    pub fn new(config: Config, clock: Clock) -> Self {
+    /// A cache in which nothing is kept yet, with a second level on the shared server if there is one.
+    pub fn new(config: Config, clock: Clock, cluster: Option<Cluster>) -> Self {
+        let cluster = cluster.filter(|_| config.is_shared && config.is_on);
+        let remote =
+            cluster.map(|cluster| Remote::new(cluster, clock.clone(), config.shared_writes_max));
         Self(Arc::new(Inner {
+            remote,
             renewals: Arc::new(Semaphore::new(config.renewals_max)),
             config,
             clock,
@@ -148,22 +181,107 @@ impl Cache {
         let mut parts = inner.parts.write().unwrap_or_else(PoisonError::into_inner);
         let part = parts.entry(plugin.clone()).or_insert_with(|| {
             let (clock, bytes) = (inner.clock.clone(), Arc::clone(&inner.bytes));
-            Arc::new(Part::new(&inner.config, clock, bytes))
+            Arc::new(Part::new(plugin.clone(), &inner.config, clock, bytes))
         });
         Arc::clone(part)
     }
 
-    /// Keeps an entry in a part, unless something it depends on was purged since `since`.
+    /// Keeps an entry in a part, unless something it depends on was purged since `since`. On the shared server a moment later.
     pub fn put(
         &self,
-        part: &Part,
+        part: &Arc<Part>,
         key: Key,
         entry: NewEntry,
         since: Stamp,
     ) -> Result<Arc<Entry>, Refused> {
-        let kept = part.put(key, entry, since)?;
+        let kept = part.put(key, entry, since, Duration::ZERO)?;
         self.make_room();
+        if let Some(remote) = &self.0.remote
+            && !matches!(kept.kept, Kept::Refusal)
+            && let Some(place) = remote.place()
+        {
+            let (cache, part, entry) = (self.clone(), Arc::clone(part), Arc::clone(&kept));
+            self.run(async move {
+                cache.share(&part, &key, &entry, since).await;
+                drop(place);
+            });
+        }
         Ok(kept)
+    }
+
+    /// The same, and it is on the shared server when this returns, if that can be reached.
+    pub async fn put_everywhere(
+        &self,
+        part: &Arc<Part>,
+        key: Key,
+        entry: NewEntry,
+        since: Stamp,
+    ) -> Result<Arc<Entry>, Refused> {
+        let kept = part.put(key, entry, since, Duration::ZERO)?;
+        self.make_room();
+        self.share(part, &key, &kept, since).await;
+        Ok(kept)
+    }
+
+    async fn share(&self, part: &Part, key: &Key, entry: &Entry, since: Stamp) {
+        if let Some(remote) = &self.0.remote
+            && let Some(seen) = since.remote
+        {
+            remote.put(part, key, entry, seen).await;
+        }
+    }
+
+    /// What the shared server has under this key, which is then kept here, too. The error means that there is no second
+    /// level now.
+    pub async fn fetch(&self, part: &Arc<Part>, key: Key) -> Result<Option<Arc<Entry>>, NotShared> {
+        let remote = self.0.remote.as_ref().ok_or(NotShared)?;
+        let since = part.stamp();
+        let found = remote.find(part, &key).await.map_err(|_| NotShared)?;
+        let Some((entry, age)) = found else {
+            return Ok(None);
+        };
+        let kept = part.put(key, entry, since, age).ok();
+        self.make_room();
+        let now_ns = self.0.clock.monotonic_ns();
+        Ok(kept.filter(|entry| !entry.is_useless(now_ns)))
+    }
+
+    /// Throws away one entry, here and on the shared server, and says whether there was one here.
+    pub async fn remove_entry(&self, part: &Part, key: &Key) -> bool {
+        let was_there = part.remove(key);
+        if let Some(remote) = &self.0.remote {
+            // Without the server there is one level.
+            let _ = remote.remove(part, key).await;
+        }
+        was_there
+    }
+
+    /// Throws away what is meant, here at once, elsewhere within `notice_ms`, and keeps nothing of it that is being made now.
+    /// Tells how many entries went here.
+    pub async fn purge(&self, part: &Part, purge: &Purge) -> u64 {
+        // There first: else it could come back from there.
+        if let Some(remote) = &self.0.remote {
+            match remote.purge(part, purge).await {
+                Ok((before, own)) => part.has_seen(Some(before), own),
+                Err(_) => part.tell_later(purge.clone()),
+            }
+        }
+        part.purge_here(purge)
+    }
+
+    /// Follows what other hosts purge, until `stop` is cancelled.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let Some(remote) = &self.0.remote else { return };
+        let turn = Duration::from_millis(self.0.config.notice_ms.max(10));
+        loop {
+            let parts = self.all_parts();
+            // What is not reached now is reached later; nothing is missed, because purges are numbered.
+            let _ = remote.catch_up(&parts).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(turn) => {}
+            }
+        }
     }
 
     /// What each plugin has, by name.
@@ -182,11 +300,10 @@ impl Cache {
     }
 
     /// Forgets all of a plugin that is gone.
-    pub fn remove(&self, plugin: &PluginName) {
+    pub async fn remove(&self, plugin: &PluginName) {
+        self.purge(&self.part(plugin), &Purge::Everything).await;
         let mut parts = self.0.parts.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = parts.remove(plugin) {
-            part.purge(&Purge::Everything);
-        }
+        parts.remove(plugin);
     }
 
     /// Has an answer made anew while the old one is given out. False if too many are being made already.
@@ -213,6 +330,11 @@ impl Cache {
     pub async fn close(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    fn all_parts(&self) -> Vec<Arc<Part>> {
+        let parts = self.0.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.values().cloned().collect()
     }
 
     /// While there is too much in all, who has most gives something back.

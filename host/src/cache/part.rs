@@ -1,8 +1,9 @@
 //! The part of one plugin: its entries within its bytes, who has them made, and what was purged.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -14,6 +15,7 @@ use crate::cache::flight::Flights;
 use crate::cache::index::{Index, Purge, Stamp};
 use crate::cache::{Config, Entry, Key, NewEntry, Turn};
 use crate::clock::Clock;
+use crate::ids::PluginName;
 
 /// Why something is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +36,21 @@ pub struct Part {
     clock: Clock,
     entry_bytes_max: usize,
     next_id: AtomicU64,
+    plugin: PluginName,
+    shared: Mutex<Shared>,
 }
+
+/// What this host knows of the purges of others.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of the last one that was seen, if it was ever asked for.
+    seen: Option<u64>,
+    /// Those of this host that could not be told the others yet.
+    untold: VecDeque<Purge>,
+}
+
+/// Purges that wait to be told the others. With more of them everything is purged there.
+const UNTOLD_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -64,7 +80,12 @@ impl Expiry<Key, Arc<Entry>> for Usefulness {
 }
 
 impl Part {
-    pub(super) fn new(config: &Config, clock: Clock, total: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(
+        plugin: PluginName,
+        config: &Config,
+        clock: Clock,
+        total: Arc<AtomicUsize>,
+    ) -> Self {
         let counts = Arc::new(Counts {
             total,
             ..Counts::default()
@@ -92,26 +113,35 @@ impl Part {
             clock,
             entry_bytes_max: config.entry_bytes_max,
             next_id: AtomicU64::new(0),
+            plugin,
+            shared: Mutex::default(),
         }
     }
 
     /// What is kept under this key, fresh or not, if it can be of use.
     pub fn find(&self, key: &Key) -> Option<Arc<Entry>> {
         let entry = self.entries.get(key)?;
-        (entry.age(self.clock.monotonic_ns()) < entry.useful()).then_some(entry)
+        (!entry.is_useless(self.clock.monotonic_ns())).then_some(entry)
     }
 
     /// The moment now, to be taken before something is made that will be kept.
     pub fn stamp(&self) -> Stamp {
-        self.index.stamp()
+        let seen = self.seen();
+        self.index.stamp(seen)
     }
 
-    pub(super) fn put(&self, key: Key, new: NewEntry, since: Stamp) -> Result<Arc<Entry>, Refused> {
+    pub(super) fn put(
+        &self,
+        key: Key,
+        new: NewEntry,
+        since: Stamp,
+        age: Duration,
+    ) -> Result<Arc<Entry>, Refused> {
         if new.body.len() > self.entry_bytes_max {
             return Err(Refused::TooLong);
         }
         let id = self.next_id.fetch_add(1, Relaxed);
-        let entry = Arc::new(Entry::new(id, new, self.clock.monotonic_ns()));
+        let entry = Arc::new(Entry::new(id, new, self.clock.monotonic_ns(), age));
         if !self.index.enter(key, id, &entry.marks, since) {
             return Err(Refused::Purged);
         }
@@ -129,15 +159,53 @@ impl Part {
         Ok(entry)
     }
 
+    /// Whose part it is.
+    pub fn plugin(&self) -> &PluginName {
+        &self.plugin
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the last purge on the shared server that was seen here.
+    pub(super) fn seen(&self) -> Option<u64> {
+        self.shared().seen
+    }
+
+    /// Goes on to a purge, unless others were seen meanwhile.
+    pub(super) fn has_seen(&self, before: Option<u64>, last: u64) {
+        let mut shared = self.shared();
+        if shared.seen == before {
+            shared.seen = Some(last);
+        }
+    }
+
+    /// Remembers a purge that the others could not be told.
+    pub(super) fn tell_later(&self, purge: Purge) {
+        let mut shared = self.shared();
+        if shared.untold.len() == UNTOLD_MAX {
+            shared.untold.clear();
+            shared.untold.push_back(Purge::Everything);
+        } else {
+            shared.untold.push_back(purge);
+        }
+    }
+
+    /// A purge that the others were not told yet. Whoever takes it tells them.
+    pub(super) fn untold(&self) -> Option<Purge> {
+        self.shared().untold.pop_front()
+    }
+
     /// Throws away one entry, and says whether there was one.
-    pub fn remove(&self, key: &Key) -> bool {
+    pub(super) fn remove(&self, key: &Key) -> bool {
         let found = self.find(key);
         self.entries.invalidate(key);
         found.is_some()
     }
 
     /// Throws away what is meant, and keeps nothing of it that is being made now. Tells how many entries went.
-    pub fn purge(&self, purge: &Purge) -> u64 {
+    pub(super) fn purge_here(&self, purge: &Purge) -> u64 {
         let keys = self.index.purge(purge);
         let keys = keys.unwrap_or_else(|| self.entries.iter().map(|(key, _)| *key).collect());
         let mut count = 0;

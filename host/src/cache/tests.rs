@@ -7,7 +7,7 @@ use super::*;
 
 fn cache(config: Config) -> (Cache, Clock) {
     let clock = Clock::manual(1_000_000);
-    (Cache::new(config, clock.clone()), clock)
+    (Cache::new(config, clock.clone(), None), clock)
 }
 
 fn plugin(name: &str) -> PluginName {
@@ -83,15 +83,19 @@ fn a_purge_takes_what_it_means_and_nothing_else() {
     cache
         .put(&part, key(4), routed.clone(), part.stamp())
         .unwrap();
-    assert_eq!(part.purge(&tag("green")), 0);
-    assert_eq!(part.purge(&tag("blue")), 1);
+    assert_eq!(part.purge_here(&tag("green")), 0);
+    assert_eq!(part.purge_here(&tag("blue")), 1);
     assert!(part.find(&key(1)).is_some() && part.find(&key(2)).is_none());
-    assert_eq!(part.purge(&tag("red")), 1, "the other one is gone already");
-    assert_eq!(part.purge(&Purge::Path("/shop/orders/8".into())), 0);
-    assert_eq!(part.purge(&Purge::Path("/shop/orders/7".into())), 1);
+    assert_eq!(
+        part.purge_here(&tag("red")),
+        1,
+        "the other one is gone already"
+    );
+    assert_eq!(part.purge_here(&Purge::Path("/shop/orders/8".into())), 0);
+    assert_eq!(part.purge_here(&Purge::Path("/shop/orders/7".into())), 1);
     cache.put(&part, key(4), routed, part.stamp()).unwrap();
-    assert_eq!(part.purge(&Purge::Route("/orders/{id}".into())), 1);
-    assert_eq!(part.purge(&Purge::Everything), 1);
+    assert_eq!(part.purge_here(&Purge::Route("/orders/{id}".into())), 1);
+    assert_eq!(part.purge_here(&Purge::Everything), 1);
     assert_eq!(cache.figures()[0].bytes, 0, "{:?}", cache.figures());
     for number in [1, 2, 3] {
         assert!(other.find(&key(number)).is_some(), "another plugin's");
@@ -103,7 +107,7 @@ fn what_was_being_made_when_it_was_purged_is_not_kept() {
     let (cache, _) = cache(Config::default());
     let part = cache.part(&plugin("a"));
     let before = part.stamp();
-    part.purge(&tag("red"));
+    part.purge_here(&tag("red"));
     let refused = cache.put(&part, key(1), value(3, &["red"]), before);
     assert_eq!(refused.unwrap_err(), Refused::Purged);
     assert!(part.find(&key(1)).is_none());
@@ -116,7 +120,7 @@ fn what_was_being_made_when_it_was_purged_is_not_kept() {
     // With more purges than are remembered, nobody knows.
     let before = part.stamp();
     for number in 0..300 {
-        part.purge(&tag(&format!("other-{number}")));
+        part.purge_here(&tag(&format!("other-{number}")));
     }
     let refused = cache.put(&part, key(3), value(3, &[]), before);
     assert_eq!(refused.unwrap_err(), Refused::Purged);
@@ -133,14 +137,14 @@ fn an_entry_in_the_place_of_another_is_found_by_its_own_tags_only() {
     cache
         .put(&part, key(1), value(4, &["new", "both"]), part.stamp())
         .unwrap();
-    assert_eq!(part.purge(&tag("old")), 0);
+    assert_eq!(part.purge_here(&tag("old")), 0);
     assert_eq!(part.find(&key(1)).unwrap().body.len(), 4);
-    assert_eq!(part.purge(&tag("both")), 1);
+    assert_eq!(part.purge_here(&tag("both")), 1);
     assert_eq!(cache.figures()[0].bytes, 0);
 }
 
-#[test]
-fn no_plugin_has_more_than_its_bytes_and_all_together_no_more_than_theirs() {
+#[tokio::test]
+async fn no_plugin_has_more_than_its_bytes_and_all_together_no_more_than_theirs() {
     let (cache, _) = cache(Config {
         bytes_max: 100_000,
         bytes_per_plugin_max: 60_000,
@@ -166,7 +170,7 @@ fn no_plugin_has_more_than_its_bytes_and_all_together_no_more_than_theirs() {
             .all(|figures| figures.entries > 0 && figures.evictions > 0),
         "{figures:?}"
     );
-    cache.remove(&plugin("a"));
+    cache.remove(&plugin("a")).await;
     assert_eq!(cache.figures().len(), 2);
 }
 
@@ -240,7 +244,7 @@ proptest! {
                 _ => {
                     let before = model.len();
                     model.retain(|_, (_, other)| *other != name);
-                    prop_assert_eq!(part.purge(&tag(&name)), (before - model.len()) as u64);
+                    prop_assert_eq!(part.purge_here(&tag(&name)), (before - model.len()) as u64);
                 }
             }
             for number in 0..6 {
@@ -248,7 +252,7 @@ proptest! {
                 prop_assert_eq!(found, model.get(&number).map(|(bytes, _)| *bytes));
             }
         }
-        part.purge(&Purge::Everything);
+        part.purge_here(&Purge::Everything);
         prop_assert_eq!(part.bytes(), 0);
     }
 }

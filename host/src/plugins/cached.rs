@@ -46,6 +46,7 @@ impl Cached {
         ] {
             add(&mut seed, part.as_bytes());
         }
+        seed.update((row.grants.iter().count() as u64).to_le_bytes());
         for grant in row.grants.iter() {
             add(&mut seed, grant.to_string().as_bytes());
         }

@@ -186,7 +186,7 @@ impl Plugins {
     ) -> Result<(), DeployError> {
         self.change(plugin, Change::Delete { with_data }, by)
             .await?;
-        self.kept.cache.remove(plugin);
+        self.kept.cache.remove(plugin).await;
         if with_data {
             self.delete_data(plugin, true).await?;
         }

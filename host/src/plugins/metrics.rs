@@ -167,6 +167,7 @@ impl Metrics {
         };
         CacheMetrics {
             hits: of("hit"),
+            shared: of("shared"),
             stale: of("stale"),
             collapsed: of("collapsed"),
             misses: of("miss"),
@@ -300,6 +301,8 @@ pub struct RouteMetrics {
 pub struct CacheMetrics {
     /// Answers that were there and fresh.
     pub hits: IntCounter,
+    /// Answers that another host had had made.
+    pub shared: IntCounter,
     /// Answers that were there and not fresh any more.
     pub stale: IntCounter,
     /// Answers that were made for another request.

@@ -329,6 +329,28 @@ extern void __wasm_import_gantry_kv_store_method_bucket_increment(int32_t, uint8
 __attribute__((__import_module__("gantry:kv/store@0.1.0"), __import_name__("[method]bucket.keys")))
 extern void __wasm_import_gantry_kv_store_method_bucket_keys(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *);
 
+// Imported Functions from `gantry:cache/store@0.1.0`
+
+__attribute__((__import_module__("gantry:cache/store@0.1.0"), __import_name__("[static]bucket.open")))
+extern void __wasm_import_gantry_cache_store_static_bucket_open(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:cache/store@0.1.0"), __import_name__("[method]bucket.get")))
+extern void __wasm_import_gantry_cache_store_method_bucket_get(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:cache/store@0.1.0"), __import_name__("[method]bucket.set")))
+extern void __wasm_import_gantry_cache_store_method_bucket_set(int32_t, uint8_t *, size_t, uint8_t *, size_t, int64_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:cache/store@0.1.0"), __import_name__("[method]bucket.delete")))
+extern void __wasm_import_gantry_cache_store_method_bucket_delete(int32_t, uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `gantry:cache/purge@0.1.0`
+
+__attribute__((__import_module__("gantry:cache/purge@0.1.0"), __import_name__("by-tag")))
+extern void __wasm_import_gantry_cache_purge_by_tag(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:cache/purge@0.1.0"), __import_name__("by-route")))
+extern void __wasm_import_gantry_cache_purge_by_route(uint8_t *, size_t, uint8_t *);
+
 // Imported Functions from `gantry:sql/client@0.1.0`
 
 __attribute__((__import_module__("gantry:sql/client@0.1.0"), __import_name__("[static]connection.open")))
@@ -1315,6 +1337,70 @@ void gantry_kv_store_result_key_page_error_free(gantry_kv_store_result_key_page_
   if (!ptr->is_err) {
   } else {
     gantry_kv_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_cache_store_error_free(gantry_cache_store_error_t *ptr) {
+  gantry_types_types_error_free(ptr);
+}
+
+__attribute__((__import_module__("gantry:cache/store@0.1.0"), __import_name__("[resource-drop]bucket")))
+extern void __wasm_import_gantry_cache_store_bucket_drop(int32_t handle);
+
+void gantry_cache_store_bucket_drop_own(gantry_cache_store_own_bucket_t handle) {
+  __wasm_import_gantry_cache_store_bucket_drop(handle.__handle);
+}
+
+void gantry_cache_store_bucket_drop_borrow(gantry_cache_store_borrow_bucket_t handle) {
+  __wasm_import_gantry_cache_store_bucket_drop(handle.__handle);
+}
+
+gantry_cache_store_borrow_bucket_t gantry_cache_store_borrow_bucket(gantry_cache_store_own_bucket_t arg) {
+  return (gantry_cache_store_borrow_bucket_t) { arg.__handle };
+}
+
+void gantry_cache_store_result_own_bucket_error_free(gantry_cache_store_result_own_bucket_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_cache_store_error_free(&ptr->val.err);
+  }
+}
+
+void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void gantry_cache_store_result_option_list_u8_error_free(gantry_cache_store_result_option_list_u8_error_t *ptr) {
+  if (!ptr->is_err) {
+    bindings_option_list_u8_free(&ptr->val.ok);
+  } else {
+    gantry_cache_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_cache_store_result_void_error_free(gantry_cache_store_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_cache_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_cache_store_result_bool_error_free(gantry_cache_store_result_bool_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_cache_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_cache_purge_error_free(gantry_cache_purge_error_t *ptr) {
+  gantry_types_types_error_free(ptr);
+}
+
+void gantry_cache_purge_result_u64_error_free(gantry_cache_purge_result_u64_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_cache_purge_error_free(&ptr->val.err);
   }
 }
 
@@ -8049,6 +8135,1169 @@ bool gantry_kv_store_method_bucket_keys(gantry_kv_store_borrow_bucket_t self, bi
             (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
             (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
             (bindings_option_u64_t) option11,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_store_static_bucket_open(bindings_string_t *label, gantry_cache_store_own_bucket_t *ret, gantry_cache_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_store_static_bucket_open((uint8_t *) (*label).ptr, (*label).len, ptr);
+  gantry_cache_store_result_own_bucket_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (gantry_cache_store_own_bucket_t) { *((int32_t*) (ptr + 8)) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_store_method_bucket_get(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bindings_option_list_u8_t *ret, gantry_cache_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_store_method_bucket_get((self).__handle, (uint8_t *) (*key).ptr, (*key).len, ptr);
+  gantry_cache_store_result_option_list_u8_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      bindings_option_list_u8_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + 8))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.ok = option;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_store_method_bucket_set(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bindings_list_u8_t *value, gantry_cache_store_set_options_t *options, gantry_cache_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_store_method_bucket_set((self).__handle, (uint8_t *) (*key).ptr, (*key).len, (uint8_t *) (*value).ptr, (*value).len, (int64_t) ((*options).ttl_ms), (uint8_t *) ((*options).tags).ptr, ((*options).tags).len, ptr);
+  gantry_cache_store_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_store_method_bucket_delete(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bool *ret, gantry_cache_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_store_method_bucket_delete((self).__handle, (uint8_t *) (*key).ptr, (*key).len, ptr);
+  gantry_cache_store_result_bool_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (int32_t) *((uint8_t*) (ptr + 8));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_purge_by_tag(bindings_string_t *tag, uint64_t *ret, gantry_cache_purge_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_purge_by_tag((uint8_t *) (*tag).ptr, (*tag).len, ptr);
+  gantry_cache_purge_result_u64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gantry_cache_purge_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_purge_by_route((uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
+  gantry_cache_purge_result_u64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
           };
           break;
         }

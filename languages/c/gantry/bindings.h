@@ -753,6 +753,69 @@ typedef struct {
   } val;
 } gantry_kv_store_result_key_page_error_t;
 
+typedef gantry_types_types_error_t gantry_cache_store_error_t;
+
+typedef struct gantry_cache_store_set_options_t {
+  // How long the value is kept at most; the operator may keep it for less. At least 1.
+  uint64_t   ttl_ms;
+  // Names to throw it away by: at most 32, each 1 to 128 visible ASCII characters without commas.
+  bindings_list_string_t   tags;
+} gantry_cache_store_set_options_t;
+
+typedef struct gantry_cache_store_own_bucket_t {
+  int32_t __handle;
+} gantry_cache_store_own_bucket_t;
+
+typedef struct gantry_cache_store_borrow_bucket_t {
+  int32_t __handle;
+} gantry_cache_store_borrow_bucket_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_cache_store_own_bucket_t ok;
+    gantry_cache_store_error_t err;
+  } val;
+} gantry_cache_store_result_own_bucket_error_t;
+
+typedef struct {
+  bool is_some;
+  bindings_list_u8_t val;
+} bindings_option_list_u8_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bindings_option_list_u8_t ok;
+    gantry_cache_store_error_t err;
+  } val;
+} gantry_cache_store_result_option_list_u8_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_cache_store_error_t err;
+  } val;
+} gantry_cache_store_result_void_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bool ok;
+    gantry_cache_store_error_t err;
+  } val;
+} gantry_cache_store_result_bool_error_t;
+
+typedef gantry_types_types_error_t gantry_cache_purge_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    uint64_t ok;
+    gantry_cache_purge_error_t err;
+  } val;
+} gantry_cache_purge_result_u64_error_t;
+
 typedef gantry_types_types_error_t gantry_sql_client_error_t;
 
 // Few, wide cases. Everything else travels as `text`.
@@ -1575,6 +1638,23 @@ extern bool gantry_kv_store_method_bucket_increment(gantry_kv_store_borrow_bucke
 // Keys with this prefix in ascending order, `max` (1 to 1000) at a time.
 extern bool gantry_kv_store_method_bucket_keys(gantry_kv_store_borrow_bucket_t self, bindings_string_t *prefix, bindings_string_t *maybe_cursor, uint32_t max, gantry_kv_store_key_page_t *ret, gantry_kv_store_error_t *err);
 
+// Imported Functions from `gantry:cache/store@0.1.0`
+// `denied` if the label is not declared or not granted.
+extern bool gantry_cache_store_static_bucket_open(bindings_string_t *label, gantry_cache_store_own_bucket_t *ret, gantry_cache_store_error_t *err);
+// The value, or nothing if it is not there or not any more.
+extern bool gantry_cache_store_method_bucket_get(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bindings_option_list_u8_t *ret, gantry_cache_store_error_t *err);
+// Keeps a value in the place of the one that is there. `limit` if it is too long.
+extern bool gantry_cache_store_method_bucket_set(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bindings_list_u8_t *value, gantry_cache_store_set_options_t *options, gantry_cache_store_error_t *err);
+// Throws one value away, and says whether there was one.
+extern bool gantry_cache_store_method_bucket_delete(gantry_cache_store_borrow_bucket_t self, bindings_string_t *key, bool *ret, gantry_cache_store_error_t *err);
+
+// Imported Functions from `gantry:cache/purge@0.1.0`
+// Everything with this tag: values of all its caches, and answers of its routes. Tells how many went here; other nodes
+// follow.
+extern bool gantry_cache_purge_by_tag(bindings_string_t *tag, uint64_t *ret, gantry_cache_purge_error_t *err);
+// The answers of the routes with this pattern, as the manifest has it.
+extern bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gantry_cache_purge_error_t *err);
+
 // Imported Functions from `gantry:sql/client@0.1.0`
 // `denied` if the label is not declared or not granted.
 extern bool gantry_sql_client_static_connection_open(bindings_string_t *label, gantry_sql_client_own_connection_t *ret, gantry_sql_client_error_t *err);
@@ -1872,6 +1952,28 @@ void gantry_kv_store_result_bool_error_free(gantry_kv_store_result_bool_error_t 
 void gantry_kv_store_result_s64_error_free(gantry_kv_store_result_s64_error_t *ptr);
 
 void gantry_kv_store_result_key_page_error_free(gantry_kv_store_result_key_page_error_t *ptr);
+
+void gantry_cache_store_error_free(gantry_cache_store_error_t *ptr);
+
+extern void gantry_cache_store_bucket_drop_own(gantry_cache_store_own_bucket_t handle);
+
+extern void gantry_cache_store_bucket_drop_borrow(gantry_cache_store_borrow_bucket_t handle);
+
+extern gantry_cache_store_borrow_bucket_t gantry_cache_store_borrow_bucket(gantry_cache_store_own_bucket_t handle);
+
+void gantry_cache_store_result_own_bucket_error_free(gantry_cache_store_result_own_bucket_error_t *ptr);
+
+void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr);
+
+void gantry_cache_store_result_option_list_u8_error_free(gantry_cache_store_result_option_list_u8_error_t *ptr);
+
+void gantry_cache_store_result_void_error_free(gantry_cache_store_result_void_error_t *ptr);
+
+void gantry_cache_store_result_bool_error_free(gantry_cache_store_result_bool_error_t *ptr);
+
+void gantry_cache_purge_error_free(gantry_cache_purge_error_t *ptr);
+
+void gantry_cache_purge_result_u64_error_free(gantry_cache_purge_result_u64_error_t *ptr);
 
 void gantry_sql_client_error_free(gantry_sql_client_error_t *ptr);
 

@@ -7,6 +7,2873 @@
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod gantry {
+    pub mod cache {
+        /// Values that may be gone at any time: what must last belongs into `gantry:kv` or `gantry:sql`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod store {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Error = super::super::super::gantry::types::types::Error;
+            #[derive(Clone)]
+            pub struct SetOptions {
+                /// How long the value is kept at most; the operator may keep it for less. At least 1.
+                pub ttl_ms: u64,
+                /// Names to throw it away by: at most 32, each 1 to 128 visible ASCII characters without commas.
+                pub tags: _rt::Vec<_rt::String>,
+            }
+            impl ::core::fmt::Debug for SetOptions {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SetOptions")
+                        .field("ttl-ms", &self.ttl_ms)
+                        .field("tags", &self.tags)
+                        .finish()
+                }
+            }
+            /// One cache, opened by the label that the manifest declares under `[capabilities] cache`.
+            /// Keys are 1 to 512 bytes. How long a value may be, and how much a plugin has, is the operator's setting.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Bucket {
+                handle: _rt::Resource<Bucket>,
+            }
+            impl Bucket {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Bucket {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:cache/store@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]bucket"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// `denied` if the label is not declared or not granted.
+                #[allow(async_fn_in_trait)]
+                pub fn open(label: &str) -> ::core::result::Result<Bucket, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = label;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:cache/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[static]bucket.open"]
+                            fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2(ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result71 = match l3 {
+                            0 => {
+                                let e = {
+                                    let l4 = *ptr1.add(8).cast::<i32>();
+                                    Bucket::from_handle(l4 as u32)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V70;
+                                    let v70 = match l5 {
+                                        0 => {
+                                            let e70 = {
+                                                let l6 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l7 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len8 = l7;
+                                                let bytes8 = _rt::Vec::from_raw_parts(
+                                                    l6.cast(),
+                                                    len8,
+                                                    len8,
+                                                );
+                                                let l9 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l10 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len11 = l10;
+                                                let bytes11 = _rt::Vec::from_raw_parts(
+                                                    l9.cast(),
+                                                    len11,
+                                                    len11,
+                                                );
+                                                let l12 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes8),
+                                                    message: _rt::string_lift(bytes11),
+                                                    retry_after_ms: match l12 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l13 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l13 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Denied(e70)
+                                        }
+                                        1 => {
+                                            let e70 = {
+                                                let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l15 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                let l17 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes16),
+                                                    message: _rt::string_lift(bytes19),
+                                                    retry_after_ms: match l20 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l21 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l21 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::NotFound(e70)
+                                        }
+                                        2 => {
+                                            let e70 = {
+                                                let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l23 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l26 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes24),
+                                                    message: _rt::string_lift(bytes27),
+                                                    retry_after_ms: match l28 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l29 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l29 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Invalid(e70)
+                                        }
+                                        3 => {
+                                            let e70 = {
+                                                let l30 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l31 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                let bytes32 = _rt::Vec::from_raw_parts(
+                                                    l30.cast(),
+                                                    len32,
+                                                    len32,
+                                                );
+                                                let l33 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l34 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes32),
+                                                    message: _rt::string_lift(bytes35),
+                                                    retry_after_ms: match l36 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l37 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l37 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Conflict(e70)
+                                        }
+                                        4 => {
+                                            let e70 = {
+                                                let l38 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l39 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len40 = l39;
+                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                    l38.cast(),
+                                                    len40,
+                                                    len40,
+                                                );
+                                                let l41 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l42 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes40),
+                                                    message: _rt::string_lift(bytes43),
+                                                    retry_after_ms: match l44 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l45 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l45 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Limit(e70)
+                                        }
+                                        5 => {
+                                            let e70 = {
+                                                let l46 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l47 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len48 = l47;
+                                                let bytes48 = _rt::Vec::from_raw_parts(
+                                                    l46.cast(),
+                                                    len48,
+                                                    len48,
+                                                );
+                                                let l49 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l50 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes48),
+                                                    message: _rt::string_lift(bytes51),
+                                                    retry_after_ms: match l52 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l53 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l53 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Timeout(e70)
+                                        }
+                                        6 => {
+                                            let e70 = {
+                                                let l54 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l55 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len56 = l55;
+                                                let bytes56 = _rt::Vec::from_raw_parts(
+                                                    l54.cast(),
+                                                    len56,
+                                                    len56,
+                                                );
+                                                let l57 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l58 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes56),
+                                                    message: _rt::string_lift(bytes59),
+                                                    retry_after_ms: match l60 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l61 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l61 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Unavailable(e70)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e70 = {
+                                                let l62 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l63 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len64 = l63;
+                                                let bytes64 = _rt::Vec::from_raw_parts(
+                                                    l62.cast(),
+                                                    len64,
+                                                    len64,
+                                                );
+                                                let l65 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l66 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes64),
+                                                    message: _rt::string_lift(bytes67),
+                                                    retry_after_ms: match l68 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l69 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l69 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Internal(e70)
+                                        }
+                                    };
+                                    v70
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result71
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The value, or nothing if it is not there or not any more.
+                #[allow(async_fn_in_trait)]
+                pub fn get(
+                    &self,
+                    key: &str,
+                ) -> ::core::result::Result<
+                    ::core::option::Option<_rt::Vec<u8>>,
+                    Error,
+                > {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = key;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:cache/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.get"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result74 = match l3 {
+                            0 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    match l4 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l5 = *ptr1
+                                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l6 = *ptr1
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len7 = l6;
+                                                <_ as From<
+                                                    _rt::Vec<_>,
+                                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7))
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l8 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V73;
+                                    let v73 = match l8 {
+                                        0 => {
+                                            let e73 = {
+                                                let l9 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l10 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len11 = l10;
+                                                let bytes11 = _rt::Vec::from_raw_parts(
+                                                    l9.cast(),
+                                                    len11,
+                                                    len11,
+                                                );
+                                                let l12 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l13 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len14 = l13;
+                                                let bytes14 = _rt::Vec::from_raw_parts(
+                                                    l12.cast(),
+                                                    len14,
+                                                    len14,
+                                                );
+                                                let l15 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes11),
+                                                    message: _rt::string_lift(bytes14),
+                                                    retry_after_ms: match l15 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l16 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l16 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Denied(e73)
+                                        }
+                                        1 => {
+                                            let e73 = {
+                                                let l17 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l18 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l21 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                let l23 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes19),
+                                                    message: _rt::string_lift(bytes22),
+                                                    retry_after_ms: match l23 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l24 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l24 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::NotFound(e73)
+                                        }
+                                        2 => {
+                                            let e73 = {
+                                                let l25 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l26 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l29 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len30 = l29;
+                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                    l28.cast(),
+                                                    len30,
+                                                    len30,
+                                                );
+                                                let l31 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes27),
+                                                    message: _rt::string_lift(bytes30),
+                                                    retry_after_ms: match l31 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l32 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l32 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Invalid(e73)
+                                        }
+                                        3 => {
+                                            let e73 = {
+                                                let l33 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l34 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l37 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                let l39 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes35),
+                                                    message: _rt::string_lift(bytes38),
+                                                    retry_after_ms: match l39 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l40 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l40 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Conflict(e73)
+                                        }
+                                        4 => {
+                                            let e73 = {
+                                                let l41 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l42 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l45 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
+                                                );
+                                                let l47 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes43),
+                                                    message: _rt::string_lift(bytes46),
+                                                    retry_after_ms: match l47 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l48 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l48 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Limit(e73)
+                                        }
+                                        5 => {
+                                            let e73 = {
+                                                let l49 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l50 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l53 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len54 = l53;
+                                                let bytes54 = _rt::Vec::from_raw_parts(
+                                                    l52.cast(),
+                                                    len54,
+                                                    len54,
+                                                );
+                                                let l55 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes51),
+                                                    message: _rt::string_lift(bytes54),
+                                                    retry_after_ms: match l55 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l56 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l56 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Timeout(e73)
+                                        }
+                                        6 => {
+                                            let e73 = {
+                                                let l57 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l58 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l61 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len62 = l61;
+                                                let bytes62 = _rt::Vec::from_raw_parts(
+                                                    l60.cast(),
+                                                    len62,
+                                                    len62,
+                                                );
+                                                let l63 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes59),
+                                                    message: _rt::string_lift(bytes62),
+                                                    retry_after_ms: match l63 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l64 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l64 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Unavailable(e73)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e73 = {
+                                                let l65 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l66 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l69 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len70 = l69;
+                                                let bytes70 = _rt::Vec::from_raw_parts(
+                                                    l68.cast(),
+                                                    len70,
+                                                    len70,
+                                                );
+                                                let l71 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes67),
+                                                    message: _rt::string_lift(bytes70),
+                                                    retry_after_ms: match l71 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l72 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l72 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Internal(e73)
+                                        }
+                                    };
+                                    v73
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result74
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Keeps a value in the place of the one that is there. `limit` if it is too long.
+                #[allow(async_fn_in_trait)]
+                pub fn set(
+                    &self,
+                    key: &str,
+                    value: &[u8],
+                    options: &SetOptions,
+                ) -> ::core::result::Result<(), Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = key;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = value;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let SetOptions { ttl_ms: ttl_ms2, tags: tags2 } = options;
+                        let vec4 = tags2;
+                        let len4 = vec4.len();
+                        let layout4 = _rt::alloc::Layout::from_size_align(
+                                vec4.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result4, _cleanup4) = ::wit_bindgen::rt::Cleanup::new(
+                            layout4,
+                        );
+                        for (i, e) in vec4.into_iter().enumerate() {
+                            let base = result4
+                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let vec3 = e;
+                                let ptr3 = vec3.as_ptr().cast::<u8>();
+                                let len3 = vec3.len();
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len3;
+                                *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            }
+                        }
+                        let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:cache/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.set"]
+                            fn wit_import6(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: i64,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import6(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                            _rt::as_i64(ttl_ms2),
+                            result4,
+                            len4,
+                            ptr5,
+                        );
+                        let l7 = i32::from(*ptr5.add(0).cast::<u8>());
+                        let result74 = match l7 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l8 = i32::from(*ptr5.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V73;
+                                    let v73 = match l8 {
+                                        0 => {
+                                            let e73 = {
+                                                let l9 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l10 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len11 = l10;
+                                                let bytes11 = _rt::Vec::from_raw_parts(
+                                                    l9.cast(),
+                                                    len11,
+                                                    len11,
+                                                );
+                                                let l12 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l13 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len14 = l13;
+                                                let bytes14 = _rt::Vec::from_raw_parts(
+                                                    l12.cast(),
+                                                    len14,
+                                                    len14,
+                                                );
+                                                let l15 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes11),
+                                                    message: _rt::string_lift(bytes14),
+                                                    retry_after_ms: match l15 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l16 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l16 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Denied(e73)
+                                        }
+                                        1 => {
+                                            let e73 = {
+                                                let l17 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l18 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l21 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                let l23 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes19),
+                                                    message: _rt::string_lift(bytes22),
+                                                    retry_after_ms: match l23 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l24 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l24 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::NotFound(e73)
+                                        }
+                                        2 => {
+                                            let e73 = {
+                                                let l25 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l26 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l29 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len30 = l29;
+                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                    l28.cast(),
+                                                    len30,
+                                                    len30,
+                                                );
+                                                let l31 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes27),
+                                                    message: _rt::string_lift(bytes30),
+                                                    retry_after_ms: match l31 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l32 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l32 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Invalid(e73)
+                                        }
+                                        3 => {
+                                            let e73 = {
+                                                let l33 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l34 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l37 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                let l39 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes35),
+                                                    message: _rt::string_lift(bytes38),
+                                                    retry_after_ms: match l39 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l40 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l40 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Conflict(e73)
+                                        }
+                                        4 => {
+                                            let e73 = {
+                                                let l41 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l42 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l45 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
+                                                );
+                                                let l47 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes43),
+                                                    message: _rt::string_lift(bytes46),
+                                                    retry_after_ms: match l47 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l48 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l48 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Limit(e73)
+                                        }
+                                        5 => {
+                                            let e73 = {
+                                                let l49 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l50 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l53 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len54 = l53;
+                                                let bytes54 = _rt::Vec::from_raw_parts(
+                                                    l52.cast(),
+                                                    len54,
+                                                    len54,
+                                                );
+                                                let l55 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes51),
+                                                    message: _rt::string_lift(bytes54),
+                                                    retry_after_ms: match l55 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l56 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l56 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Timeout(e73)
+                                        }
+                                        6 => {
+                                            let e73 = {
+                                                let l57 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l58 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l61 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len62 = l61;
+                                                let bytes62 = _rt::Vec::from_raw_parts(
+                                                    l60.cast(),
+                                                    len62,
+                                                    len62,
+                                                );
+                                                let l63 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes59),
+                                                    message: _rt::string_lift(bytes62),
+                                                    retry_after_ms: match l63 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l64 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l64 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Unavailable(e73)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e73 = {
+                                                let l65 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l66 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l69 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len70 = l69;
+                                                let bytes70 = _rt::Vec::from_raw_parts(
+                                                    l68.cast(),
+                                                    len70,
+                                                    len70,
+                                                );
+                                                let l71 = i32::from(
+                                                    *ptr5
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes67),
+                                                    message: _rt::string_lift(bytes70),
+                                                    retry_after_ms: match l71 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l72 = *ptr5
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l72 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V73::Internal(e73)
+                                        }
+                                    };
+                                    v73
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result74
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Throws one value away, and says whether there was one.
+                #[allow(async_fn_in_trait)]
+                pub fn delete(&self, key: &str) -> ::core::result::Result<bool, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = key;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:cache/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.delete"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result71 = match l3 {
+                            0 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    _rt::bool_lift(l4 as u8)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V70;
+                                    let v70 = match l5 {
+                                        0 => {
+                                            let e70 = {
+                                                let l6 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l7 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len8 = l7;
+                                                let bytes8 = _rt::Vec::from_raw_parts(
+                                                    l6.cast(),
+                                                    len8,
+                                                    len8,
+                                                );
+                                                let l9 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l10 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len11 = l10;
+                                                let bytes11 = _rt::Vec::from_raw_parts(
+                                                    l9.cast(),
+                                                    len11,
+                                                    len11,
+                                                );
+                                                let l12 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes8),
+                                                    message: _rt::string_lift(bytes11),
+                                                    retry_after_ms: match l12 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l13 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l13 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Denied(e70)
+                                        }
+                                        1 => {
+                                            let e70 = {
+                                                let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l15 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                let l17 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes16),
+                                                    message: _rt::string_lift(bytes19),
+                                                    retry_after_ms: match l20 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l21 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l21 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::NotFound(e70)
+                                        }
+                                        2 => {
+                                            let e70 = {
+                                                let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l23 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l26 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes24),
+                                                    message: _rt::string_lift(bytes27),
+                                                    retry_after_ms: match l28 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l29 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l29 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Invalid(e70)
+                                        }
+                                        3 => {
+                                            let e70 = {
+                                                let l30 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l31 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                let bytes32 = _rt::Vec::from_raw_parts(
+                                                    l30.cast(),
+                                                    len32,
+                                                    len32,
+                                                );
+                                                let l33 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l34 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes32),
+                                                    message: _rt::string_lift(bytes35),
+                                                    retry_after_ms: match l36 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l37 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l37 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Conflict(e70)
+                                        }
+                                        4 => {
+                                            let e70 = {
+                                                let l38 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l39 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len40 = l39;
+                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                    l38.cast(),
+                                                    len40,
+                                                    len40,
+                                                );
+                                                let l41 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l42 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes40),
+                                                    message: _rt::string_lift(bytes43),
+                                                    retry_after_ms: match l44 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l45 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l45 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Limit(e70)
+                                        }
+                                        5 => {
+                                            let e70 = {
+                                                let l46 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l47 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len48 = l47;
+                                                let bytes48 = _rt::Vec::from_raw_parts(
+                                                    l46.cast(),
+                                                    len48,
+                                                    len48,
+                                                );
+                                                let l49 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l50 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes48),
+                                                    message: _rt::string_lift(bytes51),
+                                                    retry_after_ms: match l52 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l53 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l53 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Timeout(e70)
+                                        }
+                                        6 => {
+                                            let e70 = {
+                                                let l54 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l55 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len56 = l55;
+                                                let bytes56 = _rt::Vec::from_raw_parts(
+                                                    l54.cast(),
+                                                    len56,
+                                                    len56,
+                                                );
+                                                let l57 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l58 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes56),
+                                                    message: _rt::string_lift(bytes59),
+                                                    retry_after_ms: match l60 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l61 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l61 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Unavailable(e70)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e70 = {
+                                                let l62 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l63 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len64 = l63;
+                                                let bytes64 = _rt::Vec::from_raw_parts(
+                                                    l62.cast(),
+                                                    len64,
+                                                    len64,
+                                                );
+                                                let l65 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l66 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes64),
+                                                    message: _rt::string_lift(bytes67),
+                                                    retry_after_ms: match l68 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l69 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l69 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Internal(e70)
+                                        }
+                                    };
+                                    v70
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result71
+                    }
+                }
+            }
+        }
+        /// Throws away what is kept of this plugin; what is being made at that moment is not kept either.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod purge {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Error = super::super::super::gantry::types::types::Error;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Everything with this tag: values of all its caches, and answers of its routes. Tells how many went here; other nodes
+            /// follow.
+            #[allow(async_fn_in_trait)]
+            pub fn by_tag(tag: &str) -> ::core::result::Result<u64, Error> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 32
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = tag;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:cache/purge@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "by-tag"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result71 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = *ptr1.add(8).cast::<i64>();
+                                l4 as u64
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                                use super::super::super::gantry::types::types::Error as V70;
+                                let v70 = match l5 {
+                                    0 => {
+                                        let e70 = {
+                                            let l6 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l7 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len8 = l7;
+                                            let bytes8 = _rt::Vec::from_raw_parts(
+                                                l6.cast(),
+                                                len8,
+                                                len8,
+                                            );
+                                            let l9 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l10 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len11 = l10;
+                                            let bytes11 = _rt::Vec::from_raw_parts(
+                                                l9.cast(),
+                                                len11,
+                                                len11,
+                                            );
+                                            let l12 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes8),
+                                                message: _rt::string_lift(bytes11),
+                                                retry_after_ms: match l12 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l13 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l13 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Denied(e70)
+                                    }
+                                    1 => {
+                                        let e70 = {
+                                            let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l15 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len16 = l15;
+                                            let bytes16 = _rt::Vec::from_raw_parts(
+                                                l14.cast(),
+                                                len16,
+                                                len16,
+                                            );
+                                            let l17 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l18 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len19 = l18;
+                                            let bytes19 = _rt::Vec::from_raw_parts(
+                                                l17.cast(),
+                                                len19,
+                                                len19,
+                                            );
+                                            let l20 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes16),
+                                                message: _rt::string_lift(bytes19),
+                                                retry_after_ms: match l20 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l21 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l21 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::NotFound(e70)
+                                    }
+                                    2 => {
+                                        let e70 = {
+                                            let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l23 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len24 = l23;
+                                            let bytes24 = _rt::Vec::from_raw_parts(
+                                                l22.cast(),
+                                                len24,
+                                                len24,
+                                            );
+                                            let l25 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l26 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len27 = l26;
+                                            let bytes27 = _rt::Vec::from_raw_parts(
+                                                l25.cast(),
+                                                len27,
+                                                len27,
+                                            );
+                                            let l28 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes24),
+                                                message: _rt::string_lift(bytes27),
+                                                retry_after_ms: match l28 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l29 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l29 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Invalid(e70)
+                                    }
+                                    3 => {
+                                        let e70 = {
+                                            let l30 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l31 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len32 = l31;
+                                            let bytes32 = _rt::Vec::from_raw_parts(
+                                                l30.cast(),
+                                                len32,
+                                                len32,
+                                            );
+                                            let l33 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l34 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len35 = l34;
+                                            let bytes35 = _rt::Vec::from_raw_parts(
+                                                l33.cast(),
+                                                len35,
+                                                len35,
+                                            );
+                                            let l36 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes32),
+                                                message: _rt::string_lift(bytes35),
+                                                retry_after_ms: match l36 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l37 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l37 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Conflict(e70)
+                                    }
+                                    4 => {
+                                        let e70 = {
+                                            let l38 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l39 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len40 = l39;
+                                            let bytes40 = _rt::Vec::from_raw_parts(
+                                                l38.cast(),
+                                                len40,
+                                                len40,
+                                            );
+                                            let l41 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l42 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len43 = l42;
+                                            let bytes43 = _rt::Vec::from_raw_parts(
+                                                l41.cast(),
+                                                len43,
+                                                len43,
+                                            );
+                                            let l44 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes40),
+                                                message: _rt::string_lift(bytes43),
+                                                retry_after_ms: match l44 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l45 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l45 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Limit(e70)
+                                    }
+                                    5 => {
+                                        let e70 = {
+                                            let l46 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l47 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            let l49 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l50 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            let l52 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes48),
+                                                message: _rt::string_lift(bytes51),
+                                                retry_after_ms: match l52 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l53 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l53 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Timeout(e70)
+                                    }
+                                    6 => {
+                                        let e70 = {
+                                            let l54 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l55 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len56 = l55;
+                                            let bytes56 = _rt::Vec::from_raw_parts(
+                                                l54.cast(),
+                                                len56,
+                                                len56,
+                                            );
+                                            let l57 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l58 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            let l60 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes56),
+                                                message: _rt::string_lift(bytes59),
+                                                retry_after_ms: match l60 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l61 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l61 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Unavailable(e70)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                        let e70 = {
+                                            let l62 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l63 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len64 = l63;
+                                            let bytes64 = _rt::Vec::from_raw_parts(
+                                                l62.cast(),
+                                                len64,
+                                                len64,
+                                            );
+                                            let l65 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l66 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len67 = l66;
+                                            let bytes67 = _rt::Vec::from_raw_parts(
+                                                l65.cast(),
+                                                len67,
+                                                len67,
+                                            );
+                                            let l68 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes64),
+                                                message: _rt::string_lift(bytes67),
+                                                retry_after_ms: match l68 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l69 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l69 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Internal(e70)
+                                    }
+                                };
+                                v70
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result71
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The answers of the routes with this pattern, as the manifest has it.
+            #[allow(async_fn_in_trait)]
+            pub fn by_route(pattern: &str) -> ::core::result::Result<u64, Error> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 32
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = pattern;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:cache/purge@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "by-route"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result71 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = *ptr1.add(8).cast::<i64>();
+                                l4 as u64
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                                use super::super::super::gantry::types::types::Error as V70;
+                                let v70 = match l5 {
+                                    0 => {
+                                        let e70 = {
+                                            let l6 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l7 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len8 = l7;
+                                            let bytes8 = _rt::Vec::from_raw_parts(
+                                                l6.cast(),
+                                                len8,
+                                                len8,
+                                            );
+                                            let l9 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l10 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len11 = l10;
+                                            let bytes11 = _rt::Vec::from_raw_parts(
+                                                l9.cast(),
+                                                len11,
+                                                len11,
+                                            );
+                                            let l12 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes8),
+                                                message: _rt::string_lift(bytes11),
+                                                retry_after_ms: match l12 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l13 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l13 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Denied(e70)
+                                    }
+                                    1 => {
+                                        let e70 = {
+                                            let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l15 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len16 = l15;
+                                            let bytes16 = _rt::Vec::from_raw_parts(
+                                                l14.cast(),
+                                                len16,
+                                                len16,
+                                            );
+                                            let l17 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l18 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len19 = l18;
+                                            let bytes19 = _rt::Vec::from_raw_parts(
+                                                l17.cast(),
+                                                len19,
+                                                len19,
+                                            );
+                                            let l20 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes16),
+                                                message: _rt::string_lift(bytes19),
+                                                retry_after_ms: match l20 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l21 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l21 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::NotFound(e70)
+                                    }
+                                    2 => {
+                                        let e70 = {
+                                            let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l23 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len24 = l23;
+                                            let bytes24 = _rt::Vec::from_raw_parts(
+                                                l22.cast(),
+                                                len24,
+                                                len24,
+                                            );
+                                            let l25 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l26 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len27 = l26;
+                                            let bytes27 = _rt::Vec::from_raw_parts(
+                                                l25.cast(),
+                                                len27,
+                                                len27,
+                                            );
+                                            let l28 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes24),
+                                                message: _rt::string_lift(bytes27),
+                                                retry_after_ms: match l28 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l29 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l29 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Invalid(e70)
+                                    }
+                                    3 => {
+                                        let e70 = {
+                                            let l30 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l31 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len32 = l31;
+                                            let bytes32 = _rt::Vec::from_raw_parts(
+                                                l30.cast(),
+                                                len32,
+                                                len32,
+                                            );
+                                            let l33 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l34 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len35 = l34;
+                                            let bytes35 = _rt::Vec::from_raw_parts(
+                                                l33.cast(),
+                                                len35,
+                                                len35,
+                                            );
+                                            let l36 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes32),
+                                                message: _rt::string_lift(bytes35),
+                                                retry_after_ms: match l36 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l37 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l37 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Conflict(e70)
+                                    }
+                                    4 => {
+                                        let e70 = {
+                                            let l38 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l39 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len40 = l39;
+                                            let bytes40 = _rt::Vec::from_raw_parts(
+                                                l38.cast(),
+                                                len40,
+                                                len40,
+                                            );
+                                            let l41 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l42 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len43 = l42;
+                                            let bytes43 = _rt::Vec::from_raw_parts(
+                                                l41.cast(),
+                                                len43,
+                                                len43,
+                                            );
+                                            let l44 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes40),
+                                                message: _rt::string_lift(bytes43),
+                                                retry_after_ms: match l44 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l45 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l45 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Limit(e70)
+                                    }
+                                    5 => {
+                                        let e70 = {
+                                            let l46 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l47 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            let l49 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l50 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            let l52 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes48),
+                                                message: _rt::string_lift(bytes51),
+                                                retry_after_ms: match l52 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l53 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l53 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Timeout(e70)
+                                    }
+                                    6 => {
+                                        let e70 = {
+                                            let l54 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l55 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len56 = l55;
+                                            let bytes56 = _rt::Vec::from_raw_parts(
+                                                l54.cast(),
+                                                len56,
+                                                len56,
+                                            );
+                                            let l57 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l58 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            let l60 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes56),
+                                                message: _rt::string_lift(bytes59),
+                                                retry_after_ms: match l60 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l61 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l61 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Unavailable(e70)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                        let e70 = {
+                                            let l62 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l63 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len64 = l63;
+                                            let bytes64 = _rt::Vec::from_raw_parts(
+                                                l62.cast(),
+                                                len64,
+                                                len64,
+                                            );
+                                            let l65 = *ptr1
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l66 = *ptr1
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len67 = l66;
+                                            let bytes67 = _rt::Vec::from_raw_parts(
+                                                l65.cast(),
+                                                len67,
+                                                len67,
+                                            );
+                                            let l68 = i32::from(
+                                                *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes64),
+                                                message: _rt::string_lift(bytes67),
+                                                retry_after_ms: match l68 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l69 = *ptr1
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l69 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V70::Internal(e70)
+                                    }
+                                };
+                                v70
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result71
+                }
+            }
+        }
+    }
     pub mod context {
         /// This call.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -21242,9 +24109,9 @@ macro_rules! __export_module_impl {
         : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.63.0:gantry:worlds@0.1.0:module:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 9486] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 9891] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x91I\x01A\x02\x01A3\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa6L\x01A\x02\x01A7\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -21403,47 +24270,57 @@ j\x01\x7f\x01\x01\x01@\x03\x04self\x13\x03keys\x0aif-version\x0c\0\x1c\x04\0\x15
 [method]bucket.delete\x01\x1d\x01j\x01x\x01\x01\x01@\x04\x04self\x13\x03keys\x05\
 deltax\x06ttl-ms\x0b\0\x1e\x04\0\x18[method]bucket.increment\x01\x1f\x01j\x01\x0a\
 \x01\x01\x01@\x04\x04self\x13\x06prefixs\x06cursor\x08\x03maxy\0\x20\x04\0\x13[m\
-ethod]bucket.keys\x01!\x03\0\x15gantry:kv/store@0.1.0\x05\x14\x01B)\x02\x03\x02\x01\
-\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07i\
-nteger\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\
-\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04\
-rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-ins\
-ert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btr\
-ansaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17\
-[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04\
-self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01\
-j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[met\
-hod]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\
-\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03\
-sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04\
-self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\
-\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\
-\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.\
-1.0\x05\x15\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\
-\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01\
-i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1a\
-gantry:secrets/store@0.1.0\x05\x16\x02\x03\0\x0c\x06secret\x01B\x09\x02\x03\x02\x01\
-\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x17\x04\0\x06secret\x03\0\x02\x01h\x03\
-\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\
-\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x18\x01B\x07\x02\x03\x02\x01\x11\x04\0\
-\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\
-\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\
-\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x19\x01B\x0b\x01q\x02\x08upstream\x01\
-s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03k\
-eys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\
-\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1a\x01B\
-\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05le\
-vel\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\
-\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1b\x01B\x07\x01p}\x01r\x04\x06\
-methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\
-\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17\
-gantry:http/types@0.1.0\x05\x1c\x02\x03\0\x11\x07request\x02\x03\0\x11\x08respon\
-se\x01B\x09\x02\x03\x02\x01\x1d\x04\0\x07request\x03\0\0\x02\x03\x02\x01\x1e\x04\
-\0\x08response\x03\0\x02\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\x04\x01j\x01\x03\
-\x01\x05\x01@\x01\x07request\x01\0\x06\x04\0\x06handle\x01\x07\x04\0\x19gantry:h\
-ttp/handler@0.1.0\x05\x1f\x04\0\x1agantry:worlds/module@0.1.0\x04\0\x0b\x0c\x01\0\
-\x06module\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070\
-.262.0\x10wit-bindgen-rust\x060.63.0";
+ethod]bucket.keys\x01!\x03\0\x15gantry:kv/store@0.1.0\x05\x14\x01B\x16\x02\x03\x02\
+\x01\x11\x04\0\x05error\x03\0\0\x01ps\x01r\x02\x06ttl-msw\x04tags\x02\x04\0\x0bs\
+et-options\x03\0\x03\x04\0\x06bucket\x03\x01\x01i\x05\x01j\x01\x06\x01\x01\x01@\x01\
+\x05labels\0\x07\x04\0\x13[static]bucket.open\x01\x08\x01h\x05\x01p}\x01k\x0a\x01\
+j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get\
+\x01\x0d\x01j\0\x01\x01\x01@\x04\x04self\x09\x03keys\x05value\x0a\x07options\x04\
+\0\x0e\x04\0\x12[method]bucket.set\x01\x0f\x01j\x01\x7f\x01\x01\x01@\x02\x04self\
+\x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
+store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
+w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
+\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B)\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\
+\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05va\
+lue\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\
+\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0e\
+last-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\
+\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\
+\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\
+\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.qu\
+ery\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\
+\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\
+\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04\
+self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01\
+@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execu\
+te\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transactio\
+n.commit\x01\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:s\
+ql/client@0.1.0\x05\x17\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\
+\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revi\
+sion\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\
+\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x18\x02\x03\0\x0e\x06secret\x01\
+B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x19\x04\0\x06se\
+cret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\
+\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x1a\x01B\x07\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07su\
+bjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\
+\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1b\x01B\x0b\x01\
+q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\
+\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\
+\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-\
+rc.1\x05\x1c\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08cri\
+tical\x04\0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\
+\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1d\x01B\x07\
+\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\
+\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08respo\
+nse\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\x1e\x02\x03\0\x13\x07request\x02\
+\x03\0\x13\x08response\x01B\x09\x02\x03\x02\x01\x1f\x04\0\x07request\x03\0\0\x02\
+\x03\x02\x01\x20\x04\0\x08response\x03\0\x02\x02\x03\x02\x01\x11\x04\0\x05error\x03\
+\0\x04\x01j\x01\x03\x01\x05\x01@\x01\x07request\x01\0\x06\x04\0\x06handle\x01\x07\
+\x04\0\x19gantry:http/handler@0.1.0\x05!\x04\0\x1agantry:worlds/module@0.1.0\x04\
+\0\x0b\x0c\x01\0\x06module\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwi\
+t-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
         };
     };
 }
@@ -21456,8 +24333,8 @@ pub use __export_module_impl as export_module;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 9408] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa3H\x01A\x02\x01A/\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 9813] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb8K\x01A\x02\x01A3\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -21616,44 +24493,54 @@ j\x01\x7f\x01\x01\x01@\x03\x04self\x13\x03keys\x0aif-version\x0c\0\x1c\x04\0\x15
 [method]bucket.delete\x01\x1d\x01j\x01x\x01\x01\x01@\x04\x04self\x13\x03keys\x05\
 deltax\x06ttl-ms\x0b\0\x1e\x04\0\x18[method]bucket.increment\x01\x1f\x01j\x01\x0a\
 \x01\x01\x01@\x04\x04self\x13\x06prefixs\x06cursor\x08\x03maxy\0\x20\x04\0\x13[m\
-ethod]bucket.keys\x01!\x03\0\x15gantry:kv/store@0.1.0\x05\x14\x01B)\x02\x03\x02\x01\
-\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07i\
-nteger\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\
-\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04\
-rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-ins\
-ert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btr\
-ansaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17\
-[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04\
-self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01\
-j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[met\
-hod]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\
-\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03\
-sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04\
-self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\
-\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\
-\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.\
-1.0\x05\x15\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\
-\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01\
-i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1a\
-gantry:secrets/store@0.1.0\x05\x16\x02\x03\0\x0c\x06secret\x01B\x09\x02\x03\x02\x01\
-\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x17\x04\0\x06secret\x03\0\x02\x01h\x03\
-\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\
-\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x18\x01B\x07\x02\x03\x02\x01\x11\x04\0\
-\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\
-\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\
-\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x19\x01B\x0b\x01q\x02\x08upstream\x01\
-s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03k\
-eys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\
-\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1a\x01B\
-\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05le\
-vel\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\
-\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1b\x01B\x07\x01p}\x01r\x04\x06\
-methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\
-\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17\
-gantry:http/types@0.1.0\x05\x1c\x04\0:gantry:worlds/module-with-all-of-its-expor\
-ts-removed@0.1.0\x04\0\x0b,\x01\0&module-with-all-of-its-exports-removed\x03\0\0\
-\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bind\
-gen-rust\x060.63.0";
+ethod]bucket.keys\x01!\x03\0\x15gantry:kv/store@0.1.0\x05\x14\x01B\x16\x02\x03\x02\
+\x01\x11\x04\0\x05error\x03\0\0\x01ps\x01r\x02\x06ttl-msw\x04tags\x02\x04\0\x0bs\
+et-options\x03\0\x03\x04\0\x06bucket\x03\x01\x01i\x05\x01j\x01\x06\x01\x01\x01@\x01\
+\x05labels\0\x07\x04\0\x13[static]bucket.open\x01\x08\x01h\x05\x01p}\x01k\x0a\x01\
+j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get\
+\x01\x0d\x01j\0\x01\x01\x01@\x04\x04self\x09\x03keys\x05value\x0a\x07options\x04\
+\0\x0e\x04\0\x12[method]bucket.set\x01\x0f\x01j\x01\x7f\x01\x01\x01@\x02\x04self\
+\x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
+store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
+w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
+\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B)\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\
+\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05va\
+lue\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\
+\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0e\
+last-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\
+\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\
+\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\
+\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.qu\
+ery\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\
+\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\
+\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04\
+self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01\
+@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execu\
+te\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transactio\
+n.commit\x01\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:s\
+ql/client@0.1.0\x05\x17\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\
+\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revi\
+sion\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\
+\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x18\x02\x03\0\x0e\x06secret\x01\
+B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x19\x04\0\x06se\
+cret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\
+\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x1a\x01B\x07\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07su\
+bjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\
+\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1b\x01B\x0b\x01\
+q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\
+\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\
+\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-\
+rc.1\x05\x1c\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08cri\
+tical\x04\0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\
+\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1d\x01B\x07\
+\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\
+\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08respo\
+nse\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\x1e\x04\0:gantry:worlds/modul\
+e-with-all-of-its-exports-removed@0.1.0\x04\0\x0b,\x01\0&module-with-all-of-its-\
+exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
+\x070.262.0\x10wit-bindgen-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -2,6 +2,7 @@
 
 mod alike;
 mod purge;
+mod shared;
 mod who;
 
 use gantry_harness::{Answer, Client, TestHost, guests::guest};

@@ -154,6 +154,7 @@ const NO_CODES: &[&str] = &[
     "filter.response_body_max",
     "plugin.name",
     // Actions of the audit trail.
+    "cache.purged",
     "capability.refused",
     "grant.removed",
     "plugin.configured",

@@ -80,8 +80,8 @@ fn commands_in_documents_exist() {
 fn depth(path: &[&str]) -> usize {
     match path.first() {
         Some(
-            &("plugin" | "user" | "role" | "key" | "token-key" | "secret" | "trust" | "config"
-            | "audit"),
+            &("cache" | "plugin" | "user" | "role" | "key" | "token-key" | "secret" | "trust"
+            | "config" | "audit"),
         ) => 2,
         _ => 1,
     }

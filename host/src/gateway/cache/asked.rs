@@ -1,16 +1,16 @@
 //! Which requests may be answered out of the cache, under which key, and what their plugin must not see, because the
 //! key does not have it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::Key;
 use crate::gateway::cache::given::Way;
-use crate::gateway::dispatch::below;
 use crate::plugins::cached::{Cached, add};
 use crate::plugins::manifest::RouteCache;
+use crate::plugins::routes::below;
 use crate::runtime::{CallContext, HttpCall, RequestBody};
 
 /// The key of a request: everything that may decide its answer. Else the way that it takes.
@@ -38,7 +38,7 @@ pub(super) fn key(
     }
     let mut digest = cached.digest();
     add(&mut digest, call.method.as_str().as_bytes());
-    add(&mut digest, host(headers).as_bytes());
+    add(&mut digest, &host(headers));
     add(
         &mut digest,
         below(call.uri.path(), call.mount_length).as_bytes(),
@@ -57,11 +57,22 @@ pub(super) fn key(
             add(&mut digest, who.kind.as_str().as_bytes());
             add(&mut digest, who.id.as_bytes());
             // Who has other rights since then may see something else.
+            digest.update((who.roles.len() as u64).to_le_bytes());
             for role in who.roles.iter() {
                 add(&mut digest, role.as_str().as_bytes());
             }
-            add(&mut digest, b"may");
-            for permission in who.permissions.of_plugin(cached.plugin()) {
+            let scopes = who.scopes.as_deref();
+            let count = scopes.map_or(u64::MAX, |scopes| scopes.len() as u64);
+            digest.update(count.to_le_bytes());
+            for scope in scopes.unwrap_or_default() {
+                add(&mut digest, scope.as_bytes());
+            }
+            let claims = who.token_claims.as_deref();
+            let claims = claims.and_then(|claims| serde_json::to_vec(claims).ok());
+            add(&mut digest, &claims.unwrap_or_default());
+            let permissions = who.permissions.of_plugin(cached.plugin());
+            digest.update((permissions.len() as u64).to_le_bytes());
+            for permission in permissions {
                 add(&mut digest, permission.as_bytes());
             }
         }
@@ -73,11 +84,15 @@ pub(super) fn key(
 }
 
 /// The host that was asked, in small letters: a plugin that hangs on every host may write it into its answer.
-fn host(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST);
-    let host = host.map(|host| String::from_utf8_lossy(host.as_bytes()));
-    host.map(|host| host.to_ascii_lowercase())
-        .unwrap_or_default()
+fn host(headers: &HeaderMap) -> Cow<'_, [u8]> {
+    let host = headers
+        .get(header::HOST)
+        .map_or(b"".as_slice(), HeaderValue::as_bytes);
+    if host.iter().any(u8::is_ascii_uppercase) {
+        host.to_ascii_lowercase().into()
+    } else {
+        host.into()
+    }
 }
 
 /// All values of a header, and how many they are.

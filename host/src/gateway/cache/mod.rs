@@ -61,7 +61,7 @@ impl Passing<'_> {
             };
             let path = asked::path(&call);
             let answer = self.ask(context, call, used).await;
-            self.clear(cleared, &path, &answer);
+            self.clear(cleared, &path, answer.status()).await;
             return answer;
         };
         let key = match asked::key(cached, &context, &call, self.before) {
@@ -71,7 +71,7 @@ impl Passing<'_> {
                 let path = asked::path(&call);
                 let mut answer = self.ask(context, call, used).await;
                 if way == Way::Method {
-                    self.clear(cached, &path, &answer);
+                    self.clear(cached, &path, answer.status()).await;
                 }
                 let _ = storable::take_tags(answer.headers_mut());
                 given::tell(answer.headers_mut(), &way);
@@ -127,10 +127,11 @@ impl Passing<'_> {
     }
 
     /// What is kept for a path is worth nothing once something was changed there (RFC 9111, section 4.4).
-    fn clear(&self, cached: &Cached, path: &str, answer: &Response<runtime::Body>) {
-        if answer.status().as_u16() < 400 {
-            let part = cached.part(&self.state.cache);
-            part.purge(&Purge::Path(path.into()));
+    async fn clear(&self, cached: &Cached, path: &str, status: StatusCode) {
+        if status.as_u16() < 400 {
+            let cache = &self.state.cache;
+            let purge = Purge::Path(path.into());
+            cache.purge(cached.part(cache), &purge).await;
         }
     }
 }
@@ -212,6 +213,14 @@ impl Request<'_> {
             {
                 leader.settle(Outcome::Kept(Arc::clone(&entry)));
                 self.cached.metrics.hits.inc();
+                return self.give(&entry, now_ns, &Way::Hit);
+            }
+            // Another host may have had it made.
+            if let Ok(Some(entry)) = state.cache.fetch(part, self.key).await
+                && is_fresh_answer(&entry, now_ns)
+            {
+                leader.settle(Outcome::Kept(Arc::clone(&entry)));
+                self.cached.metrics.shared.inc();
                 return self.give(&entry, now_ns, &Way::Hit);
             }
             self.cached.metrics.misses.inc();

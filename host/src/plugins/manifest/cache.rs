@@ -266,3 +266,65 @@ fn read_truth(
     reader.mistake_with_help(value.span(), format!("`{key}` must be true or false"), help);
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plugins::manifest::Manifest;
+
+    #[test]
+    fn what_cannot_be_kept_or_done_once_is_told_with_its_place() {
+        let route = |more: &str| {
+            format!(
+                "schema = 1\n[plugin]\nname = \"shop\"\nversion = \"1.0.0\"\n[component]\npath = \"a.wasm\"\n\
+                 [[route]]\nmethod = \"GET\"\npath = \"/\"\n{more}"
+            )
+        };
+        for (text, told) in [
+            (
+                route("cache = \"1m\""),
+                "10:9: `cache` must be a table, not a string",
+            ),
+            (
+                route("cache = {}"),
+                "10:9: `ttl` is missing in `cache` (write for example `cache = { ttl = \"60s\" }`)",
+            ),
+            (
+                route("cache = { ttl = \"60s\", vary = [\"Authorization\"] }"),
+                "10:32: `vary` cannot name `authorization`: plugins do not see credentials; answers are kept for \
+             each caller anyway",
+            ),
+            (
+                route("cache = { ttl = \"60s\", tags = [\"order:{id}\"] }"),
+                "10:32: `tags`: the path has no parameter `id`",
+            ),
+            (
+                route("cache = { ttl = \"60s\", tags = [\"a b\"] }"),
+                "10:32: `tags`: a tag has 1 to 128 visible ASCII characters and no comma",
+            ),
+            (
+                route("auth = \"public\"\ncache = { ttl = \"60s\", shared = true }"),
+                "11:33: `shared` says nothing on a route with `auth = \"public\"`: its answers are for everybody",
+            ),
+            (
+                route("stream = \"1h\"\ncache = { ttl = \"60s\" }"),
+                "10:10: `stream` and `cache` exclude each other: what flows is not kept",
+            ),
+            (
+                route("cache = { ttl = \"60s\", max_age = 1 }"),
+                "10:24: unknown key `max_age` in `cache` (did you mean `ttl`?)",
+            ),
+            (
+                route("idempotency = {}"),
+                "10:15: `idempotency` must be a string, not a table",
+            ),
+            (
+                route("idempotency = \"required\""),
+                "10:15: `idempotency` is for methods that change something",
+            ),
+        ] {
+            let mistakes = Manifest::parse(&text).unwrap_err();
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            assert_eq!(mistakes, [format!("plugin.toml:{told}")], "{text}");
+        }
+    }
+}

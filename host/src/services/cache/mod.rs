@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::{Cache, Kept, Key, Lives, Marks, NewEntry, Purge, Refused, TAGS_MAX, Tag};
+use crate::cache::{
+    Cache, Entry, Kept, Key, Lives, Marks, NewEntry, NotShared, Purge, Refused, TAGS_MAX, Tag,
+};
 use crate::ids::{Label, PluginName};
 use crate::services::Error;
 
@@ -41,7 +43,18 @@ impl Values {
         if !self.0.config().is_on {
             return Ok(None);
         }
-        let entry = self.0.part(plugin).find(&key);
+        let part = self.0.part(plugin);
+        let near = part.find(&key);
+        let now_ns = self.0.clock().monotonic_ns();
+        let is_near = |entry: &Entry| entry.held(now_ns) < self.0.config().near();
+        let entry = match near {
+            Some(entry) if is_near(&entry) => Some(entry),
+            near => match self.0.fetch(&part, key).await {
+                // Another host has put something else there, or thrown it away.
+                Ok(shared) => shared,
+                Err(NotShared) => near,
+            },
+        };
         let entry = entry.filter(|entry| matches!(entry.kept, Kept::Value));
         Ok(entry.map(|entry| entry.body.clone()))
     }
@@ -90,7 +103,7 @@ impl Values {
             },
         };
         let part = self.0.part(plugin);
-        match self.0.put(&part, key, new, part.stamp()) {
+        match self.0.put_everywhere(&part, key, new, part.stamp()).await {
             // Purged at this very moment: it is gone, as it would be a moment later.
             Ok(_) | Err(Refused::Purged) => Ok(()),
             Err(Refused::TooLong) => Err(too_long(value.len(), config.entry_bytes_max)),
@@ -105,13 +118,14 @@ impl Values {
         key: &str,
     ) -> Result<bool, Error> {
         let key = digest(plugin, label, key)?;
-        Ok(self.0.part(plugin).remove(&key))
+        let part = self.0.part(plugin);
+        Ok(self.0.remove_entry(&part, &key).await)
     }
 
     /// Throws away everything of the plugin with this tag, values and answers, and tells how much it was.
     pub async fn purge_tag(&self, plugin: &PluginName, tag: &str) -> Result<u64, Error> {
         let purge = Purge::Tag(parse(tag)?);
-        Ok(self.0.part(plugin).purge(&purge))
+        Ok(self.0.purge(&self.0.part(plugin), &purge).await)
     }
 
     /// Throws away the answers of the plugin's routes with this pattern.
@@ -121,7 +135,7 @@ impl Values {
             return Err(Error::invalid("cache.route_invalid", message));
         }
         let purge = Purge::Route(pattern.into());
-        Ok(self.0.part(plugin).purge(&purge))
+        Ok(self.0.purge(&self.0.part(plugin), &purge).await)
     }
 }
 

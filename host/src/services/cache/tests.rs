@@ -5,7 +5,7 @@ use crate::services::Kind;
 
 fn values(config: Config) -> (Values, Clock) {
     let clock = Clock::manual(1_000_000);
-    (Values::new(Cache::new(config, clock.clone())), clock)
+    (Values::new(Cache::new(config, clock.clone(), None)), clock)
 }
 
 fn shop() -> PluginName {
