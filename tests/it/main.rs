@@ -42,3 +42,4 @@ mod techplus;
 mod tidy;
 mod trust;
 mod validation;
+mod versions;

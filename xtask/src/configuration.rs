@@ -169,7 +169,7 @@ fn read_folder(
         }
         if path.is_dir() {
             read_folder(&path, module, structs)?;
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             read_file(&fs::read_to_string(&path)?, module, structs);
         }
         if is_module {

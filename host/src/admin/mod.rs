@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cache;
 pub mod config;
 pub mod deployments;
+pub mod deprecated;
 mod error;
 pub mod explain;
 mod extract;
@@ -146,6 +147,7 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(usage::show_usage))
         .routes(routes!(cache::show_cache))
         .routes(routes!(cache::purge))
+        .routes(routes!(deprecated::list_deprecated))
         .routes(routes!(deployments::deploy))
         .routes(routes!(deployments::list_deployments))
         .routes(routes!(deployments::roll_back))

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Query, may};
-use crate::admin::page::{PageBody, PageQuery};
+use crate::admin::page::{PageBody, PageQuery, time};
 use crate::admin::{ApiError, Shared};
 use crate::plugins::manifest::{RateLimit, Route};
 use crate::plugins::registry::LivePlugin;
@@ -30,6 +30,17 @@ pub struct RouteBody {
     pub body_bytes_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// The version of the API that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Since when nobody should begin to use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub deprecated_at: Option<String>,
+    /// From when on it is gone, if it ends at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub sunset_at: Option<String>,
 }
 
 /// How often a route may be called.
@@ -81,6 +92,13 @@ fn body(plugin: &LivePlugin, route: &Route) -> RouteBody {
             .and_then(|timeout| u64::try_from(timeout.as_millis()).ok()),
         body_bytes_max: route.body_bytes_max,
         summary: route.summary.clone(),
+        version: route.version.clone(),
+        deprecated_at: route.deprecation.as_ref().map(|it| time(it.since_ms)),
+        sunset_at: route
+            .deprecation
+            .as_ref()
+            .and_then(|it| it.sunset_ms)
+            .map(time),
     }
 }
 

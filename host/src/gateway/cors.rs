@@ -9,7 +9,7 @@ use http::{
 };
 
 use crate::plugins::cors::CorsPolicy;
-use crate::plugins::routes::{Found, Route, RouteTable};
+use crate::plugins::routes::{Route, RouteTable};
 
 /// What only the host says, where it says anything.
 const OWN: [HeaderName; 8] = [
@@ -35,9 +35,7 @@ pub(super) fn preflight<'t>(
     let origin = head.headers.get(header::ORIGIN)?;
     let asked = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let asked = Method::from_bytes(asked.as_bytes()).ok()?;
-    let Found::Route { route, .. } = table.find(&asked, path) else {
-        return None;
-    };
+    let route = table.find_in_any_version(&asked, path)?;
     let policy = route.cors.as_deref()?;
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;

@@ -19,7 +19,9 @@ use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, audit, body, compression, cors, headers, response, validation};
+use crate::gateway::{
+    State, audit, body, compression, cors, headers, response, validation, versions,
+};
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
 use crate::plugins::access::{self, Rule};
@@ -38,7 +40,7 @@ pub(super) async fn dispatch(
     request: Request<Incoming>,
     record: &mut AccessRecord,
 ) -> Result<Response<Body>, Problem> {
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
     let table = state.registry.live();
     let host = credentials::host_of(&head.uri, &head.headers);
     let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
@@ -56,18 +58,24 @@ pub(super) async fn dispatch(
         record.route(plugin.name(), &route.pattern);
         return Ok(answer);
     }
-    let (route, path_params) = match plugin.routes.find(&head.method, &below) {
+    let (route, path_params) = match plugin.routes.find(&head.method, &below, &head.headers) {
         Found::Route { route, params } => (route, params),
         Found::MethodNotAllowed(methods) => {
             return Ok(method_not_allowed(&head.method, &methods, arrival));
         }
         Found::InvalidPath => return Err(invalid_path()),
+        Found::Version(mistake) => {
+            let versioning = plugin.routes.versioning().ok_or_else(not_found)?;
+            return Err(versions::explain(mistake, versioning));
+        }
         Found::NotFound => return Err(not_found()),
     };
     record.route(plugin.name(), &route.pattern);
     let cors = route.cors.as_deref();
     let origin = cors.and_then(|_| head.headers.get(header::ORIGIN).cloned());
     // From here on everything is counted under this route, whatever comes of it.
+    let notice = versions::notice(plugin, route, head.uri.path(), &path_params);
+    versions::tell_plugin(plugin, route, &mut head.headers);
     let answer = call(
         state,
         arrival,
@@ -87,6 +95,7 @@ pub(super) async fn dispatch(
     if let Some(cors) = cors {
         cors::apply(cors, origin.as_ref(), answer.headers_mut());
     }
+    versions::finish(route, notice, &mut answer);
     route
         .metrics
         .count_request(answer.status().as_u16(), arrival.began.elapsed());
@@ -113,8 +122,10 @@ async fn call(
     if depth >= state.config.call_depth_max {
         return Err(too_deep());
     }
+    versions::refuse_gone(state, plugin, route, &head, &path_params)?;
     let principal = authenticate(state, route, Asking::of(&head))
         .map_err(|problem| audit::refused(state, arrival, plugin, route, None, problem))?;
+    versions::count(state, route, principal.as_deref());
     if let Some(principal) = &principal {
         record.principal(&principal.id);
     }

@@ -20,6 +20,7 @@ mod once;
 mod response;
 pub mod security;
 mod validation;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 

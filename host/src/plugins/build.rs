@@ -18,6 +18,7 @@ use crate::plugins::manifest::{
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{Route, RouteTable};
 use crate::plugins::store::LiveRow;
+use crate::plugins::versions::{Versioned, Versioning};
 use crate::plugins::{Config, LoadFailure};
 use crate::runtime::{ExtismConvention, ExtismTarget, Granted, InjectedSecret, Limits, PluginSpec};
 use crate::services::config;
@@ -140,7 +141,8 @@ fn scope(plugin: &PluginName, route: &manifest::Route, limit: &RateLimit) -> Str
         return format!("{plugin} shared");
     }
     let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
-    format!("{plugin} {} {}", methods.join(","), route.path)
+    let version = route.version.as_deref().unwrap_or_default();
+    format!("{plugin} {} {}{version}", methods.join(","), route.path)
 }
 
 /// Which export of an Extism module answers on this route.
@@ -215,7 +217,10 @@ pub(super) fn routes(
         let cors = CorsPolicy::of(&row.plugin, cors, &config.cors).map_err(LoadFailure::Route)?;
         built.cors = cors.map(Box::new);
         built.may_compress = route.may_compress.unwrap_or(manifest.may_compress);
-        routes.push(built);
+        let (plugin, callers) = (&row.plugin, metrics.callers());
+        let versioned = Versioned::of(plugin, manifest, route, &config.versions, callers);
+        routes.push(built.in_version(route.version.clone(), versioned));
     }
-    RouteTable::new(routes).map_err(LoadFailure::Route)
+    let table = RouteTable::new(routes).map_err(LoadFailure::Route)?;
+    Ok(table.with_versioning(Versioning::of(manifest)))
 }

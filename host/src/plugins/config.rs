@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::plugins::cors::OperatorCors;
 use crate::plugins::filters::OperatorFilter;
 use crate::plugins::validate::Ceilings;
-use crate::plugins::{breaker, bundle, rollout, store, trust};
+use crate::plugins::{breaker, bundle, rollout, store, trust, versions};
 
 /// Uploads, and what plugins get.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub rollout: rollout::Config,
     /// When calls are kept away from a route that keeps crashing.
     pub breaker: breaker::Config,
+    /// What becomes of old versions of APIs.
+    pub versions: versions::Config,
 }
 
 impl Default for Config {
@@ -59,6 +61,7 @@ impl Default for Config {
             history: store::Config::default(),
             rollout: rollout::Config::default(),
             breaker: breaker::Config::default(),
+            versions: versions::Config::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::ids::PluginName;
 use crate::plugins::accounts::Accounts;
 use crate::plugins::breaker::Scope;
 use crate::plugins::filters::PLUGIN;
+use crate::plugins::versions::Callers;
 use crate::runtime::{Direction, Fault};
 use crate::services::Account;
 
@@ -40,6 +41,7 @@ pub struct Metrics {
     holds: IntCounterVec,
     kept_away: IntCounterVec,
     accounts: Accounts,
+    callers: Callers,
     filter_failures: IntCounterVec,
     filter_duration: HistogramVec,
     cache: IntCounterVec,
@@ -93,6 +95,7 @@ impl Metrics {
                 &["plugin", "route"],
             )?,
             accounts: Accounts::default(),
+            callers: Callers::register(registry)?,
             filter_failures: IntCounterVec::new(
                 Opts::new(
                     "gantry_filter_failures_total",
@@ -132,6 +135,11 @@ impl Metrics {
     /// What the calls of all routes have used.
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Who still calls routes that are deprecated.
+    pub fn callers(&self) -> &Callers {
+        &self.callers
     }
 
     /// Handles for one route. Once per deployment.
@@ -218,6 +226,7 @@ impl Metrics {
     /// Forgets the series of a plugin's route that is gone.
     pub(super) fn remove_route(&self, plugin: &PluginName, route: &str) {
         self.accounts.remove_route(plugin, route);
+        self.callers.remove_route(plugin, route);
         let plugin = plugin.as_str();
         for class in CLASSES {
             let _ = self.requests.remove_label_values(&[plugin, route, class]);

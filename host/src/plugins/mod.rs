@@ -28,6 +28,7 @@ pub mod schema;
 pub mod store;
 pub mod trust;
 pub mod validate;
+pub mod versions;
 
 pub use config::{Config, Defaults, Tests};
 pub use control::{Kept, Plugins};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use crate::ids::Permission;
@@ -24,6 +24,7 @@ use crate::plugins::manifest::{Auth, Idempotency};
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Slot;
+use crate::plugins::versions::{Asked, Versioned, Versioning};
 use crate::runtime::ExtismTarget;
 
 /// One route of a live plugin, with all that a request needs to know about it.
@@ -59,6 +60,10 @@ pub struct Route {
     pub idempotency: Option<Idempotency>,
     /// The route of the same path whose answers are worth nothing after a change here.
     pub clears: Option<Arc<Cached>>,
+    /// The version of the API that it is in; nothing means all.
+    pub version: Option<String>,
+    /// What is to be said about version and age, if anything is.
+    pub versioned: Option<Box<Versioned>>,
     /// Which route of the manifest it is.
     pub(super) index: usize,
     /// Names of the parameters, in the order of the pattern.
@@ -102,8 +107,22 @@ impl Route {
             cache: None,
             idempotency: None,
             clears: None,
+            version: None,
+            versioned: None,
             index: 0,
             params,
+        }
+    }
+
+    pub(super) fn in_version(
+        self,
+        version: Option<String>,
+        versioned: Option<Box<Versioned>>,
+    ) -> Self {
+        Self {
+            version,
+            versioned,
+            ..self
         }
     }
 
@@ -208,8 +227,19 @@ fn around(segment: &str) -> Option<(&str, &str)> {
 #[derive(Debug)]
 pub struct RouteTable {
     tree: matchit::Router<usize>,
-    /// By pattern; each with the routes of its methods.
+    /// By pattern; each with the routes of its methods and versions.
     slots: Vec<Vec<Arc<Route>>>,
+    /// How requests name a version, where that is not in the path.
+    versioning: Option<Versioning>,
+}
+
+/// Why a request means no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionMistake {
+    /// There is none of this name.
+    Unknown,
+    /// It names none, and there is no default.
+    Missing,
 }
 
 /// What a table knows about a request.
@@ -223,6 +253,8 @@ pub enum Found<'a> {
     MethodNotAllowed(Vec<Method>),
     /// A parameter is not UTF-8 once it is percent-decoded.
     InvalidPath,
+    /// The path is known in some version, and the request means none that there is.
+    Version(VersionMistake),
     NotFound,
 }
 
@@ -232,6 +264,7 @@ impl RouteTable {
         let mut table = Self {
             tree: matchit::Router::new(),
             slots: Vec::new(),
+            versioning: None,
         };
         let mut slot_of = HashMap::new();
         let mut kept = HashMap::new();
@@ -258,19 +291,53 @@ impl RouteTable {
         Ok(table)
     }
 
+    pub(super) fn with_versioning(self, versioning: Option<Versioning>) -> Self {
+        Self { versioning, ..self }
+    }
+
+    /// How requests name a version, where that is not in the path.
+    pub fn versioning(&self) -> Option<&Versioning> {
+        self.versioning.as_ref()
+    }
+
     /// All routes.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.slots.iter().flatten()
     }
 
-    /// The route for a path below the mount.
-    pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
+    /// A route for a path below the mount, of whichever version: browsers ask before they send the header that says it.
+    pub fn find_in_any_version(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
+        let matched = self.tree.at(path).ok()?;
+        let mut slot = self.slots[*matched.value].iter();
+        slot.find(|route| route.answers(method))
+    }
+
+    /// The route for a path below the mount, in the version that the headers name.
+    pub fn find(&self, method: &Method, path: &str, headers: &HeaderMap) -> Found<'_> {
         let Ok(matched) = self.tree.at(path) else {
             return Found::NotFound;
         };
         let slot = &self.slots[*matched.value];
-        let Some(route) = slot.iter().find(|route| route.answers(method)) else {
-            let methods = slot.iter().flat_map(|route| route.methods.iter().cloned());
+        let mut version = None;
+        if let Some(versioning) = &self.versioning
+            && slot.iter().any(|route| route.version.is_some())
+        {
+            version = match versioning.asked(headers) {
+                Asked::Version(name) => Some(name),
+                Asked::Unknown => return Found::Version(VersionMistake::Unknown),
+                Asked::Missing => return Found::Version(VersionMistake::Missing),
+            };
+        }
+        let is_meant = |route: &&Arc<Route>| match (&route.version, version) {
+            (Some(own), Some(asked)) => own == asked,
+            _ => true,
+        };
+        let mut meant = slot.iter().filter(is_meant).peekable();
+        if meant.peek().is_none() {
+            return Found::NotFound;
+        }
+        let Some(route) = meant.clone().find(|route| route.answers(method)) else {
+            let methods = meant.flat_map(|route| route.methods.iter().cloned());
             return Found::MethodNotAllowed(methods.collect());
         };
         let mut params = Vec::with_capacity(route.params.len());
@@ -568,7 +635,7 @@ mod tests {
                     true => tail.clone(),
                     false => next.next().unwrap().clone(),
                 });
-                let Found::Route { route, params } = table.find(&Method::GET, &path) else {
+                let Found::Route { route, params } = table.find(&Method::GET, &path, &HeaderMap::new()) else {
                     panic!("{patterns:?}: nothing for {path}");
                 };
                 let again = filled(&route.pattern, |name| {
@@ -576,10 +643,10 @@ mod tests {
                     params.iter().find(|(other, _)| other == name).unwrap().1.clone()
                 });
                 prop_assert_eq!(&again, &path, "{:?}: {} {:?}", patterns, route.pattern, params);
-                let head = table.find(&Method::HEAD, &path);
+                let head = table.find(&Method::HEAD, &path, &HeaderMap::new());
                 let is_found = matches!(head, Found::Route { .. });
                 prop_assert!(is_found);
-                let other = table.find(&Method::PUT, &path);
+                let other = table.find(&Method::PUT, &path, &HeaderMap::new());
                 prop_assert!(matches!(other, Found::MethodNotAllowed(_)));
             }
         }
@@ -587,7 +654,7 @@ mod tests {
         #[test]
         fn no_path_makes_the_lookup_panic(patterns in prop::collection::vec(pattern(), 1..4), path in "/[a-c/{}*%.é]{0,12}|\\PC{0,12}") {
             if let Ok(table) = RouteTable::new(patterns.iter().map(|pattern| route(pattern)).collect()) {
-                let _ = table.find(&Method::GET, &path);
+                let _ = table.find(&Method::GET, &path, &HeaderMap::new());
             }
         }
     }

@@ -4,6 +4,7 @@ mod approve;
 mod build;
 mod config;
 mod deploy;
+mod deprecated;
 mod dev;
 mod grant;
 mod history;
@@ -70,6 +71,8 @@ pub(in crate::cli) enum Command {
     Inspect(inspect::Args),
     /// Show what a plugin has used, route by route.
     Usage(usage::Args),
+    /// Show who still calls deprecated routes of a plugin.
+    Deprecated(deprecated::Args),
     /// Show what a plugin logs.
     Logs(logs::Args),
     /// Decide what a plugin may use.
@@ -100,6 +103,7 @@ pub(in crate::cli) async fn run(command: Command, server: &Options) -> anyhow::R
         Command::List(args) => list::run(args, server).await,
         Command::Inspect(args) => inspect::run(args, server).await,
         Command::Usage(args) => usage::run(args, server).await,
+        Command::Deprecated(args) => deprecated::run(args, server).await,
         Command::Logs(args) => logs::run(args, server).await,
         Command::Grant(args) => grant::run(args, server).await,
         Command::Config(args) => config::run(args, server).await,

@@ -21,6 +21,7 @@ mod test;
 #[cfg(test)]
 mod tests;
 mod units;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,7 @@ pub use route::{Auth, RateKey, RateLimit, Route};
 pub use schema::{Schemas, Statuses};
 pub use test::{As, Body as TestBody, Expected, Outside, Step, TestCase};
 pub(super) use units::{show_duration, show_size};
+pub use version::{ApiVersion, Deprecation, Successor, VersionBy, Versioning};
 
 use reader::{Fields, Reader, read_flag};
 
@@ -95,6 +97,8 @@ pub struct Manifest {
     pub may_compress: bool,
     /// JSON Schemas that routes use by name.
     pub schemas: Schemas,
+    /// The versions of its API; nothing if it has none.
+    pub versioning: Option<Versioning>,
     /// In the order of the file.
     pub routes: Vec<Route>,
     /// What the plugin wants from the host.
@@ -208,7 +212,14 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
     let cors = Cors::read(reader, &mut fields);
     let may_compress = read_flag(reader, &mut fields, "compress").unwrap_or(true);
     let schemas = schema::read_all(reader, &mut fields);
-    let routes = Route::read_all(reader, &mut fields, &permissions, &schemas);
+    let versioning = Versioning::read(reader, &mut fields);
+    let routes = Route::read_all(
+        reader,
+        &mut fields,
+        &permissions,
+        &schemas,
+        versioning.as_ref(),
+    );
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
         Some(table) => Capabilities::read(reader, table),
         None => Capabilities::default(),
@@ -232,6 +243,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         cors,
         may_compress,
         schemas,
+        versioning,
         routes,
         capabilities,
         limits,

@@ -6,6 +6,7 @@ use http::Method;
 use toml::{Spanned, de::DeValue};
 
 use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_duplicates, string};
+use super::version::{self, Deprecation, Versioning};
 use super::{
     Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Idempotency, Policy, ROUTES_MAX,
     RouteCache, Schemas, filter, path,
@@ -115,10 +116,15 @@ pub struct Route {
     pub summary: Option<String>,
     /// The group in the documentation.
     pub tag: Option<String>,
+    /// The version of the API that it belongs to; nothing means whichever is asked for. One that is in several versions
+    /// stands here once for each.
+    pub version: Option<String>,
+    /// Notice that it will answer no more: its own, or that of its version.
+    pub deprecation: Option<Deprecation>,
 }
 
 /// Keys of a route that a later version will read.
-const LATER: &[&str] = &["csrf", "deprecation", "mock", "version"];
+const LATER: &[&str] = &["csrf", "mock"];
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::POST,
@@ -137,18 +143,49 @@ impl Route {
         fields: &mut Fields<'_, '_>,
         declared: &[DeclaredPermission],
         schemas: &Schemas,
+        versioning: Option<&Versioning>,
     ) -> Vec<Self> {
         let tables = fields.tables(reader, "route", "`[[route]]`", ROUTES_MAX);
         let mut routes = Vec::with_capacity(tables.len());
         let mut shared = Shared::new();
         for fields in tables {
             let at = fields.span();
-            if let Some(route) = Self::read(reader, fields, declared, schemas, &mut shared) {
-                reader.remember(format!("route:{}", routes.len()), at);
+            let Some((route, versions)) =
+                Self::read(reader, fields, declared, schemas, versioning, &mut shared)
+            else {
+                continue;
+            };
+            for route in route.in_versions(versions, versioning) {
+                reader.remember(format!("route:{}", routes.len()), at.clone());
                 routes.push(route);
             }
         }
+        if routes.len() > ROUTES_MAX {
+            let message = format!(
+                "there are {} routes with all their versions, at most {ROUTES_MAX} are allowed",
+                routes.len()
+            );
+            reader.mistake(0..0, message);
+        }
         routes
+    }
+
+    /// The route once for each of its versions.
+    fn in_versions(self, names: Vec<String>, versioning: Option<&Versioning>) -> Vec<Self> {
+        let (Some(versioning), false) = (versioning, names.is_empty()) else {
+            return vec![self];
+        };
+        let of = |name: String| {
+            let version = versioning.get(&name);
+            let notice = version.and_then(|version| version.deprecation.clone());
+            Self {
+                path: versioning.path_in(&name, &self.path),
+                deprecation: self.deprecation.clone().or(notice),
+                version: Some(name),
+                ..self.clone()
+            }
+        };
+        names.into_iter().map(of).collect()
     }
 
     fn read(
@@ -156,8 +193,9 @@ impl Route {
         mut fields: Fields<'_, '_>,
         declared: &[DeclaredPermission],
         schemas: &Schemas,
+        versioning: Option<&Versioning>,
         shared: &mut Shared,
-    ) -> Option<Self> {
+    ) -> Option<(Self, Vec<String>)> {
         let methods = read_methods(reader, &mut fields);
         let path = fields.required_string(reader, "path", 4096);
         if let Some(path) = &path
@@ -184,6 +222,8 @@ impl Route {
         let contract = Contract::read(reader, &mut fields, &methods, pattern, schemas);
         let summary = fields.string(reader, "summary", 200);
         let tag = fields.string(reader, "tag", 64);
+        let versions = version::read_names(reader, &mut fields, versioning);
+        let deprecation = Deprecation::of_route(reader, &mut fields, pattern);
         fields.finish(
             reader,
             LATER,
@@ -193,9 +233,11 @@ impl Route {
                 ("middleware", "did you mean `filters`?"),
                 ("rate", "did you mean `limits`?"),
                 ("rate_limit", "did you mean `limits`?"),
+                ("deprecated", "did you mean `deprecation = { since = … }`?"),
+                ("versions", "did you mean `version`? It takes a list, too"),
             ],
         );
-        Some(Self {
+        let route = Self {
             methods,
             path: (*path?.get_ref()).to_owned(),
             auth: auth?,
@@ -214,7 +256,10 @@ impl Route {
             idempotency,
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),
-        })
+            version: None,
+            deprecation,
+        };
+        Some((route, versions))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::plugins::metrics::Metrics;
 use crate::plugins::rollout::{self, Slot};
 use crate::plugins::store::{LiveRow, Store, StoreError};
 use crate::plugins::trust::{Policy, Refusal, Trust};
+use crate::plugins::versions::Callers;
 use crate::runtime::{EntryKind, Hook, LoadedPlugin, Runtime};
 
 pub use live::{Filters, LivePlugin, LiveTable};
@@ -109,6 +110,11 @@ impl Registry {
     /// What is live now. A request keeps it to its end, and with it the version that answers it.
     pub fn live(&self) -> Arc<LiveTable> {
         self.live.load_full()
+    }
+
+    /// Who still calls routes that are deprecated.
+    pub fn callers(&self) -> &Callers {
+        self.metrics.callers()
     }
 
     /// What the calls of all routes have used.

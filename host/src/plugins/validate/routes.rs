@@ -17,7 +17,7 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
     }
     let mut router = matchit::Router::new();
     // By pattern, and by method: the first route that has it.
-    let mut patterns: HashMap<String, HashMap<&http::Method, usize>> = HashMap::new();
+    let mut patterns: HashMap<String, HashMap<&http::Method, Vec<usize>>> = HashMap::new();
     for (index, route) in manifest.routes.iter().enumerate() {
         let place = manifest.place(&format!("route:{index}"));
         if route.stream.is_some() && entry.is_some_and(|entry| !entry.is_standard()) {
@@ -44,8 +44,14 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
         }
         let methods = patterns.entry(pattern).or_default();
         for method in &route.methods {
-            let Some(other) = methods.get(method) else {
-                methods.insert(method, index);
+            let others = methods.entry(method).or_default();
+            let meets = |other: &&usize| {
+                let other = &manifest.routes[**other].version;
+                // A route without a version answers in all of them.
+                other.is_none() || route.version.is_none() || *other == route.version
+            };
+            let Some(other) = others.iter().find(meets) else {
+                others.push(index);
                 continue;
             };
             let message = format!("`{method} {}` is routed twice", route.path);
