@@ -237,6 +237,7 @@ impl App {
         );
         let auth_mount = config.gateway.auth_mount.trim_end_matches('/').to_owned();
         let mut own_mounts = vec![auth_mount];
+        own_mounts.extend(config.docs.paths());
         own_mounts.retain(|mount| !mount.is_empty());
         let plugins = plugins.apart_from(own_mounts.clone());
         let plugins = Arc::new(match &rehearsal {
@@ -322,6 +323,7 @@ impl App {
             pages_are_sandboxed: state.pages_are_sandboxed,
             stop: stop.clone(),
         };
+        let docs = gateway::docs::router(&config.docs, &state);
         // The pages of errors stay on both listeners: every problem leads to one of them.
         let everywhere = Router::new()
             .merge(gateway::accounts(&state))
@@ -346,6 +348,7 @@ impl App {
         }
         let own = own
             .layer(map_response(gateway::isolate))
+            .merge(docs)
             .merge(native.router);
         let mut own_prefixes = vec![
             "/_gantry".to_owned(),

@@ -49,6 +49,8 @@ pub struct Config {
     pub plugins: plugins::Config,
     /// Requests to plugins.
     pub gateway: gateway::Config,
+    /// The documentation of what is live.
+    pub docs: gateway::docs::Config,
     /// Where operators are served.
     pub admin: admin::Config,
     /// How metrics are given out.
@@ -75,6 +77,7 @@ impl Default for Config {
             runtime: runtime::Config::default(),
             plugins: plugins::Config::default(),
             gateway: gateway::Config::default(),
+            docs: gateway::docs::Config::default(),
             admin: admin::Config::default(),
             metrics: health::Config::default(),
             audit: audit::Config::default(),
@@ -121,6 +124,7 @@ impl Config {
             mistakes.push(error.to_string());
         }
         mistakes.extend(self.mail.mistakes());
+        mistakes.extend(self.docs.mistakes());
         mistakes.extend(self.cluster.mistakes());
         mistakes.extend(self.audit.mistakes());
         if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {

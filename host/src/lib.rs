@@ -23,6 +23,7 @@ pub mod ids;
 pub mod ledger;
 pub mod limits;
 pub mod mail;
+pub mod openapi;
 pub mod plugins;
 pub mod runtime;
 pub mod seal;

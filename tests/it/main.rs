@@ -18,6 +18,7 @@ mod cli;
 mod cluster;
 mod components;
 mod connections;
+mod documentation;
 mod examples;
 mod extism;
 mod filters;

@@ -12,6 +12,7 @@ mod golden;
 mod guests;
 mod languages;
 mod redis;
+mod references;
 mod registry;
 mod smtp;
 mod test;
@@ -35,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         "bindings" => bindings::run(options),
         "configuration" => configuration::run(options),
         "golden" => golden::run(options),
+        "references" => references::run(options),
         "wit" => contract::run(options),
         "check" => ci::check(options),
         "ci" => ci::run(options),
@@ -55,6 +57,7 @@ cargo xtask guests [--list]            build all guests and check their sizes; l
 cargo xtask languages [--measure]      build the plugins in other languages; measure what each language costs
 cargo xtask extism-reference [--check]  ask Extism's own host what its modules do there; for tests of Extism
 cargo xtask bindings [--check]         generate the SDK's bindings from wit/, or say whether they are stale
+cargo xtask references [--check]       fetch the programs that show documentation from npm, or compare them
 cargo xtask wit [--release]            hold wit/ against the released contracts, or keep it as a released one
 cargo xtask golden [--keep]            are plugins of this release kept for the tests of later ones? keep them
 cargo xtask configuration [--check]    write the operator's reference of settings, or say whether it is stale

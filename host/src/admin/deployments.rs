@@ -66,7 +66,7 @@ pub struct DeployedBody {
     pub mount: MountBody,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
-    /// What would have kept it off, were signatures required.
+    /// What would have kept it off, were signatures required, and what it breaks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// How its `[[test]]`s went, if it has any and they were run.
@@ -103,6 +103,9 @@ pub struct DeployQuery {
     /// Take it even if it is older than what is live. Needs `platform.trust`.
     #[serde(default)]
     pub allow_downgrade: bool,
+    /// Take it even if it does not keep what the live version promises to callers.
+    #[serde(default)]
+    pub allow_breaking: bool,
     /// Answer only so many of a hundred requests at first, 0 to 99; with 0 only those that ask for it by header.
     #[param(maximum = 99)]
     pub canary: Option<u32>,
@@ -190,7 +193,7 @@ impl DeployedBody {
 /// The body is a bundle (`.gantry`) or a component (`.wasm`). When the answer comes, the plugin is live. All mistakes
 /// are told at once, and the version that was live stays live. An upgrade that asks for capabilities it was not granted is
 /// kept until somebody approves it.
-#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 202, description = "It waits for approval", body = DeployedBody), (status = 409, description = "`deploy.conflict`: somebody else changed the plugin meanwhile; `deploy.mount_taken`, `deploy.mount_nested`: another plugin is in the way"), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
+#[utoipa::path(post, path = "/deployments", tag = "plugins", params(DeployQuery), request_body(content = String, content_type = "application/octet-stream"), responses((status = 201, body = DeployedBody), (status = 202, description = "It waits for approval", body = DeployedBody), (status = 409, description = "`deploy.breaking`: it does not keep what callers rely on, with every difference in `errors`; `deploy.conflict`: somebody else changed the plugin meanwhile; `deploy.mount_taken`, `deploy.mount_nested`: another plugin is in the way"), (status = 422, description = "`deploy.invalid`, with every mistake in `errors`")))]
 pub(super) async fn deploy(
     extract::State(shared): extract::State<Shared>,
     caller: Caller<may::Deploy>,
@@ -319,6 +322,7 @@ async fn read(
         config: None,
         source,
         allows_downgrade: query.allow_downgrade,
+        allows_breaking: query.allow_breaking,
         by: by.to_owned(),
         note,
     })

@@ -201,6 +201,15 @@ impl From<DeployError> for ApiError {
             DeployError::FilterMissing { .. } => {
                 Self::new(StatusCode::CONFLICT, "deploy.filter_missing", detail)
             }
+            DeployError::Breaking { differences, .. } => {
+                let items = differences.into_iter().map(|difference| ProblemItem {
+                    at: Some(difference.operation),
+                    detail: format!("{} ({})", difference.what, difference.why),
+                    help: Some(difference.pointer).filter(|pointer| !pointer.is_empty()),
+                });
+                Self::new(StatusCode::CONFLICT, "deploy.breaking", detail)
+                    .with_errors(items.collect())
+            }
             DeployError::Host(cause) => Self::internal(&format!("{cause:#}")),
         }
     }

@@ -208,7 +208,7 @@ fn judge(shared: &Shared, asked: &Asked, caller: Option<&Principal>) -> Explanat
     };
     let plugin = &mounted.slot.stable;
     let below = below(path, plugin.mount.path.len());
-    let (route, params) = match plugin.routes.find(&asked.method, &below) {
+    let (route, params) = match plugin.routes.find(&asked.method, &below, &asked.headers) {
         Found::Route { route, params } => (route, params),
         Found::MethodNotAllowed(methods) => {
             let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
@@ -218,6 +218,12 @@ fn judge(shared: &Shared, asked: &Asked, caller: Option<&Principal>) -> Explanat
                 methods.join(", ")
             );
             return refused(because, "route.method_not_allowed", caller);
+        }
+        Found::Version(_) => {
+            let name = plugin.name();
+            let because =
+                format!("`{name}` is mounted there, and the request means no version that it has");
+            return refused(because, "route.version_unknown", caller);
         }
         Found::InvalidPath | Found::NotFound => {
             let because = format!(

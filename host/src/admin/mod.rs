@@ -7,6 +7,7 @@ pub mod cache;
 pub mod config;
 pub mod deployments;
 pub mod deprecated;
+pub mod documentation;
 mod error;
 pub mod explain;
 mod extract;
@@ -148,6 +149,7 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(cache::show_cache))
         .routes(routes!(cache::purge))
         .routes(routes!(deprecated::list_deprecated))
+        .routes(routes!(documentation::show_documentation))
         .routes(routes!(deployments::deploy))
         .routes(routes!(deployments::list_deployments))
         .routes(routes!(deployments::roll_back))

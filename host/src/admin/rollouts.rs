@@ -108,13 +108,16 @@ pub struct ApproveRequest {
     pub reason: Option<String>,
 }
 
-/// Why something is done.
+/// That a canary is to get all requests.
 #[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReasonRequest {
+pub struct PromoteRequest {
     /// For the history.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Promote it even if it does not keep what the live version promises to callers.
+    #[serde(default)]
+    pub allow_breaking: bool,
 }
 
 /// Why an upgrade is refused.
@@ -242,15 +245,17 @@ pub(super) async fn set_canary(
 /// Give a canary all requests
 ///
 /// It becomes the live version; the one before it can be rolled back to.
-#[utoipa::path(post, path = "/plugins/{name}/promote", tag = "plugins", params(("name" = String, Path)), request_body = ReasonRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`rollout.not_found`: there is no canary")))]
+#[utoipa::path(post, path = "/plugins/{name}/promote", tag = "plugins", params(("name" = String, Path)), request_body = PromoteRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`rollout.not_found`: there is no canary"), (status = 409, description = "`deploy.breaking`: it does not keep what callers rely on, with every difference in `errors`")))]
 pub(super) async fn promote(
     State(shared): State<Shared>,
     caller: Caller<may::Deploy>,
     Path(name): Path<PluginName>,
-    Json(request): Json<ReasonRequest>,
+    Json(request): Json<PromoteRequest>,
 ) -> Result<axum::Json<DeployedBody>, ApiError> {
     let reason = checked(request.reason)?;
-    let promoted = shared.plugins.promote(&name, caller.id(), reason).await?;
+    let plugins = &shared.plugins;
+    let promoted = plugins.promote(&name, caller.id(), reason, request.allow_breaking);
+    let promoted = promoted.await?;
     Ok(axum::Json(DeployedBody::new(&shared, promoted).await?))
 }
 

@@ -6,11 +6,13 @@ mod cache;
 mod client;
 mod compile;
 mod config;
+mod contract;
 mod doctor;
 mod explain;
 mod failure;
 mod key;
 mod oci;
+mod openapi;
 mod output;
 mod plugin;
 mod rbac;
@@ -83,6 +85,12 @@ enum Command {
     /// Read the audit trail, and find out whether somebody has changed it.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Write the OpenAPI document of what is live, or a collection of it.
+    #[command(subcommand)]
+    Openapi(openapi::Command),
+    /// Check that the server keeps what a front end relies on.
+    #[command(subcommand)]
+    Contract(contract::Command),
     /// Show what the server is doing.
     Status(status::Args),
     /// Look at the server's settings.
@@ -146,6 +154,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Secret(command) => secret::run(command, server).await,
         Command::Trust(command) => trust::run(command, server).await,
         Command::Audit(command) => audit::run(command, server).await,
+        Command::Openapi(command) => openapi::run(command, server).await,
+        Command::Contract(command) => contract::run(command, server).await,
         Command::Status(args) => status::run(args, server).await,
         Command::Config(command) => config::run(command, server).await,
         Command::Doctor(args) => doctor::run(args, server).await,

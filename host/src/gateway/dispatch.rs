@@ -20,7 +20,7 @@ use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{
-    State, audit, body, compression, cors, headers, response, validation, versions,
+    State, audit, body, compression, cors, headers, mock, response, validation, versions,
 };
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
@@ -262,6 +262,9 @@ pub(super) async fn ask(
     used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
+    if let Some(answer) = mock::answer(route, &context.headers) {
+        return answer;
+    }
     let invocation = Invocation {
         context,
         trigger: Trigger::Http(call),

@@ -12,11 +12,12 @@ use crate::plugins::breaker::Breaker;
 use crate::plugins::cached::Cached;
 use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
+use crate::plugins::describe::mock_of;
 use crate::plugins::manifest::{
     self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
 };
 use crate::plugins::metrics::Metrics;
-use crate::plugins::routes::{Route, RouteTable};
+use crate::plugins::routes::{MockRoute, Route, RouteTable};
 use crate::plugins::store::LiveRow;
 use crate::plugins::versions::{Versioned, Versioning};
 use crate::plugins::{Config, LoadFailure};
@@ -168,7 +169,7 @@ pub(super) fn routes(
     metrics: &Metrics,
 ) -> Result<RouteTable, LoadFailure> {
     let mut routes = Vec::new();
-    for route in &manifest.routes {
+    for (index, route) in manifest.routes.iter().enumerate() {
         let mut policies = Vec::new();
         for limit in &route.limits {
             let policy = PolicyConfig {
@@ -219,7 +220,14 @@ pub(super) fn routes(
         built.may_compress = route.may_compress.unwrap_or(manifest.may_compress);
         let (plugin, callers) = (&row.plugin, metrics.callers());
         let versioned = Versioned::of(plugin, manifest, route, &config.versions, callers);
-        routes.push(built.in_version(route.version.clone(), versioned));
+        let built = built.in_version(route.version.clone(), versioned);
+        let is_always = route.docs.is_mock;
+        // Where it must answer it can: that was checked before it was recorded.
+        let mock = (is_always || config.mocks_by_header)
+            .then(|| mock_of(manifest, index).ok())
+            .flatten();
+        let mock = mock.map(|answer| MockRoute { answer, is_always });
+        routes.push(built.mocked(mock));
     }
     let table = RouteTable::new(routes).map_err(LoadFailure::Route)?;
     Ok(table.with_versioning(Versioning::of(manifest)))

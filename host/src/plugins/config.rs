@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugins::Promises;
 use crate::plugins::cors::OperatorCors;
 use crate::plugins::filters::OperatorFilter;
 use crate::plugins::validate::Ceilings;
@@ -41,6 +42,12 @@ pub struct Config {
     pub rollout: rollout::Config,
     /// When calls are kept away from a route that keeps crashing.
     pub breaker: breaker::Config,
+    /// What becomes of a version that does not keep what the live one promises to its callers: `required` (it is refused,
+    /// unless whoever brings it says that it may break them), `warn` or `off` (nobody looks). Default: `required`.
+    pub promises: Promises,
+    /// Whether a request can ask for an answer that the host makes up in the plugin's place (`Prefer: mock`). For
+    /// development: such answers look real. Default: false.
+    pub mocks_by_header: bool,
     /// What becomes of old versions of APIs.
     pub versions: versions::Config,
 }
@@ -61,6 +68,8 @@ impl Default for Config {
             history: store::Config::default(),
             rollout: rollout::Config::default(),
             breaker: breaker::Config::default(),
+            promises: Promises::default(),
+            mocks_by_header: false,
             versions: versions::Config::default(),
         }
     }

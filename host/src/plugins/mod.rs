@@ -14,11 +14,13 @@ mod config;
 mod control;
 pub mod cors;
 mod deploy;
+pub mod describe;
 pub mod filters;
 pub mod manifest;
 pub mod metrics;
 pub(crate) mod mistake;
 mod mount;
+mod promise;
 pub mod registry;
 pub mod rehearsal;
 pub mod rollout;
@@ -35,6 +37,7 @@ pub use control::{Kept, Plugins};
 pub use deploy::{DeployError, Deployed, GrantMode, State, Upload};
 pub use mistake::{Location, Mistake};
 pub use mount::{InvalidMount, Mount};
+pub use promise::Promises;
 
 /// Why a deployment that is in the rows cannot be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,7 @@ use crate::plugins::breaker::Breaker;
 use crate::plugins::cached::Cached;
 use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
+use crate::plugins::describe::Mock;
 use crate::plugins::filters::Chains;
 use crate::plugins::manifest::{Auth, Idempotency};
 use crate::plugins::metrics::RouteMetrics;
@@ -62,6 +63,8 @@ pub struct Route {
     pub clears: Option<Arc<Cached>>,
     /// The version of the API that it is in; nothing means all.
     pub version: Option<String>,
+    /// What the host answers in the plugin's place, if it may.
+    pub mock: Option<MockRoute>,
     /// What is to be said about version and age, if anything is.
     pub versioned: Option<Box<Versioned>>,
     /// Which route of the manifest it is.
@@ -108,6 +111,7 @@ impl Route {
             idempotency: None,
             clears: None,
             version: None,
+            mock: None,
             versioned: None,
             index: 0,
             params,
@@ -126,10 +130,22 @@ impl Route {
         }
     }
 
+    pub(super) fn mocked(self, mock: Option<MockRoute>) -> Self {
+        Self { mock, ..self }
+    }
+
     fn answers(&self, method: &Method) -> bool {
         self.methods.contains(method)
             || (*method == Method::HEAD && self.methods.contains(&Method::GET))
     }
+}
+
+/// An answer in the place of a plugin.
+#[derive(Debug)]
+pub struct MockRoute {
+    pub answer: Mock,
+    /// Whether the plugin is never asked; else, whether a request says so.
+    pub is_always: bool,
 }
 
 /// The path below the mount as routes are matched: letters that are encoded without need are decoded, because a plugin
@@ -481,7 +497,7 @@ impl<T> Mounts<T> {
 }
 
 /// A host name as mounts have it: small letters, no port, no dot at the end.
-fn plain(host: &str) -> Cow<'_, str> {
+pub fn plain(host: &str) -> Cow<'_, str> {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let host = match host.rsplit_once(':') {
         Some((name, port)) if is_port(port) => name,

@@ -196,6 +196,7 @@ pub(crate) async fn start_with(
             config: None,
             source: None,
             allows_downgrade: false,
+            allows_breaking: true,
             by: "bench".to_owned(),
             note: None,
         };
@@ -286,6 +287,7 @@ pub(crate) async fn upload(app: &App, bytes: Bytes) -> anyhow::Result<gantry::pl
         config: None,
         source: None,
         allows_downgrade: false,
+        allows_breaking: true,
         by: "bench".to_owned(),
         note: None,
     };

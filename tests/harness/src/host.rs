@@ -206,6 +206,7 @@ impl TestHost {
             mount,
             is_nested_accepted: true,
             canary: None,
+            allows_breaking: true,
             grant,
             config: None,
             source: None,

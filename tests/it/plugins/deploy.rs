@@ -47,6 +47,7 @@ fn upload(bytes: Bytes) -> Upload {
         config: None,
         source: None,
         allows_downgrade: false,
+        allows_breaking: true,
         by: "test".to_owned(),
         note: None,
     }

@@ -34,6 +34,7 @@ fn upload(version: &str, settings: &Value) -> Upload {
         config: settings.as_object().cloned(),
         source: None,
         allows_downgrade: false,
+        allows_breaking: true,
         by: "test".to_owned(),
         note: None,
     }

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["plugins"],
     &["runtime"],
     &["services"],
-    &["auth", "limits", "http", "cache", "idempotency"],
+    &["auth", "limits", "http", "cache", "idempotency", "openapi"],
     &["audit"],
     &["mail"],
     &["db", "cluster"],

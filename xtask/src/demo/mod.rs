@@ -85,6 +85,10 @@ fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries:
     accounts::ensure(server.api(), &mut state)?;
     restaurant::ensure(server.api(), &mut state)?;
     println!("\nGantry is at {}", server.url());
+    println!(
+        "Its API can be read and tried out at {}/api/docs",
+        server.url()
+    );
     accounts::print(&state);
     let tries = tries::list(server.api(), &state, data)?;
     Ok((server, tries))

@@ -153,6 +153,7 @@ impl Stand {
             canary: None,
             source: None,
             allows_downgrade: true,
+            allows_breaking: true,
             config: Some(first.config.clone()),
             by: "test".to_owned(),
             note: None,

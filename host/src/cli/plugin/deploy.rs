@@ -36,6 +36,9 @@ pub(in crate::cli) struct Args {
     /// Take it even if it is older than what is live, where that is refused. Needs the right `platform.trust`.
     #[arg(long)]
     allow_downgrade: bool,
+    /// Take it even if it does not keep what the live version promises to its callers.
+    #[arg(long)]
+    allow_breaking: bool,
     #[command(flatten)]
     signing: SigningArgs,
     #[command(flatten)]
@@ -76,6 +79,7 @@ pub(super) struct Sending<'a> {
     /// Where the bytes came from, if not from here.
     pub(super) source: Option<&'a str>,
     pub(super) allows_downgrade: bool,
+    pub(super) allows_breaking: bool,
 }
 
 pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
@@ -106,6 +110,7 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         canary: args.canary,
         source: source.as_deref(),
         allows_downgrade: args.allow_downgrade,
+        allows_breaking: args.allow_breaking,
     };
     let deployed = send(&client, sending).await?;
     if args.json {
@@ -132,6 +137,9 @@ pub(super) async fn send(client: &Client, sending: Sending<'_>) -> anyhow::Resul
     let canary = sending.canary.map(|percent| percent.to_string());
     query.extend(canary.as_deref().map(|percent| ("canary", percent)));
     query.extend(sending.source.map(|source| ("source", source)));
+    if sending.allows_breaking {
+        query.push(("allow_breaking", "true"));
+    }
     if sending.allows_downgrade {
         query.push(("allow_downgrade", "true"));
     }

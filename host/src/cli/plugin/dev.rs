@@ -116,6 +116,8 @@ impl Session {
             bytes: self.signing.apply(packed.bytes)?,
             source: None,
             allows_downgrade: false,
+            // What is being written has no callers yet.
+            allows_breaking: true,
             place: &self.place,
             name: None,
             grants_all: self.grants_all,

@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::admin::deployments::DeployedBody;
-use crate::admin::rollouts::{CanaryRequest, ReasonRequest};
+use crate::admin::rollouts::{CanaryRequest, PromoteRequest};
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
 use crate::cli::plugin::deploy;
@@ -15,6 +15,9 @@ pub(in crate::cli) struct Args {
     /// So many of a hundred requests, 0 to 99. Default: all, and the canary becomes the live version.
     #[arg(long, value_name = "PERCENT")]
     weight: Option<u32>,
+    /// Give it all requests even if it does not keep what the live version promises to its callers.
+    #[arg(long, conflicts_with = "weight")]
+    allow_breaking: bool,
     /// Why, for the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -37,7 +40,10 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         }
         None => {
             let path = ["plugins", &args.name, "promote"];
-            let request = ReasonRequest { reason };
+            let request = PromoteRequest {
+                reason,
+                allow_breaking: args.allow_breaking,
+            };
             client.send_json(Method::POST, &path, &request).await?
         }
     };

@@ -1,6 +1,7 @@
 //! What keeps a deployment, or another change of a plugin, from being made.
 
 use crate::ids::{Label, PluginName};
+use crate::openapi::compare::Difference;
 use crate::plugins::artifact;
 use crate::plugins::bundle::BundleError;
 use crate::plugins::mistake;
@@ -66,6 +67,13 @@ pub enum DeployError {
         /// Nobody: the settings.
         user: Option<PluginName>,
         filter: PluginName,
+    },
+    #[error(
+        "`{plugin}` would break its callers in {} places; keep what they use, or say that it may break them", .differences.len()
+    )]
+    Breaking {
+        plugin: PluginName,
+        differences: Vec<Difference>,
     },
     #[error("the host failed while changing plugins")]
     Host(#[source] anyhow::Error),

@@ -45,6 +45,8 @@ pub struct Upload {
     pub source: Option<String>,
     /// Whether it may be older than what is live.
     pub allows_downgrade: bool,
+    /// Whether it may break callers of what is live.
+    pub allows_breaking: bool,
     /// Who it is, for the history.
     pub by: String,
     /// Why, for the history.
@@ -82,7 +84,7 @@ pub struct Deployed {
     pub mount: Mount,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
-    /// What would have kept it off, were signatures required.
+    /// What would have kept it off, were signatures required, and what it breaks.
     pub warnings: Vec<String>,
     /// How its tests went, if it has any and they were run.
     pub tests: Option<Report>,
@@ -113,6 +115,10 @@ impl Plugins {
             began_from,
             missing,
         } = checked;
+        // Who agrees to an upgrade that waited has seen what it is.
+        let allows_breaking = upload.allows_breaking || approved.is_some();
+        let promises = self.check_promises(&wanted.plugin, &plugin.manifest, allows_breaking);
+        let promises = promises.await?;
         let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
         let name = wanted.plugin.clone();
         let step = |what: &str| {
@@ -131,7 +137,7 @@ impl Plugins {
         let tests = self.rehearse(play).await?;
         if !missing.is_empty() {
             step("ask for approval");
-            let warnings = admitted.warnings;
+            let warnings = [admitted.warnings, promises].concat();
             let asked = self.ask(upload, &wanted, missing, warnings, began).await?;
             return Ok(Deployed { tests, ..asked });
         }
@@ -185,7 +191,7 @@ impl Plugins {
             .await?;
         let deployed = deployed(changed, mount, migrated, began)?;
         Ok(Deployed {
-            warnings: admitted.warnings,
+            warnings: [admitted.warnings, promises].concat(),
             tests,
             ..deployed
         })

@@ -7,6 +7,7 @@ mod capabilities;
 mod config;
 mod contract;
 mod cors;
+mod documents;
 mod extism;
 mod filter;
 mod host;
@@ -37,6 +38,7 @@ pub use capabilities::{Capabilities, HttpHost, Injection, Secret, SecretUse, Sql
 pub use config::ConfigSchema;
 pub use contract::{Contract, Parameter, Place, is_json};
 pub use cors::Cors;
+pub use documents::{DeclaredError, Docs, RouteDocs};
 pub use extism::{Export, ExportKind};
 pub use filter::FilterBodies;
 pub use host::{HostPattern, InvalidHost};
@@ -97,6 +99,8 @@ pub struct Manifest {
     pub may_compress: bool,
     /// JSON Schemas that routes use by name.
     pub schemas: Schemas,
+    /// What readers of its documentation are told.
+    pub docs: Docs,
     /// The versions of its API; nothing if it has none.
     pub versioning: Option<Versioning>,
     /// In the order of the file.
@@ -212,6 +216,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
     let cors = Cors::read(reader, &mut fields);
     let may_compress = read_flag(reader, &mut fields, "compress").unwrap_or(true);
     let schemas = schema::read_all(reader, &mut fields);
+    let docs = Docs::read(reader, &mut fields);
     let versioning = Versioning::read(reader, &mut fields);
     let routes = Route::read_all(
         reader,
@@ -243,6 +248,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         cors,
         may_compress,
         schemas,
+        docs,
         versioning,
         routes,
         capabilities,

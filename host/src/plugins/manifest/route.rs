@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, ops::Range, time::Duration};
 use http::Method;
 use toml::{Spanned, de::DeValue};
 
+use super::documents::RouteDocs;
 use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_duplicates, string};
 use super::version::{self, Deprecation, Versioning};
 use super::{
@@ -77,7 +78,7 @@ pub struct RateLimit {
 }
 
 /// One entry of the routing table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// At least one, none twice.
     pub methods: Vec<Method>,
@@ -116,6 +117,8 @@ pub struct Route {
     pub summary: Option<String>,
     /// The group in the documentation.
     pub tag: Option<String>,
+    /// What its documentation says, and whether the host answers in its place.
+    pub docs: RouteDocs,
     /// The version of the API that it belongs to; nothing means whichever is asked for. One that is in several versions
     /// stands here once for each.
     pub version: Option<String>,
@@ -124,7 +127,7 @@ pub struct Route {
 }
 
 /// Keys of a route that a later version will read.
-const LATER: &[&str] = &["csrf", "mock"];
+const LATER: &[&str] = &["csrf"];
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::POST,
@@ -222,6 +225,7 @@ impl Route {
         let contract = Contract::read(reader, &mut fields, &methods, pattern, schemas);
         let summary = fields.string(reader, "summary", 200);
         let tag = fields.string(reader, "tag", 64);
+        let docs = RouteDocs::read(reader, &mut fields);
         let versions = version::read_names(reader, &mut fields, versioning);
         let deprecation = Deprecation::of_route(reader, &mut fields, pattern);
         fields.finish(
@@ -256,6 +260,7 @@ impl Route {
             idempotency,
             summary: summary.map(|text| (*text.get_ref()).to_owned()),
             tag: tag.map(|text| (*text.get_ref()).to_owned()),
+            docs,
             version: None,
             deprecation,
         };

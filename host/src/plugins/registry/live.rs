@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use http::HeaderValue;
 
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::Mount;
+use crate::plugins::describe::Description;
 use crate::plugins::filters::{Around, Missing, Wiring};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
@@ -31,6 +32,8 @@ pub struct LivePlugin {
     /// Its version, to be put into an answer.
     pub version_value: HeaderValue,
     pub(super) manifest: Manifest,
+    /// Made when somebody first asks.
+    pub(super) description: OnceLock<Description>,
     /// Its id as text, for requests that choose it by header.
     pub(in crate::plugins) id: String,
     /// What it was made from. If the row says the same, there is nothing to do.
@@ -46,6 +49,12 @@ impl LivePlugin {
     /// What its author asks for.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What it promises to its callers.
+    pub fn description(&self) -> &Description {
+        let describe = || Description::of(&self.manifest, &self.mount.path);
+        self.description.get_or_init(describe)
     }
 
     /// What it was given.

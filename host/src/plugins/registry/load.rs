@@ -1,6 +1,9 @@
 //! From rows to versions that can answer: one by itself for a change, many at once at the start.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use http::HeaderValue;
 use tokio::task::JoinSet;
@@ -85,6 +88,7 @@ impl Registry {
             version_value: HeaderValue::try_from(version)
                 .unwrap_or(HeaderValue::from_static("unknown")),
             manifest,
+            description: OnceLock::new(),
             id: row.deployment.to_string(),
             row,
         })

@@ -65,13 +65,21 @@ impl Plugins {
             .await
     }
 
-    /// Gives a canary all requests. [`StoreError::RolloutNotFound`].
+    /// Gives a canary all requests. [`StoreError::RolloutNotFound`]. Unless `allows_breaking`, it must keep what the stable
+    /// version promises to callers.
     pub async fn promote(
         &self,
         plugin: &PluginName,
         by: &str,
         reason: Option<String>,
+        allows_breaking: bool,
     ) -> Result<Deployed, DeployError> {
+        let live = self.registry.live();
+        if let Some(canary) = live.slot(plugin).and_then(|slot| slot.canary()) {
+            let manifest = canary.plugin.manifest();
+            self.check_promises(plugin, manifest, allows_breaking)
+                .await?;
+        }
         self.move_on(plugin, Change::Promote { reason }, by).await
     }
 
@@ -102,6 +110,7 @@ impl Plugins {
             config: approval.wish.config,
             source: approval.wish.source,
             allows_downgrade: approval.wish.allows_downgrade,
+            allows_breaking: true,
             by: approval.asked_by,
             note: approval.reason,
         };

@@ -2,6 +2,7 @@
 //! and every mistake is told at once.
 
 mod component;
+mod documents;
 mod entry;
 mod filters;
 mod grants;
@@ -72,6 +73,7 @@ pub fn validate(
         mistakes.extend(limits::check(manifest, ceilings));
         mistakes.extend(migrations::check(manifest, &bundle.migrations));
         mistakes.extend(routes::check(manifest, entry));
+        mistakes.extend(documents::check(manifest));
         mistakes.extend(schemas::check(manifest));
         mistakes.extend(filters::check(manifest, entry, interfaces.as_ref()));
     }

@@ -200,6 +200,8 @@ mod tests {
             name: String::new(),
             roles: Vec::new().into(),
             permissions: Arc::new(PermissionSet::default()),
+            scopes: None,
+            token_claims: None,
         }
     }
 

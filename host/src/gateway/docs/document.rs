@@ -1,0 +1,254 @@
+//! The document for a caller, made when somebody asks for it for the first time after something went live, and then kept.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::auth::Principal;
+use crate::gateway::docs::{Anonymous, Config};
+use crate::plugins::describe::{self, About, Described, Description, Selection};
+use crate::plugins::manifest::Auth;
+use crate::plugins::registry::{LivePlugin, LiveTable};
+use crate::plugins::routes::plain;
+
+/// A document, ready to be sent.
+pub(super) struct Document {
+    pub(super) bytes: Bytes,
+    pub(super) etag: HeaderValue,
+}
+
+/// Documents that were asked for, of the table that is live.
+pub(super) struct Documents {
+    kept: moka::sync::Cache<Key, Arc<Document>>,
+    /// The table that they are of. Only its address counts, and that stays its own as long as this is held.
+    table: Mutex<Weak<LiveTable>>,
+    /// Paths, schemas and the tag of login and accounts.
+    accounts: Option<Value>,
+    about: About,
+}
+
+/// What decides a document, beside the table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    host: String,
+    selection: Selection,
+    /// The operations that the caller sees.
+    seen: [u8; 32],
+    table: usize,
+}
+
+/// The name of the group of login and accounts.
+const ACCOUNTS: &str = "Accounts";
+
+impl Documents {
+    pub(super) fn new(config: &Config, accounts: Option<Value>) -> Self {
+        let bytes = |_: &Key, document: &Arc<Document>| {
+            u32::try_from(document.bytes.len()).unwrap_or(u32::MAX)
+        };
+        Self {
+            kept: moka::sync::Cache::builder()
+                .max_capacity(config.documents_bytes_max)
+                .weigher(bytes)
+                .build(),
+            table: Mutex::default(),
+            accounts,
+            about: About {
+                title: config.title.clone(),
+                version: config.version.clone(),
+                description: config.description.clone(),
+            },
+        }
+    }
+
+    /// The document of what this caller may use on this host.
+    pub(super) fn get(
+        &self,
+        config: &Config,
+        table: &Arc<LiveTable>,
+        host: &str,
+        selection: &Selection,
+        caller: Option<&Principal>,
+    ) -> Arc<Document> {
+        self.turn_to(table);
+        let host = plain(host).into_owned();
+        let is_here =
+            |plugin: &&Arc<LivePlugin>| plugin.mount.host.as_ref().is_none_or(|own| *own == host);
+        let plugins: Vec<_> = table.iter().filter(is_here).collect();
+        let is_shown = |plugin: &Description, operation: &Described| {
+            is_shown(config.anonymous, plugin, operation, caller)
+        };
+        let mut seen = Sha256::new();
+        for plugin in &plugins {
+            let description = plugin.description();
+            let own = description.operations.iter();
+            let own: Vec<u8> = own
+                .map(|operation| u8::from(is_shown(description, operation)))
+                .collect();
+            seen.update(&own);
+        }
+        let key = Key {
+            host,
+            selection: selection.clone(),
+            seen: seen.finalize().into(),
+            table: Arc::as_ptr(table).addr(),
+        };
+        self.kept.get_with(key, || {
+            let descriptions = plugins.iter().map(|plugin| plugin.description());
+            let mut document = describe::document(&self.about, descriptions, selection, is_shown);
+            if selection.plugin.is_none() && selection.version.is_none() {
+                self.add_accounts(&mut document, selection);
+            }
+            document["x-gantry-apis"] =
+                apis(plugins.iter().map(|plugin| plugin.description()), is_shown);
+            Arc::new(Document::new(&document))
+        })
+    }
+
+    /// Forgets what was made of another table.
+    fn turn_to(&self, table: &Arc<LiveTable>) {
+        let mut known = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(known.as_ptr(), Arc::as_ptr(table)) {
+            *known = Arc::downgrade(table);
+            self.kept.invalidate_all();
+        }
+    }
+
+    fn add_accounts(&self, document: &mut Value, selection: &Selection) {
+        let Some(accounts) = &self.accounts else {
+            return;
+        };
+        if selection.tag.as_ref().is_some_and(|tag| tag != ACCOUNTS) {
+            return;
+        }
+        for pointer in ["/paths", "/components/schemas"] {
+            let more = accounts.pointer(pointer).and_then(Value::as_object);
+            let all = document.pointer_mut(pointer).and_then(Value::as_object_mut);
+            if let (Some(all), Some(more)) = (all, more) {
+                all.extend(more.clone());
+            }
+        }
+        if let Some(tags) = document.get_mut("tags").and_then(Value::as_array_mut) {
+            tags.push(json!({ "name": ACCOUNTS, "description": "Log in, and look after one's own account." }));
+        }
+    }
+}
+
+impl Document {
+    fn new(document: &Value) -> Self {
+        let bytes = serde_json::to_vec(document).unwrap_or_default();
+        let mut hash = DefaultHasher::new();
+        bytes.hash(&mut hash);
+        let etag = format!("\"{:016x}\"", hash.finish());
+        Self {
+            bytes: bytes.into(),
+            etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")),
+        }
+    }
+}
+
+/// Whether somebody may use an operation, or at least read of it.
+fn is_shown(
+    anonymous: Anonymous,
+    plugin: &Description,
+    operation: &Described,
+    caller: Option<&Principal>,
+) -> bool {
+    if operation.auth != Auth::Required {
+        return true;
+    }
+    match caller {
+        None => anonymous == Anonymous::All,
+        Some(principal) => {
+            let mut permissions = operation.permissions.iter();
+            let mut roles = principal.roles.iter();
+            permissions.all(|permission| principal.has(Some(&plugin.plugin), permission.as_str()))
+                && (operation.roles.is_empty() || roles.any(|role| operation.roles.contains(role)))
+        }
+    }
+}
+
+/// Which plugins there are for this caller, with the versions and tags of their APIs: for pages to choose from.
+fn apis<'a>(
+    descriptions: impl Iterator<Item = &'a Description>,
+    is_shown: impl Fn(&Description, &Described) -> bool,
+) -> Value {
+    let mut apis = Vec::new();
+    for description in descriptions {
+        let shown = description.operations.iter();
+        let shown: Vec<&Described> = shown
+            .filter(|operation| is_shown(description, operation))
+            .collect();
+        if shown.is_empty() {
+            continue;
+        }
+        let mut versions: Vec<&str> = shown
+            .iter()
+            .filter_map(|operation| operation.version.as_deref())
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        let mut tags: Vec<&str> = shown
+            .iter()
+            .map(|operation| operation.tag.as_str())
+            .collect();
+        tags.sort_unstable();
+        tags.dedup();
+        apis.push(json!({
+            "plugin": description.plugin.as_str(),
+            "title": description.title,
+            "version": description.version,
+            "versions": versions,
+            "tags": tags,
+        }));
+    }
+    Value::Array(apis)
+}
+
+/// The contract of accounts as a part of a larger document: paths from the root, schemas with a prefix, one tag.
+pub(super) fn part_of_accounts(contract: &Value, mount: &str) -> Value {
+    let prefix = "#/components/schemas/";
+    let text = contract
+        .to_string()
+        .replace(prefix, &format!("{prefix}accounts."));
+    let contract: Value = serde_json::from_str(&text).unwrap_or_default();
+    let mut paths = Map::new();
+    let own = contract.get("paths").and_then(Value::as_object);
+    for (path, item) in own.into_iter().flatten() {
+        let mut item = item.clone();
+        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            if let Some(operation) = operation.as_object_mut() {
+                operation.insert("tags".to_owned(), json!([ACCOUNTS]));
+                if let Some(Value::String(id)) = operation.get_mut("operationId") {
+                    *id = format!("accounts_{id}");
+                }
+                operation.entry("security").or_insert_with(|| json!([]));
+                // Pages have cookies for this; a document that is tried out has tokens.
+                let security = operation.get_mut("security").and_then(Value::as_array_mut);
+                if let Some(security) = security {
+                    security.retain(|one| one.get("cookie").is_none());
+                }
+            }
+        }
+        let path = if path == "/" {
+            String::new()
+        } else {
+            path.clone()
+        };
+        paths.insert(format!("{mount}{path}"), item);
+    }
+    let schemas = contract
+        .pointer("/components/schemas")
+        .and_then(Value::as_object);
+    let schemas: Map<String, Value> = schemas
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| (format!("accounts.{name}"), schema.clone()))
+        .collect();
+    json!({ "paths": paths, "components": { "schemas": schemas } })
+}

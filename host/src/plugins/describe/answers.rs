@@ -1,0 +1,305 @@
+//! What a route answers: what the author says, and the errors that the host gives in any case, with their codes.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::examples::Shown;
+use super::operation::with_components;
+use crate::plugins::manifest::{Auth, Manifest, Route, Statuses, VersionBy};
+
+/// All answers of a route by status.
+pub(super) fn of_route(
+    manifest: &Manifest,
+    route: &Route,
+    method: &Method,
+    shown: &Shown,
+) -> Value {
+    let mut answers: BTreeMap<String, Value> = BTreeMap::new();
+    let contract = &route.contract;
+    for (statuses, schema) in &contract.response_schemas {
+        let status = match statuses {
+            Statuses::One(status) => status.to_string(),
+            Statuses::Class(class) => format!("{class}XX"),
+            Statuses::Others => "default".to_owned(),
+        };
+        let schema = with_components(&manifest.plugin.name, schema);
+        let is_shown = shown.status.is_some_and(|status| statuses.has(status))
+            || matches!(statuses, Statuses::Class(2));
+        let example = shown.response.as_ref().filter(|_| is_shown);
+        answers.insert(status, answer(route, Some(schema), example, *statuses));
+    }
+    let has_success = contract
+        .response_schemas
+        .iter()
+        .any(|(statuses, _)| (200..300).any(|status| statuses.has(status)));
+    if !has_success {
+        let status = shown.status.filter(|status| *status < 300).unwrap_or(200);
+        let example = shown.response.as_ref();
+        let found = answer(route, None, example, Statuses::One(status));
+        answers.insert(status.to_string(), found);
+    }
+    if *method == Method::HEAD {
+        for answer in answers.values_mut() {
+            if let Some(answer) = answer.as_object_mut() {
+                answer.remove("content");
+            }
+        }
+    }
+    for (status, codes) in codes(manifest, route, method) {
+        let entry = answers.entry(status.to_string());
+        let answer = entry.or_insert_with(|| json!({ "description": reason(status) }));
+        answer["x-gantry-codes"] = codes.iter().map(|(code, _)| json!(code)).collect();
+        let told: Vec<String> = codes
+            .iter()
+            .filter_map(|(code, text)| Some(format!("`{code}`: {}", text.as_ref()?)))
+            .collect();
+        if !told.is_empty() {
+            answer["description"] = format!("{}\n\n{}", reason(status), told.join("\n\n")).into();
+        }
+        if answer.pointer("/content").is_none() {
+            let first = codes
+                .first()
+                .map(|(code, _)| code.as_str())
+                .unwrap_or_default();
+            answer["content"] = json!({ "application/problem+json": {
+                "schema": { "$ref": "#/components/schemas/Problem" },
+                "example": {
+                    "type": format!("/_gantry/errors/{first}"),
+                    "title": reason(status),
+                    "status": status,
+                    "code": first,
+                    "detail": "What happened, and how to mend it",
+                    "request_id": "01980000-0000-7000-8000-000000000000",
+                    "errors": [],
+                },
+            } });
+        }
+        if matches!(status, 429 | 503) {
+            answer["headers"]["Retry-After"] = json!({ "$ref": "#/components/headers/RetryAfter" });
+        }
+    }
+    answers.into_iter().collect()
+}
+
+fn answer(
+    route: &Route,
+    schema: Option<Value>,
+    example: Option<&Value>,
+    statuses: Statuses,
+) -> Value {
+    let mut media_type = Map::new();
+    let has_schema = schema.is_some();
+    if let Some(schema) = schema {
+        media_type.insert("schema".to_owned(), schema);
+    }
+    if let Some(example) = example {
+        media_type.insert("example".to_owned(), example.clone());
+    }
+    let mut types = route.contract.produces.clone();
+    if types.is_empty() && (has_schema || example.is_some()) {
+        types.push("application/json".to_owned());
+    }
+    let content: Map<String, Value> = types
+        .into_iter()
+        .map(|name| (name, Value::Object(media_type.clone())))
+        .collect();
+    let text = match statuses {
+        Statuses::One(status) => reason(status),
+        Statuses::Class(2) => "Success".to_owned(),
+        Statuses::Class(class) => format!("An answer with {class}xx"),
+        Statuses::Others => "Any other answer".to_owned(),
+    };
+    let mut headers = Map::new();
+    let mut header = |name: &str, component: &str| {
+        let header = json!({ "$ref": format!("#/components/headers/{component}") });
+        headers.insert(name.to_owned(), header);
+    };
+    header("X-Request-Id", "RequestId");
+    if !route.limits.is_empty() {
+        header("RateLimit", "RateLimit");
+        header("RateLimit-Policy", "RateLimitPolicy");
+    }
+    if let Some(notice) = &route.deprecation {
+        header("Deprecation", "Deprecation");
+        if notice.sunset_ms.is_some() {
+            header("Sunset", "Sunset");
+        }
+        if notice.link.is_some() || notice.successor.is_some() {
+            header("Link", "Link");
+        }
+    }
+    let mut answer = json!({ "description": text, "headers": headers });
+    if !content.is_empty() {
+        answer["content"] = Value::Object(content);
+    }
+    answer
+}
+
+/// The codes of the errors that a route can answer with, by status: those that the author declares, and the host's own.
+fn codes(
+    manifest: &Manifest,
+    route: &Route,
+    method: &Method,
+) -> BTreeMap<u16, Vec<(String, Option<String>)>> {
+    let mut codes: BTreeMap<u16, Vec<(String, Option<String>)>> = BTreeMap::new();
+    for error in &route.docs.errors {
+        let known = codes.entry(error.status).or_default();
+        known.push((error.code.clone(), error.description.clone()));
+    }
+    let contract = &route.contract;
+    let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(method)
+        || contract.request_schema.is_some();
+    let has_limits = !route.limits.is_empty();
+    let by_header = route.version.is_some()
+        && manifest
+            .versioning
+            .as_ref()
+            .is_some_and(|versioning| versioning.by != VersionBy::Path);
+    let is_by_media_type = manifest
+        .versioning
+        .as_ref()
+        .is_some_and(|versioning| matches!(versioning.by, VersionBy::MediaType(_)));
+    let own = [
+        (true, 400, "request.invalid_path"),
+        (
+            !contract.parameters.is_empty(),
+            400,
+            "request.invalid_parameters",
+        ),
+        (
+            contract.request_schema.is_some(),
+            400,
+            "request.invalid_json",
+        ),
+        (by_header && !is_by_media_type, 400, "route.version_unknown"),
+        (by_header, 400, "route.version_missing"),
+        (route.auth == Auth::Required, 401, "auth.required"),
+        (route.auth != Auth::Public, 401, "auth.token_invalid"),
+        (route.auth != Auth::Public, 401, "auth.token_expired"),
+        (
+            !route.permissions.is_empty(),
+            403,
+            "auth.permission_missing",
+        ),
+        (!route.policy.roles.is_empty(), 403, "auth.role_missing"),
+        (!route.policy.scopes.is_empty(), 403, "auth.scope_missing"),
+        (
+            route.policy.condition.is_some(),
+            403,
+            "auth.condition_unmet",
+        ),
+        (!contract.produces.is_empty(), 406, "request.not_acceptable"),
+        (by_header && is_by_media_type, 406, "route.version_unknown"),
+        (takes_body, 408, "request.body_timeout"),
+        (
+            route
+                .deprecation
+                .as_ref()
+                .is_some_and(|notice| notice.sunset_ms.is_some()),
+            410,
+            "route.gone",
+        ),
+        (takes_body, 413, "request.body_too_large"),
+        (
+            takes_body && (!contract.consumes.is_empty() || contract.request_schema.is_some()),
+            415,
+            "request.unsupported_media_type",
+        ),
+        (
+            contract.request_schema.is_some(),
+            422,
+            "request.invalid_body",
+        ),
+        (has_limits, 429, "limit.quota_exceeded"),
+        (true, 500, "host.internal"),
+        (true, 502, "plugin.failed"),
+        (true, 502, "plugin.trapped"),
+        (true, 503, "host.saturated"),
+        (true, 503, "plugin.held_off"),
+        (true, 504, "plugin.deadline_exceeded"),
+    ];
+    for (is_possible, status, code) in own {
+        let known = codes.entry(status).or_default();
+        if is_possible && !known.iter().any(|(known, _)| known == code) {
+            known.push((code.to_owned(), None));
+        }
+    }
+    codes.retain(|_, codes| !codes.is_empty());
+    codes
+}
+
+fn reason(status: u16) -> String {
+    let reason = match status {
+        200 => "Success",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "Done, with nothing to show",
+        400 => "The request is not as it must be",
+        401 => "Nobody is logged in",
+        403 => "This caller may not",
+        404 => "There is no such thing",
+        406 => "Nothing of what is accepted can be given",
+        408 => "The request did not come in time",
+        409 => "It does not go with what is there",
+        410 => "Gone",
+        413 => "The body is too large",
+        415 => "The body is of a type that is not taken",
+        422 => "The body does not fit its schema",
+        429 => "Too many requests",
+        500 => "The server failed",
+        502 => "What answers here failed",
+        503 => "Not now; try again",
+        504 => "No answer came in time",
+        400..500 => "The request cannot be done",
+        500.. => "A failure",
+        _ => "An answer",
+    };
+    reason.to_owned()
+}
+
+/// The schema of every error.
+pub(super) fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "An error (RFC 9457).",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": { "type": "string", "format": "uri-reference", "description": "Where the code is explained." },
+            "title": { "type": "string", "description": "The status in words." },
+            "status": { "type": "integer", "description": "The HTTP status, repeated." },
+            "code": { "type": "string", "description": "Stable and dotted; programs match on this." },
+            "detail": { "type": "string", "description": "What happened and how to mend it." },
+            "request_id": { "type": "string", "description": "The id in `X-Request-Id` and in the logs." },
+            "errors": {
+                "type": "array",
+                "description": "The single mistakes, where there are several.",
+                "items": {
+                    "type": "object",
+                    "required": ["detail"],
+                    "properties": {
+                        "at": { "type": "string" },
+                        "detail": { "type": "string" },
+                        "help": { "type": "string" },
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// Headers of answers that several operations have.
+pub(super) fn headers() -> Value {
+    let text =
+        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    json!({
+        "RequestId": text("The id of the request, as it is in the logs."),
+        "RateLimit": text("What is left of the limits (draft-ietf-httpapi-ratelimit-headers)."),
+        "RateLimitPolicy": text("The limits (draft-ietf-httpapi-ratelimit-headers)."),
+        "RetryAfter": { "description": "Seconds until it is worth to try again.", "schema": { "type": "integer" } },
+        "Deprecation": text("Since when nobody should begin to use this (RFC 9745)."),
+        "Sunset": text("From when on this is gone (RFC 8594)."),
+        "Link": text("What to read about the end, and what stands in its place (RFC 8288)."),
+    })
+}
