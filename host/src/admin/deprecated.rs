@@ -4,8 +4,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Path, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
+use crate::clock::rfc3339;
 use crate::ids::PluginName;
 use crate::plugins::versions::OldCall;
 
@@ -36,7 +37,7 @@ impl From<OldCall> for DeprecatedCallsBody {
             kind: call.kind.to_owned(),
             caller: given(call.caller),
             calls: call.calls,
-            last_at: time(call.last_at_ms),
+            last_at: rfc3339(call.last_at_ms),
         }
     }
 }

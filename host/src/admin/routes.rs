@@ -4,8 +4,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::extract::{Caller, Query, may};
-use crate::admin::page::{PageBody, PageQuery, time};
+use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
+use crate::clock::rfc3339;
 use crate::plugins::manifest::{RateLimit, Route};
 use crate::plugins::registry::LivePlugin;
 
@@ -93,12 +94,12 @@ fn body(plugin: &LivePlugin, route: &Route) -> RouteBody {
         body_bytes_max: route.body_bytes_max,
         summary: route.summary.clone(),
         version: route.version.clone(),
-        deprecated_at: route.deprecation.as_ref().map(|it| time(it.since_ms)),
+        deprecated_at: route.deprecation.as_ref().map(|it| rfc3339(it.since_ms)),
         sunset_at: route
             .deprecation
             .as_ref()
             .and_then(|it| it.sunset_ms)
-            .map(time),
+            .map(rfc3339),
     }
 }
 

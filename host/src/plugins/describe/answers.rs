@@ -252,9 +252,10 @@ fn reason(status: u16) -> String {
         502 => "What answers here failed",
         503 => "Not now; try again",
         504 => "No answer came in time",
-        400..500 => "The request cannot be done",
-        500.. => "A failure",
-        _ => "An answer",
+        status if status < 300 => "Success",
+        status if status < 400 => "Look elsewhere",
+        status if status < 500 => "The request cannot be done",
+        _ => "A failure",
     };
     reason.to_owned()
 }
