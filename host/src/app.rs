@@ -294,6 +294,7 @@ impl App {
             cache: kept.clone(),
             idempotency: once.clone(),
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
+            key_rates: Arc::default(),
             account_policies,
             config: Arc::new(config.gateway.clone()),
         };
@@ -481,6 +482,7 @@ async fn do_chores(
         if let Err(error) = once.sweep().await {
             tracing::warn!(error.cause = %error, "Outcomes of requests that are done once cannot be removed");
         }
+        auth.tend_api_keys();
         if let Err(error) = auth.tend_token_keys().await {
             tracing::error!(error.cause = %error, "The keys for access tokens cannot be looked after");
         }

@@ -27,6 +27,7 @@ mod gateway;
 mod golden;
 mod hostile;
 mod idempotency;
+mod keys;
 mod languages;
 mod manifests;
 mod operators;

@@ -118,17 +118,25 @@ impl From<auth::Error> for ApiError {
             | E::RoleNotFound(_)
             | E::PermissionInvalid(_)
             | E::ApiKeyName
-            | E::ApiKeyExpiry => StatusCode::UNPROCESSABLE_ENTITY,
+            | E::ApiKeyExpiry
+            | E::ApiKeyRate
+            | E::ApiKeyRoles
+            | E::ApiKeyRotation
+            | E::ServiceAccountName => StatusCode::UNPROCESSABLE_ENTITY,
             E::EmailTaken
             | E::RoleTaken(_)
             | E::RoleBuiltIn(_)
             | E::RoleInUse(_)
+            | E::ApiKeyNotCurrent
+            | E::ServiceAccountTaken
             | E::TotpOn
             | E::TotpOff
             | E::TooMany { .. } => StatusCode::CONFLICT,
-            E::UserNotFound | E::ApiKeyNotFound | E::SessionNotFound | E::TokenKeyNotFound => {
-                StatusCode::NOT_FOUND
-            }
+            E::UserNotFound
+            | E::ApiKeyNotFound
+            | E::ServiceAccountNotFound
+            | E::SessionNotFound
+            | E::TokenKeyNotFound => StatusCode::NOT_FOUND,
             E::CredentialsWrong
             | E::AccountDisabled
             | E::RefreshInvalid

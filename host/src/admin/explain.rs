@@ -157,7 +157,7 @@ async fn find_caller(
         (None, None, None) => Ok(None),
         (Some(token), None, None) => shared
             .auth
-            .authenticate(Some(&format!("Bearer {token}")), None),
+            .authenticate(Some(&format!("Bearer {token}")), None, None),
         (None, Some(user), None) => {
             let id = match user.parse::<UserId>() {
                 Ok(id) => Some(id),
@@ -196,6 +196,7 @@ pub(super) fn somebody_with(shared: &Shared, roles: &[RoleName]) -> Principal {
         permissions: shared.auth.permissions_of(roles),
         scopes: None,
         token_claims: None,
+        rate: None,
     }
 }
 

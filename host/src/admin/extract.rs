@@ -1,13 +1,14 @@
 //! What handlers take: the caller, and the parts of a request with our own errors.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, net::IpAddr, sync::Arc};
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderName, HeaderValue, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use crate::admin::{ApiError, Shared};
 use crate::auth::{Auth, PermissionSet, PlatformPermission, Principal};
+use crate::http::ClientAddress;
 use crate::ledger::acting_as;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -67,7 +68,7 @@ impl<P: may::Permission> FromRequestParts<Shared> for Caller<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let credentials = Credentials::of(&parts.headers);
+        let credentials = Credentials::of(parts);
         let principal = credentials.check(&shared.auth, P::PERMISSION)?;
         Ok(Self {
             principal,
@@ -81,11 +82,15 @@ impl<P: may::Permission> FromRequestParts<Shared> for Caller<P> {
 pub(super) struct Credentials {
     authorization: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
+    client: Option<IpAddr>,
 }
 
 impl Credentials {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(parts: &Parts) -> Self {
+        let headers = &parts.headers;
+        let client = parts.extensions.get::<ClientAddress>();
         Self {
+            client: client.map(|client| client.0),
             authorization: headers.get(header::AUTHORIZATION).cloned(),
             api_key: headers.get(API_KEY).cloned(),
         }
@@ -104,6 +109,7 @@ impl Credentials {
         let principal = auth.authenticate(
             text(self.authorization.as_ref()),
             text(self.api_key.as_ref()),
+            self.client,
         )?;
         let principal = principal.ok_or_else(ApiError::login_required)?;
         acting_as(principal.kind.as_str(), &principal.id);

@@ -21,6 +21,7 @@ pub mod roles;
 pub mod rollouts;
 pub mod routes;
 pub mod secrets;
+pub mod service_accounts;
 pub mod sessions;
 pub mod settings;
 pub mod status;
@@ -199,6 +200,15 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(rbac::show_matrix))
         .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
         .routes(routes!(api_keys::revoke_api_key))
+        .routes(routes!(api_keys::rotate_api_key))
+        .routes(routes!(
+            service_accounts::list_service_accounts,
+            service_accounts::create_service_account
+        ))
+        .routes(routes!(
+            service_accounts::set_service_account,
+            service_accounts::delete_service_account
+        ))
         .routes(routes!(audit::list_events))
         .routes(routes!(audit::export_events))
         .routes(routes!(audit::show_checkpoint))

@@ -1,20 +1,24 @@
 //! API keys: long random secrets for programs, recognised by their digest. The secret is shown once, when it is made.
 
-use std::{fmt, io, str::FromStr, sync::Arc};
+use std::{fmt, io, net::IpAddr, str::FromStr, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
+use crate::auth::permissions::{PermissionSet, RolePermission};
 use crate::auth::store::StoredKey;
-use crate::auth::{ADMIN, Auth, Error, Principal, Rejection};
+use crate::auth::{ADMIN, Auth, Error, Principal, Rejection, Rotation};
 use crate::clock::rfc3339;
-use crate::ids::RoleName;
+use crate::ids::{Network, RoleName, ServiceAccountId};
 use crate::ledger::Event;
 
 /// How every API key begins, so that people and secret scanners know one when they see it.
 pub(super) const PREFIX: &str = "gk_";
 const SECRET_BYTES: usize = 32;
 const NAME_CHARS_MAX: usize = 100;
+/// Most scopes of one key.
+const SCOPES_MAX: usize = 100;
+/// Most networks of one key.
+const NETWORKS_MAX: usize = 100;
 
 /// Names an API key without its secret: `gk_` and 16 hexadecimal digits. May be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,22 +30,41 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     /// For people: who uses it and what for.
     pub name: String,
-    /// Sorted, each once.
+    /// Sorted, each once. Empty if an account owns the key: then that one's count.
     pub roles: Vec<RoleName>,
+    /// What of the roles' permissions the key carries. Empty: all of them.
+    pub scopes: Vec<RolePermission>,
+    /// From where it may be used. Empty: from everywhere.
+    pub networks: Vec<Network>,
+    /// How often it may be used: so many requests in so many seconds.
+    pub rate: Option<(u32, u32)>,
+    /// The account of a program that it belongs to.
+    pub service_account: Option<ServiceAccountId>,
     pub created_at_ms: i64,
     /// Refused from this moment on. None means never.
     pub expires_at_ms: Option<i64>,
     pub revoked_at_ms: Option<i64>,
     /// To the minute after a restart.
     pub last_used_at_ms: Option<i64>,
+    /// Since when the secret is the one that it is.
+    pub secret_since_ms: i64,
+    /// How long the secret before counts, if there was one.
+    pub previous_until_ms: Option<i64>,
+    pub rotation: Rotation,
 }
 
 /// What an API key is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewApiKey {
     pub name: String,
+    /// Empty if it is to belong to an account.
     pub roles: Vec<RoleName>,
+    pub scopes: Vec<RolePermission>,
+    pub networks: Vec<Network>,
+    pub rate: Option<(u32, u32)>,
+    pub service_account: Option<ServiceAccountId>,
     pub expires_at_ms: Option<i64>,
+    pub rotation: Rotation,
 }
 
 /// An API key just made, with the only copy of its secret.
@@ -69,6 +92,16 @@ impl Auth {
         let auth = self.clone();
         self.change(async move { auth.make_key(new, |_| Ok(())).await })
             .await
+    }
+
+    /// What a key may do. `ApiKeyNotFound`.
+    pub fn permissions_of_key(&self, id: ApiKeyId) -> Result<Arc<PermissionSet>, Error> {
+        let live = self.inner.directory.key(id).ok_or(Error::ApiKeyNotFound)?;
+        let state = live.state.load();
+        let principal = state.principal.as_ref();
+        Ok(principal
+            .map(|principal| Arc::clone(&principal.permissions))
+            .unwrap_or_default())
     }
 
     /// All API keys, also those revoked or expired, oldest first.
@@ -123,7 +156,7 @@ impl Auth {
             let new = NewApiKey {
                 name,
                 roles: vec![admin],
-                expires_at_ms: None,
+                ..NewApiKey::default()
             };
             auth.make_key(new, keep).await.map(Some)
         })
@@ -136,6 +169,21 @@ impl Auth {
         keep: impl FnOnce(&str) -> io::Result<()>,
     ) -> Result<CreatedApiKey, Error> {
         let roles = self.check_roles(new.roles)?;
+        new.rotation.check()?;
+        if new.scopes.len() > SCOPES_MAX || new.networks.len() > NETWORKS_MAX {
+            let (what, max) = ("scopes or networks of one API key", SCOPES_MAX);
+            return Err(Error::TooMany { what, max });
+        }
+        let is_rate = |(limit, window_s): (u32, u32)| limit > 0 && (1..=86_400).contains(&window_s);
+        if !new.rate.is_none_or(is_rate) {
+            return Err(Error::ApiKeyRate);
+        }
+        if let Some(account) = new.service_account {
+            self.service_account(account)?;
+            if !roles.is_empty() {
+                return Err(Error::ApiKeyRoles);
+            }
+        }
         let now_ms = self.inner.clock.now_ms();
         if new.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms) {
             return Err(Error::ApiKeyExpiry);
@@ -157,14 +205,22 @@ impl Auth {
             id,
             name: new.name,
             roles,
+            scopes: new.scopes,
+            networks: new.networks,
+            rate: new.rate,
+            service_account: new.service_account,
             created_at_ms: now_ms,
             expires_at_ms: new.expires_at_ms,
             revoked_at_ms: None,
             last_used_at_ms: None,
+            secret_since_ms: now_ms,
+            previous_until_ms: None,
+            rotation: new.rotation,
         };
         let stored = StoredKey {
             key: key.clone(),
             token_sha256: Sha256::digest(&token).into(),
+            previous_sha256: None,
         };
         keep(&token).map_err(Error::AdminKey)?;
         let store = &self.inner.store;
@@ -174,6 +230,12 @@ impl Auth {
         let event = Event::new("api_key.created", id)
             .with("name", key.name.as_str())
             .with("roles", roles)
+            .with("scopes", texts(&key.scopes))
+            .with("networks", texts(&key.networks))
+            .with(
+                "service_account",
+                key.service_account.map(|id| id.to_string()),
+            )
             .with("expires_at", key.expires_at_ms.map(rfc3339));
         self.commit(transaction, event).await?;
         self.inner.directory.put_key(stored);
@@ -181,27 +243,44 @@ impl Auth {
         Ok(CreatedApiKey { key, token })
     }
 
-    pub(super) fn check_api_key(&self, token: &str) -> Result<Arc<Principal>, Rejection> {
+    /// Who has this key, if it counts where it comes from. Without an address, that is not asked.
+    pub(super) fn check_api_key(
+        &self,
+        token: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, Rejection> {
         let id = id_in(token).ok_or(Rejection::Malformed)?;
+        // A slip or a guess costs nothing more.
+        if !is_whole(token) {
+            return Err(Rejection::KeyUnknown);
+        }
         let digest: [u8; 32] = Sha256::digest(token).into();
         let live = self.inner.directory.key(id).ok_or(Rejection::KeyUnknown)?;
         let state = live.state.load();
         // First of all: whoever does not have the secret learns nothing about the key.
-        if !bool::from(digest.ct_eq(&state.token_sha256)) {
+        let now_ms = self.inner.clock.now_ms();
+        let secret = state.secret_of(&digest, now_ms);
+        if secret == Err(Rejection::KeyUnknown) {
             return Err(Rejection::KeyUnknown);
         }
-        let now_ms = self.inner.clock.now_ms();
         if state.key.revoked_at_ms.is_some() {
             return Err(Rejection::KeyRevoked);
         }
         if !state.key.is_alive(now_ms) {
             return Err(Rejection::KeyExpired);
         }
+        secret?;
+        let networks = &state.key.networks;
+        let is_from = |from: IpAddr| networks.iter().any(|network| network.contains(from));
+        if !networks.is_empty() && !from.is_none_or(is_from) {
+            return Err(Rejection::KeyElsewhere);
+        }
+        let principal = state.principal.clone().ok_or(Rejection::KeyRevoked)?;
         if live.touch(now_ms) {
             // If the queue is full, the next use after a minute is noted instead.
             let _ = self.inner.used_keys.try_send((id, now_ms));
         }
-        Ok(state.principal.clone())
+        Ok(principal)
     }
 }
 
@@ -236,14 +315,14 @@ impl fmt::Debug for CreatedApiKey {
 }
 
 /// `gk_<id>_<secret><checksum>`: the checksum lets a scanner or a form tell a key from a slip without asking us.
-fn token_of(id: ApiKeyId, secret: &[u8; SECRET_BYTES]) -> String {
+pub(super) fn token_of(id: ApiKeyId, secret: &[u8; SECRET_BYTES]) -> String {
     let plain = format!("{id}_{}", hex::encode(secret));
     let checksum = checksum_of(&plain);
     plain + &checksum
 }
 
 /// The id in a token of the right form. Whether the secret is right is another question.
-fn id_in(token: &str) -> Option<ApiKeyId> {
+pub(super) fn id_in(token: &str) -> Option<ApiKeyId> {
     let (id, rest) = token.strip_prefix(PREFIX)?.split_once('_')?;
     let is_form = rest.len() == SECRET_BYTES * 2 + CHECKSUM_DIGITS
         && rest.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -253,6 +332,17 @@ fn id_in(token: &str) -> Option<ApiKeyId> {
 }
 
 const CHECKSUM_DIGITS: usize = 8;
+
+/// Whether the checksum is that of the rest, so that it is no slip.
+fn is_whole(token: &str) -> bool {
+    let at = token.len().saturating_sub(CHECKSUM_DIGITS);
+    let parts = token.split_at_checked(at);
+    parts.is_some_and(|(plain, checksum)| checksum_of(plain) == checksum)
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
 
 fn checksum_of(plain: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(plain).into();

@@ -92,6 +92,8 @@ pub struct Config {
     pub users_max: usize,
     /// Most API keys. Default: 10000.
     pub api_keys_max: usize,
+    /// Most accounts of programs. Default: 1000.
+    pub service_accounts_max: usize,
     /// Most roles. Default: 500.
     pub roles_max: usize,
     /// Most roles of one user or API key. Default: 32.
@@ -140,6 +142,7 @@ impl Default for Config {
             even_answer_ms: 250,
             users_max: 100_000,
             api_keys_max: 10_000,
+            service_accounts_max: 1000,
             roles_max: 500,
             roles_per_principal_max: 32,
             permissions_per_role_max: 256,

@@ -13,8 +13,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::auth::permissions::{PermissionSet, RolePermission};
 use crate::auth::store::{Account, StoredKey};
-use crate::auth::{ApiKey, ApiKeyId, Principal, PrincipalKind, Role};
-use crate::ids::{RoleName, UserId};
+use crate::auth::{ApiKey, ApiKeyId, Principal, PrincipalKind, Rate, Role, ServiceAccount};
+use crate::ids::{RoleName, ServiceAccountId, UserId};
 
 /// Used keys are noted in the rows at most this often.
 const TOUCH_EVERY_MS: i64 = 60_000;
@@ -25,6 +25,7 @@ pub(super) struct Directory {
     roles: ArcSwap<RoleTable>,
     users: RwLock<HashMap<UserId, Arc<LiveUser>>>,
     keys: RwLock<HashMap<ApiKeyId, Arc<LiveKey>>>,
+    service_accounts: RwLock<HashMap<ServiceAccountId, ServiceAccount>>,
 }
 
 #[derive(Default)]
@@ -53,12 +54,16 @@ pub(super) struct LiveKey {
     pub(super) state: ArcSwap<KeyState>,
     used_at_ms: AtomicI64,
     written_at_ms: AtomicI64,
+    reminded_at_ms: AtomicI64,
 }
 
 pub(super) struct KeyState {
     pub(super) key: ApiKey,
     pub(super) token_sha256: [u8; 32],
-    pub(super) principal: Arc<Principal>,
+    /// Of the secret before, which counts until the key says.
+    pub(super) previous_sha256: Option<[u8; 32]>,
+    /// Nobody, if the account that owns it is disabled or gone.
+    pub(super) principal: Option<Arc<Principal>>,
 }
 
 impl LiveUser {
@@ -92,6 +97,16 @@ impl LiveKey {
                 .written_at_ms
                 .compare_exchange(written_at_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// True at most once in so many milliseconds: then people should be reminded.
+    pub(super) fn remind(&self, now_ms: i64, every_ms: i64) -> bool {
+        let before_ms = self.reminded_at_ms.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(before_ms) >= every_ms;
+        if is_due {
+            self.reminded_at_ms.store(now_ms, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// The key as people see it, with its last use up to now.
@@ -137,7 +152,11 @@ impl Directory {
                 .as_ref()
                 .is_some_and(|state| is_holder(&state.principal))
         };
-        read(&self.users).values().any(holds) || self.has_active_key_with(role, now_ms)
+        read(&self.users).values().any(holds)
+            || self.has_active_key_with(role, now_ms)
+            || read(&self.service_accounts)
+                .values()
+                .any(|account| account.roles.contains(role))
     }
 
     /// Whether a user who is not disabled holds this role.
@@ -215,16 +234,85 @@ impl Directory {
                 user.state.store(Some(Arc::new(state)));
             }
         }
+        self.renew_keys(|_| true);
+    }
+
+    /// Makes the principals of these keys anew.
+    fn renew_keys(&self, wanted: impl Fn(&ApiKey) -> bool) {
         for live in read(&self.keys).values() {
             let old = live.state.load_full();
-            let (key, token_sha256) = (old.key.clone(), old.token_sha256);
-            let principal = refreshed(&old.principal);
-            live.state.store(Arc::new(KeyState {
-                key,
-                token_sha256,
-                principal,
-            }));
+            if wanted(&old.key) {
+                let key = old.key.clone();
+                live.state.store(Arc::new(KeyState {
+                    token_sha256: old.token_sha256,
+                    previous_sha256: old.previous_sha256,
+                    principal: self.principal_of(&key),
+                    key,
+                }));
+            }
         }
+    }
+
+    /// For whom a key stands, with what it may do; nobody if the account that owns it is disabled or gone.
+    fn principal_of(&self, key: &ApiKey) -> Option<Arc<Principal>> {
+        let accounts = read(&self.service_accounts);
+        let (id, kind, name, roles) = match key.service_account {
+            None => (
+                key.id.to_string(),
+                PrincipalKind::ApiKey,
+                &key.name,
+                &key.roles,
+            ),
+            Some(id) => {
+                let account = accounts.get(&id).filter(|account| !account.is_disabled)?;
+                let kind = PrincipalKind::ServiceAccount;
+                (id.to_string(), kind, &account.name, &account.roles)
+            }
+        };
+        let permissions = self.permissions_of(roles);
+        let permissions = match key.scopes.is_empty() {
+            true => permissions,
+            false => Arc::new(permissions.narrowed_to(&key.scopes)),
+        };
+        Some(Arc::new(Principal {
+            id,
+            kind,
+            name: name.clone(),
+            roles: roles.as_slice().into(),
+            permissions,
+            scopes: (!key.scopes.is_empty()).then(|| {
+                let texts = key.scopes.iter().map(|scope| scope.to_string().into());
+                texts.collect()
+            }),
+            token_claims: None,
+            rate: key.rate.map(|(limit, window_s)| Rate {
+                key: key.id,
+                limit,
+                window_s,
+            }),
+        }))
+    }
+
+    pub(super) fn service_accounts(&self) -> Vec<ServiceAccount> {
+        let mut accounts: Vec<_> = read(&self.service_accounts).values().cloned().collect();
+        accounts.sort_by_key(|account| account.id);
+        accounts
+    }
+
+    pub(super) fn service_account(&self, id: ServiceAccountId) -> Option<ServiceAccount> {
+        read(&self.service_accounts).get(&id).cloned()
+    }
+
+    /// Makes or changes an account of a program, and with it what its keys may do.
+    pub(super) fn put_service_account(&self, account: ServiceAccount) {
+        let id = account.id;
+        write(&self.service_accounts).insert(id, account);
+        self.renew_keys(|key| key.service_account == Some(id));
+    }
+
+    pub(super) fn remove_service_account(&self, id: ServiceAccountId) {
+        write(&self.service_accounts).remove(&id);
+        self.renew_keys(|key| key.service_account == Some(id));
     }
 
     pub(super) fn put_user(&self, account: &Account) {
@@ -237,6 +325,7 @@ impl Directory {
             permissions: self.permissions_of(&user.roles),
             scopes: None,
             token_claims: None,
+            rate: None,
         });
         let (generation, is_disabled) = (account.generation, user.is_disabled);
         let state = Some(Arc::new(UserState {
@@ -261,21 +350,18 @@ impl Directory {
     }
 
     pub(super) fn put_key(&self, stored: StoredKey) {
-        let StoredKey { key, token_sha256 } = stored;
-        let principal = Arc::new(Principal {
-            id: key.id.to_string(),
-            kind: PrincipalKind::ApiKey,
-            name: key.name.clone(),
-            roles: key.roles.as_slice().into(),
-            permissions: self.permissions_of(&key.roles),
-            scopes: None,
-            token_claims: None,
-        });
+        let StoredKey {
+            key,
+            token_sha256,
+            previous_sha256,
+        } = stored;
+        let principal = self.principal_of(&key);
         let last_used_ms = key.last_used_at_ms.unwrap_or(NEVER);
         let id = key.id;
         let state = KeyState {
             key,
             token_sha256,
+            previous_sha256,
             principal,
         };
         let mut keys = write(&self.keys);
@@ -286,6 +372,7 @@ impl Directory {
                     state: ArcSwap::from_pointee(state),
                     used_at_ms: AtomicI64::new(last_used_ms),
                     written_at_ms: AtomicI64::new(last_used_ms),
+                    reminded_at_ms: AtomicI64::new(NEVER),
                 };
                 keys.insert(id, Arc::new(live));
             }

@@ -54,6 +54,24 @@ pub enum Error {
     ApiKeyName,
     #[error("an API key must expire in the future")]
     ApiKeyExpiry,
+    #[error("an API key may be used 1 to 4294967295 times in 1 to 86400 seconds")]
+    ApiKeyRate,
+    #[error("the key of a service account has no roles of its own; narrow it with scopes")]
+    ApiKeyRoles,
+    #[error(
+        "a secret is changed every 0 to 3650 days, and the one before counts for at most 90 days"
+    )]
+    ApiKeyRotation,
+    #[error(
+        "this is the secret before the last change; change it with the newest one, or ask an administrator"
+    )]
+    ApiKeyNotCurrent,
+    #[error("there is no such service account")]
+    ServiceAccountNotFound,
+    #[error("there is a service account with this name already")]
+    ServiceAccountTaken,
+    #[error("the name of a service account has 1 to 100 characters and no control characters")]
+    ServiceAccountName,
     #[error("there can be at most {max} {what}")]
     TooMany { what: &'static str, max: usize },
     #[error("the e-mail address or the password is wrong")]
@@ -117,6 +135,13 @@ impl Error {
             Self::ApiKeyNotFound => "auth.api_key_not_found",
             Self::ApiKeyName => "auth.api_key_name_invalid",
             Self::ApiKeyExpiry => "auth.api_key_expiry_invalid",
+            Self::ApiKeyRate => "auth.api_key_rate_invalid",
+            Self::ApiKeyRoles => "auth.api_key_roles_invalid",
+            Self::ApiKeyRotation => "auth.api_key_rotation_invalid",
+            Self::ApiKeyNotCurrent => "auth.api_key_not_current",
+            Self::ServiceAccountNotFound => "auth.service_account_not_found",
+            Self::ServiceAccountTaken => "auth.service_account_taken",
+            Self::ServiceAccountName => "auth.service_account_name_invalid",
             Self::TooMany { .. } => "auth.too_many",
             Self::CredentialsWrong => "auth.credentials_wrong",
             Self::AccountDisabled => "auth.account_disabled",
@@ -168,6 +193,8 @@ pub enum Rejection {
     KeyExpired,
     #[error("the API key was revoked")]
     KeyRevoked,
+    #[error("the API key may not be used from this address")]
+    KeyElsewhere,
 }
 
 impl Rejection {
@@ -182,6 +209,7 @@ impl Rejection {
             Self::KeyUnknown => "auth.key_unknown",
             Self::KeyExpired => "auth.key_expired",
             Self::KeyRevoked => "auth.key_revoked",
+            Self::KeyElsewhere => "auth.key_elsewhere",
         }
     }
 
@@ -197,7 +225,7 @@ impl Rejection {
             Self::TokenRevoked => {
                 r#"Bearer error="invalid_token", error_description="The access token was revoked""#
             }
-            Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
+            Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked | Self::KeyElsewhere => {
                 r#"Bearer error="invalid_token", error_description="The API key is not valid""#
             }
         }

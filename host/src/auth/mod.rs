@@ -9,6 +9,7 @@ mod error;
 mod even;
 mod external;
 pub mod guest;
+mod introspection;
 pub mod keys;
 mod letters;
 mod login;
@@ -18,6 +19,8 @@ mod principal;
 mod recovery;
 mod registration;
 mod roles;
+mod rotation;
+mod service_accounts;
 mod sessions;
 mod store;
 #[cfg(test)]
@@ -36,15 +39,17 @@ pub use guest::GuestTokens;
 pub use keys::Keys;
 pub use login::Login;
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
-pub use principal::{Beyond, Forbidden, Principal, PrincipalKind};
+pub use principal::{Beyond, Forbidden, Principal, PrincipalKind, Rate};
 pub use registration::Registration;
 pub use roles::{ADMIN, Role};
+pub use rotation::Rotation;
+pub use service_accounts::ServiceAccount;
 pub use sessions::{Client, Session, Tokens};
 pub use token_keys::{Begin, KeyState, TokenAlgorithm, TokenKey};
 pub use totp::{TotpBegun, TotpStatus};
 pub use users::{NewUser, User, UserPage};
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -111,6 +116,9 @@ impl Auth {
         for account in store.all_users().await? {
             directory.put_user(&account);
         }
+        for account in store.all_service_accounts().await? {
+            directory.put_service_account(account);
+        }
         for key in store.all_keys().await? {
             directory.put_key(key);
         }
@@ -143,11 +151,13 @@ impl Auth {
     }
 
     /// Who sent these headers (`Authorization` and `X-API-Key`); None if there are none. Answers from memory: an
-    /// access token seen before costs a digest and a look-up, an API key always.
+    /// access token seen before costs a digest and a look-up, an API key always. A key that is bound to networks counts only
+    /// `from` one of them.
     pub fn authenticate(
         &self,
         authorization: Option<&str>,
         api_key: Option<&str>,
+        from: Option<IpAddr>,
     ) -> Result<Option<Arc<Principal>>, Rejection> {
         let credential = match (authorization, api_key) {
             (None, None) => return Ok(None),
@@ -163,7 +173,10 @@ impl Auth {
             return Err(Rejection::Malformed);
         }
         if credential.starts_with(api_keys::PREFIX) {
-            self.check_api_key(credential).map(Some)
+            // Where nobody knows from where, a key that is bound to somewhere does not count.
+            let nowhere = IpAddr::from([0, 0, 0, 0]);
+            self.check_api_key(credential, Some(from.unwrap_or(nowhere)))
+                .map(Some)
         } else {
             match self.check_access_token(credential) {
                 Ok(seen) => Ok(Some(seen.principal)),

@@ -35,11 +35,13 @@ pub enum PlatformPermission {
     Trust,
     /// Read the audit trail.
     Audit,
+    /// Ask whether tokens of others are good, and whose they are.
+    Introspect,
 }
 
 impl PlatformPermission {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Admin,
         Self::Read,
         Self::Deploy,
@@ -48,6 +50,7 @@ impl PlatformPermission {
         Self::Users,
         Self::Trust,
         Self::Audit,
+        Self::Introspect,
     ];
 
     /// As it stands in a role.
@@ -61,6 +64,7 @@ impl PlatformPermission {
             Self::Users => "platform.users",
             Self::Trust => "platform.trust",
             Self::Audit => "platform.audit",
+            Self::Introspect => "platform.introspect",
         }
     }
 
@@ -77,6 +81,7 @@ impl PlatformPermission {
             }
             Self::Trust => "Decide whose plugins are taken: keys that sign them, older versions",
             Self::Audit => "Read the audit trail: who did what, from where",
+            Self::Introspect => "Ask whether tokens of others are good, and whose they are",
         }
     }
 
@@ -203,6 +208,66 @@ impl PermissionSet {
         platform.chain(plugins).min()
     }
 
+    /// Those of these permissions that are in the scopes, too. No scopes leave all of them.
+    pub fn narrowed_to(&self, scopes: &[RolePermission]) -> Self {
+        if scopes.is_empty() {
+            return self.clone();
+        }
+        let mut left = Vec::new();
+        for scope in scopes {
+            match scope {
+                RolePermission::Everything => return self.clone(),
+                RolePermission::Platform(PlatformPermission::Admin) => {
+                    let all = PlatformPermission::ALL.into_iter();
+                    let own = all.filter(|permission| self.allows(*permission));
+                    left.extend(own.map(RolePermission::Platform));
+                }
+                RolePermission::Platform(permission) if self.allows(*permission) => {
+                    left.push(scope.clone());
+                }
+                RolePermission::Plugin(plugin, name) if self.has(Some(plugin), name.as_str()) => {
+                    left.push(scope.clone());
+                }
+                RolePermission::WholePlugin(plugin) => {
+                    let own = self.plugins.get(plugin);
+                    if self.has_everything || own.is_some_and(|own| own.is_whole) {
+                        left.push(scope.clone());
+                    } else {
+                        let names = own.into_iter().flat_map(|own| &own.names);
+                        let of_plugin = |name: &Permission| {
+                            RolePermission::Plugin(plugin.clone(), name.clone())
+                        };
+                        left.extend(names.map(of_plugin));
+                    }
+                }
+                RolePermission::Platform(_) | RolePermission::Plugin(..) => {}
+            }
+        }
+        left.iter().collect()
+    }
+
+    /// All of them, as they stand in roles.
+    pub fn texts(&self) -> Vec<String> {
+        if self.has_everything {
+            return vec![RolePermission::Everything.to_string()];
+        }
+        let platform = self
+            .platform
+            .iter()
+            .map(|permission| permission.as_str().to_owned());
+        let plugins = self.plugins.iter().flat_map(|(plugin, own)| {
+            let whole = own.is_whole.then(|| format!("{plugin}:*"));
+            let names = own.names.iter().filter(|_| !own.is_whole);
+            whole
+                .into_iter()
+                .chain(names.map(move |name| format!("{plugin}:{name}")))
+        });
+        let mut texts: Vec<String> = platform.chain(plugins).collect();
+        texts.sort();
+        texts.dedup();
+        texts
+    }
+
     /// The permissions of this plugin, by the names that the plugin gave them. `*` stands for all of them.
     pub fn of_plugin(&self, plugin: &PluginName) -> Vec<&str> {
         let own = self.plugins.get(plugin);
@@ -256,6 +321,37 @@ mod tests {
     fn set(texts: &[&str]) -> PermissionSet {
         let parsed: Vec<RolePermission> = texts.iter().map(|text| text.parse().unwrap()).collect();
         parsed.iter().collect()
+    }
+
+    #[test]
+    fn scopes_leave_what_both_have() {
+        for (own, scopes, left) in [
+            (&["*"][..], &[][..], &["*"][..]),
+            (
+                &["*"],
+                &["shop:read", "platform.read"],
+                &["platform.read", "shop:read"],
+            ),
+            (&["shop:*"], &["shop:read", "bar:read"], &["shop:read"]),
+            (&["shop:a", "shop:b"], &["shop:*"], &["shop:a", "shop:b"]),
+            (&["shop:*"], &["shop:*"], &["shop:*"]),
+            (
+                &["platform.read", "platform.deploy"],
+                &["platform.admin"],
+                &["platform.deploy", "platform.read"],
+            ),
+            (&["platform.admin"], &["platform.read"], &["platform.read"]),
+            (&["platform.read"], &["platform.deploy", "shop:*"], &[]),
+            (&["platform.read"], &["*"], &["platform.read"]),
+        ] {
+            let scopes: Vec<RolePermission> =
+                scopes.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(
+                set(own).narrowed_to(&scopes).texts(),
+                left,
+                "{own:?} {scopes:?}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::auth::ApiKeyId;
 use crate::auth::permissions::{PermissionSet, PlatformPermission, RolePermission};
 use crate::ids::{PluginName, RoleName};
 
@@ -12,14 +13,17 @@ use crate::ids::{PluginName, RoleName};
 pub enum PrincipalKind {
     User,
     ApiKey,
+    /// A program, by one of its keys.
+    ServiceAccount,
 }
 
 impl PrincipalKind {
-    /// The word for it in the contract: `user` or `api-key`.
+    /// The word for it in the contract: `user`, `api-key` or `service-account`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::ApiKey => "api-key",
+            Self::ServiceAccount => "service-account",
         }
     }
 }
@@ -38,6 +42,17 @@ pub struct Principal {
     pub scopes: Option<Arc<[Box<str>]>>,
     /// What a token of another issuer says beside that, an object.
     pub token_claims: Option<Arc<Map<String, Value>>>,
+    /// The key that they came with, if it has a limit of its own.
+    pub rate: Option<Rate>,
+}
+
+/// How often one key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    pub key: ApiKeyId,
+    /// Requests in each window.
+    pub limit: u32,
+    pub window_s: u32,
 }
 
 /// The caller is known but may not do this.

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use sqlx::{Row as _, any::AnyRow};
 
 use crate::auth::permissions::RolePermission;
-use crate::auth::{ApiKey, ApiKeyId, Error, Role, User};
+use crate::auth::{ApiKey, ApiKeyId, Error, Role, Rotation, ServiceAccount, User};
 use crate::db::{Db, Transaction};
-use crate::ids::{RoleName, UserId};
+use crate::ids::{RoleName, ServiceAccountId, UserId};
 
 /// A user with what only logging in may see.
 pub(super) struct Account {
@@ -20,6 +20,7 @@ pub(super) struct Account {
 pub(super) struct StoredKey {
     pub(super) key: ApiKey,
     pub(super) token_sha256: [u8; 32],
+    pub(super) previous_sha256: Option<[u8; 32]>,
 }
 
 #[derive(Clone)]
@@ -259,8 +260,9 @@ impl Store {
     ) -> Result<(), Error> {
         let key = &stored.key;
         sqlx::query(
-            "INSERT INTO api_keys (id, name, token_sha256, roles, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO api_keys (id, name, token_sha256, roles, created_at, expires_at, scopes, networks,
+             rate_limit, rate_window_s, service_account, secret_since, rotate_days, overlap_s)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(key.id.to_string())
         .bind(&key.name)
@@ -268,6 +270,14 @@ impl Store {
         .bind(to_json(&key.roles))
         .bind(key.created_at_ms)
         .bind(key.expires_at_ms)
+        .bind(to_json(&key.scopes))
+        .bind(to_json(&key.networks))
+        .bind(key.rate.map(|(limit, _)| i64::from(limit)))
+        .bind(key.rate.map(|(_, window_s)| i64::from(window_s)))
+        .bind(key.service_account.map(|id| id.to_string()))
+        .bind(key.secret_since_ms)
+        .bind(i64::from(key.rotation.every_days))
+        .bind(key.rotation.overlap_s.map(i64::from))
         .execute(&mut **transaction)
         .await?;
         Ok(())
@@ -288,6 +298,99 @@ impl Store {
         .fetch_optional(&mut **transaction)
         .await?;
         read_key(&row.ok_or(Error::ApiKeyNotFound)?)
+    }
+
+    /// Puts another secret in the place of the one that counts, which goes on for a while.
+    pub(super) async fn rotate_key(
+        &self,
+        transaction: &mut Transaction,
+        id: ApiKeyId,
+        token_sha256: &[u8; 32],
+        previous_until_ms: i64,
+        now_ms: i64,
+    ) -> Result<StoredKey, Error> {
+        let row = sqlx::query(
+            "UPDATE api_keys SET previous_sha256 = token_sha256, previous_until = $1, token_sha256 = $2,
+             secret_since = $3 WHERE id = $4 AND revoked_at IS NULL RETURNING *",
+        )
+        .bind(previous_until_ms)
+        .bind(hex::encode(token_sha256))
+        .bind(now_ms)
+        .bind(id.to_string())
+        .fetch_optional(&mut **transaction)
+        .await?;
+        read_key(&row.ok_or(Error::ApiKeyNotFound)?)
+    }
+
+    pub(super) async fn all_service_accounts(&self) -> Result<Vec<ServiceAccount>, Error> {
+        let rows = sqlx::query("SELECT * FROM service_accounts")
+            .fetch_all(self.db.reader())
+            .await?;
+        rows.iter().map(read_service_account).collect()
+    }
+
+    pub(super) async fn insert_service_account(
+        &self,
+        transaction: &mut Transaction,
+        account: &ServiceAccount,
+    ) -> Result<(), Error> {
+        let inserted = sqlx::query(
+            "INSERT INTO service_accounts (id, name, roles, is_disabled, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(account.id.to_string())
+        .bind(&account.name)
+        .bind(to_json(&account.roles))
+        .bind(i64::from(account.is_disabled))
+        .bind(account.created_at_ms)
+        .bind(account.updated_at_ms)
+        .execute(&mut **transaction)
+        .await;
+        inserted
+            .map(drop)
+            .map_err(|error| if_taken(error, Error::ServiceAccountTaken))
+    }
+
+    pub(super) async fn set_service_account(
+        &self,
+        transaction: &mut Transaction,
+        account: &ServiceAccount,
+    ) -> Result<(), Error> {
+        let query = sqlx::query(
+            "UPDATE service_accounts SET roles = $1, is_disabled = $2, updated_at = $3 WHERE id = $4",
+        );
+        let done = query
+            .bind(to_json(&account.roles))
+            .bind(i64::from(account.is_disabled))
+            .bind(account.updated_at_ms)
+            .bind(account.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        match done.rows_affected() {
+            0 => Err(Error::ServiceAccountNotFound),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes an account and revokes its keys: they are given back.
+    pub(super) async fn delete_service_account(
+        &self,
+        transaction: &mut Transaction,
+        id: ServiceAccountId,
+        now_ms: i64,
+    ) -> Result<Vec<StoredKey>, Error> {
+        let query = sqlx::query("DELETE FROM service_accounts WHERE id = $1").bind(id.to_string());
+        if query.execute(&mut **transaction).await?.rows_affected() == 0 {
+            return Err(Error::ServiceAccountNotFound);
+        }
+        let rows = sqlx::query(
+            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE service_account = $2 RETURNING *",
+        )
+        .bind(now_ms)
+        .bind(id.to_string())
+        .fetch_all(&mut **transaction)
+        .await?;
+        rows.iter().map(read_key).collect()
     }
 
     /// Forgets the keys that were revoked or have expired.
@@ -345,19 +448,64 @@ fn read_role(row: &AnyRow) -> Result<Role, Error> {
 
 fn read_key(row: &AnyRow) -> Result<StoredKey, Error> {
     let id: String = row.try_get("id")?;
-    let mut token_sha256 = [0; 32];
-    hex::decode_to_slice(row.try_get::<String, _>("token_sha256")?, &mut token_sha256)
-        .map_err(|problem| corrupt("api_keys", &id, &problem))?;
+    let digest = |text: &str| {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(text, &mut digest)
+            .map(|()| digest)
+            .map_err(|problem| corrupt("api_keys", &id, &problem))
+    };
+    let token_sha256 = digest(row.try_get("token_sha256")?)?;
+    let previous: Option<String> = row.try_get("previous_sha256")?;
+    let previous_sha256 = previous.as_deref().map(digest).transpose()?;
+    let number = |name: &str| -> Result<Option<u32>, Error> {
+        let number: Option<i64> = row.try_get(name)?;
+        let number = number.map(u32::try_from).transpose();
+        number.map_err(|problem| corrupt("api_keys", &id, &problem))
+    };
+    let created_at_ms = row.try_get("created_at")?;
+    let service_account: Option<String> = row.try_get("service_account")?;
     let key = ApiKey {
         id: parse("api_keys", &id, &id)?,
         name: row.try_get("name")?,
         roles: from_json("api_keys", &id, row.try_get("roles")?)?,
-        created_at_ms: row.try_get("created_at")?,
+        scopes: from_json("api_keys", &id, row.try_get("scopes")?)?,
+        networks: from_json("api_keys", &id, row.try_get("networks")?)?,
+        rate: number("rate_limit")?.zip(number("rate_window_s")?),
+        service_account: service_account
+            .map(|account| parse("api_keys", &id, &account))
+            .transpose()?,
+        created_at_ms,
         expires_at_ms: row.try_get("expires_at")?,
         revoked_at_ms: row.try_get("revoked_at")?,
         last_used_at_ms: row.try_get("last_used_at")?,
+        // Keys of earlier releases were never changed.
+        secret_since_ms: row
+            .try_get::<Option<i64>, _>("secret_since")?
+            .unwrap_or(created_at_ms),
+        previous_until_ms: row.try_get("previous_until")?,
+        rotation: Rotation {
+            every_days: number("rotate_days")?.unwrap_or(0),
+            overlap_s: number("overlap_s")?,
+        },
     };
-    Ok(StoredKey { key, token_sha256 })
+    Ok(StoredKey {
+        key,
+        token_sha256,
+        previous_sha256,
+    })
+}
+
+fn read_service_account(row: &AnyRow) -> Result<ServiceAccount, Error> {
+    let id: String = row.try_get("id")?;
+    let is_disabled: i64 = row.try_get("is_disabled")?;
+    Ok(ServiceAccount {
+        id: parse("service_accounts", &id, &id)?,
+        name: row.try_get("name")?,
+        roles: from_json("service_accounts", &id, row.try_get("roles")?)?,
+        is_disabled: is_disabled != 0,
+        created_at_ms: row.try_get("created_at")?,
+        updated_at_ms: row.try_get("updated_at")?,
+    })
 }
 
 fn to_json(items: &[impl ToString]) -> String {

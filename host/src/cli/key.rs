@@ -5,10 +5,10 @@ use clap::Subcommand;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::admin::api_keys::{ApiKeyBody, CreateApiKeyRequest};
+use crate::admin::api_keys::{ApiKeyBody, CreateApiKeyRequest, RateBody, RotateApiKeyRequest};
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
-use crate::ids::RoleName;
+use crate::ids::{Network, RoleName, ServiceAccountId};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -17,8 +17,27 @@ pub(super) enum Command {
         /// Who uses it and what for.
         name: String,
         /// A role of the key. May be repeated.
-        #[arg(long = "role", value_name = "ROLE", required = true)]
+        #[arg(
+            long = "role",
+            value_name = "ROLE",
+            required_unless_present = "service_account"
+        )]
         roles: Vec<RoleName>,
+        /// The service account that it belongs to; its roles count.
+        #[arg(long, value_name = "ID", conflicts_with = "roles")]
+        service_account: Option<ServiceAccountId>,
+        /// A permission to which those of the roles are narrowed. May be repeated.
+        #[arg(long = "scope", value_name = "PERMISSION")]
+        scopes: Vec<String>,
+        /// From where it may be used: `10.0.0.0/8` or an address. May be repeated.
+        #[arg(long = "network", value_name = "NETWORK")]
+        networks: Vec<Network>,
+        /// How often it may be used: `100/60` is a hundred times in 60 seconds.
+        #[arg(long, value_name = "LIMIT/SECONDS", value_parser = rate)]
+        rate: Option<RateBody>,
+        /// Days after which its secret has to be changed.
+        #[arg(long, value_name = "DAYS")]
+        rotate_days: Option<u32>,
         /// How long it is good for: `90d`, `12h`. Default: until it is revoked.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         expires_in: Option<SignedDuration>,
@@ -28,6 +47,17 @@ pub(super) enum Command {
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Change the secret of an API key. The one before counts for a while; the new one is printed once.
+    Rotate {
+        /// Its id, `gk_` and 16 digits.
+        id: String,
+        /// How long the one before counts: `24h`, `30m`. Default: as the key says, usually a day.
+        #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "at_once")]
+        overlap: Option<SignedDuration>,
+        /// The one before counts no more: for a key that was stolen.
+        #[arg(long)]
+        at_once: bool,
     },
     /// Revoke an API key, at once and for good.
     Revoke {
@@ -42,6 +72,11 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
         Command::Create {
             name,
             roles,
+            service_account,
+            scopes,
+            networks,
+            rate,
+            rotate_days,
             expires_in,
         } => {
             let expires_at = expires_in
@@ -50,6 +85,12 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             let request = CreateApiKeyRequest {
                 name,
                 roles,
+                service_account,
+                scopes,
+                networks,
+                rate,
+                rotate_days,
+                overlap_s: None,
                 expires_at,
             };
             let key: ApiKeyBody = client
@@ -78,6 +119,26 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
                 &rows,
             ));
         }
+        Command::Rotate {
+            id,
+            overlap,
+            at_once,
+        } => {
+            let overlap_s = overlap.map(|time| time.as_secs());
+            let overlap_s = if at_once { Some(0) } else { overlap_s };
+            let request = RotateApiKeyRequest {
+                overlap_s: overlap_s.map(u32::try_from).transpose()?,
+            };
+            let path = ["api-keys", &id, "rotate"];
+            let key: ApiKeyBody = client.send_json(Method::POST, &path, &request).await?;
+            let Some(token) = &key.token else {
+                bail!("the server did not tell the key")
+            };
+            let until = key.previous_until.as_deref().unwrap_or("now");
+            let text = format!("{}; the secret before counts until {until}", key.id);
+            output::progress("Changed", &text);
+            output::print(&format!("{token}\n"));
+        }
         Command::Revoke { id } => {
             client.delete(&["api-keys", &id]).await?;
             output::progress("Revoked", &id);
@@ -104,6 +165,15 @@ fn row(key: ApiKeyBody) -> Vec<String> {
         last_used,
         state,
     ]
+}
+
+/// `100/60`
+fn rate(text: &str) -> Result<RateBody, String> {
+    let parts = text.split_once('/');
+    let numbers =
+        parts.and_then(|(limit, window_s)| Some((limit.parse().ok()?, window_s.parse().ok()?)));
+    let (limit, window_s) = numbers.ok_or("write it as 100/60: a hundred times in 60 seconds")?;
+    Ok(RateBody { limit, window_s })
 }
 
 /// `90d`, `12h`, `30m`.

@@ -19,6 +19,7 @@ mod rbac;
 mod role;
 mod secret;
 mod serve;
+mod service_account;
 mod status;
 mod token_key;
 mod trust;
@@ -70,6 +71,9 @@ enum Command {
     /// Manage API keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Manage accounts of programs, which own API keys.
+    #[command(subcommand)]
+    ServiceAccount(service_account::Command),
     /// Manage the keys that sign access tokens.
     #[command(subcommand)]
     TokenKey(token_key::Command),
@@ -149,6 +153,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Explain(args) => explain::run(args, server).await,
         Command::Rbac(command) => rbac::run(command, server).await,
         Command::Key(command) => key::run(command, server).await,
+        Command::ServiceAccount(command) => service_account::run(command, server).await,
         Command::TokenKey(command) => token_key::run(command, server).await,
         Command::Cache(command) => cache::run(command, server).await,
         Command::Secret(command) => secret::run(command, server).await,

@@ -1,13 +1,13 @@
 //! Who is calling: by the credentials in the headers, or by the cookies of a page, which count only if the page shows that the
 //! request is its own.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
 use crate::auth::{Auth, Principal, PrincipalKind, Rejection};
-use crate::http::Problem;
+use crate::http::{ClientAddress, Problem};
 use crate::ids::{SessionId, UserId};
 use crate::ledger::acting_as;
 
@@ -29,6 +29,8 @@ pub(super) struct Asking<'a> {
     /// The host that was asked, as it was written.
     pub(super) host: &'a str,
     pub(super) headers: &'a HeaderMap,
+    /// Where it comes from.
+    pub(super) client: IpAddr,
 }
 
 /// The same, for handlers.
@@ -36,6 +38,7 @@ pub(super) struct Asked {
     method: Method,
     host: String,
     headers: HeaderMap,
+    client: IpAddr,
 }
 
 /// A user, and what they came with.
@@ -53,6 +56,7 @@ impl<S: Sync> FromRequestParts<S> for Asked {
             method: parts.method.clone(),
             host: host_of(&parts.uri, &parts.headers).to_owned(),
             headers: parts.headers.clone(),
+            client: client_of(&parts.extensions),
         })
     }
 }
@@ -63,6 +67,7 @@ impl Asked {
             method: &self.method,
             host: &self.host,
             headers: &self.headers,
+            client: self.client,
         }
     }
 
@@ -73,18 +78,19 @@ impl Asked {
 
 impl<'a> Asking<'a> {
     /// What of this request decides.
-    pub(super) fn of(parts: &'a Parts) -> Self {
+    pub(super) fn of(parts: &'a Parts, client: IpAddr) -> Self {
         Self {
             method: &parts.method,
             host: host_of(&parts.uri, &parts.headers),
             headers: &parts.headers,
+            client,
         }
     }
 
     /// Who is calling; nothing if there are no credentials.
     pub(super) fn principal(self, auth: &Auth) -> Result<Option<Arc<Principal>>, Problem> {
         match self.page_token() {
-            None => authenticate(auth, self.headers),
+            None => authenticate(auth, self.headers, self.client),
             Some(token) => Ok(Some(self.page(auth, token)?.0)),
         }
     }
@@ -170,12 +176,30 @@ impl<'a> Asking<'a> {
 pub(super) fn authenticate(
     auth: &Auth,
     headers: &HeaderMap,
+    client: IpAddr,
 ) -> Result<Option<Arc<Principal>>, Problem> {
     let (authorization, api_key) = (
         text(headers, &header::AUTHORIZATION),
         text(headers, &API_KEY),
     );
-    auth.authenticate(authorization, api_key).map_err(rejected)
+    let principal = auth.authenticate(authorization, api_key, Some(client));
+    principal.map_err(rejected)
+}
+
+/// Where a request to the host itself comes from.
+pub(super) fn client_of(extensions: &http::Extensions) -> IpAddr {
+    let client = extensions.get::<ClientAddress>();
+    client.map_or(IpAddr::from([0, 0, 0, 0]), |client| client.0)
+}
+
+/// The API key that these headers carry, if they carry one.
+pub(super) fn api_key_in(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || {
+        text(headers, &header::AUTHORIZATION)?
+            .split_once(' ')
+            .map(|(_, rest)| rest.trim())
+    };
+    text(headers, &API_KEY).or_else(bearer)
 }
 
 /// Nobody is logged in where somebody must be.

@@ -20,7 +20,7 @@ use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{
-    State, audit, body, compression, cors, headers, mock, response, validation, versions,
+    State, audit, body, compression, cors, headers, key_rate, mock, response, validation, versions,
 };
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
@@ -45,7 +45,7 @@ pub(super) async fn dispatch(
     let host = credentials::host_of(&head.uri, &head.headers);
     let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
     let caller = || {
-        let principal = Asking::of(&head).principal(&state.auth);
+        let principal = Asking::of(&head, arrival.client).principal(&state.auth);
         let principal = principal.ok().flatten();
         name_of_caller(principal.as_deref(), arrival.client)
     };
@@ -123,7 +123,7 @@ async fn call(
         return Err(too_deep());
     }
     versions::refuse_gone(state, plugin, route, &head, &path_params)?;
-    let principal = authenticate(state, route, Asking::of(&head))
+    let principal = authenticate(state, route, Asking::of(&head, arrival.client))
         .map_err(|problem| audit::refused(state, arrival, plugin, route, None, problem))?;
     versions::count(state, route, principal.as_deref());
     if let Some(principal) = &principal {
@@ -132,6 +132,7 @@ async fn call(
     authorize(plugin, route, principal.as_deref(), &head, &path_params).map_err(|problem| {
         audit::refused(state, arrival, plugin, route, principal.as_ref(), problem)
     })?;
+    key_rate::admit(state, principal.as_deref())?;
     let decision = limit(state, route, arrival, principal.as_deref())?;
     let checks = route.checks.as_deref();
     if let Some(checks) = checks {

@@ -1,10 +1,10 @@
 //! What probes and collectors ask: `/livez`, `/readyz` and `/metrics`. Names of plugins and routes are for operators.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::State as AxumState,
+    extract::{Extension, State as AxumState},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::db::Db;
 use crate::gateway::credentials;
+use crate::gateway::layers::Arrival;
 use crate::http::Problem;
 use crate::http::problem::ProblemItem;
 use crate::plugins::registry::{LiveTable, Registry};
@@ -60,11 +61,11 @@ pub struct State {
 
 impl State {
     /// Goes on only if the caller may see names of plugins.
-    fn require_operator(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn require_operator(&self, headers: &HeaderMap, client: IpAddr) -> Result<(), Problem> {
         if self.is_for_operators {
             return Ok(());
         }
-        let principal = credentials::authenticate(&self.auth, headers)?;
+        let principal = credentials::authenticate(&self.auth, headers, client)?;
         let principal = principal.ok_or_else(credentials::login_required)?;
         principal
             .require_platform(PlatformPermission::Read)
@@ -85,7 +86,11 @@ pub fn router(state: State) -> Router {
 
 /// Whether requests should come here: the rows can be reached, what is wanted is live, and the host is not stopping.
 /// Everybody learns which of these fails, operators which plugin it is.
-async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Response {
+async fn ready(
+    AxumState(state): AxumState<State>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+) -> Response {
     let is_database_ok = match state.db.check().await {
         Ok(()) => true,
         Err(error) => {
@@ -102,7 +107,7 @@ async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Respon
         reasons.push("the host is stopping".to_owned());
     }
     if !live.failures().is_empty() {
-        if state.require_operator(&headers).is_ok() {
+        if state.require_operator(&headers, arrival.client).is_ok() {
             reasons.extend(live.failures().keys().map(|name| {
                 format!(
                     "the plugin `{name}` cannot be made live; `gantry plugin inspect {name}` tells why"
@@ -124,7 +129,7 @@ async fn ready(AxumState(state): AxumState<State>, headers: HeaderMap) -> Respon
         }
         // A plugin that crashes is no reason to send its requests, and those of all others, to another node.
         let held = held_routes(&live, state.clock.monotonic_ns());
-        if !held.is_empty() && state.require_operator(&headers).is_ok() {
+        if !held.is_empty() && state.require_operator(&headers, arrival.client).is_ok() {
             body["held_routes"] = held.into();
         }
         return Json(body).into_response();
@@ -160,10 +165,11 @@ fn held_routes(live: &LiveTable, now_ns: u64) -> Vec<String> {
 
 async fn metrics(
     AxumState(state): AxumState<State>,
+    Extension(arrival): Extension<Arrival>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if state.config.access == Access::Admin {
-        state.require_operator(&headers)?;
+        state.require_operator(&headers, arrival.client)?;
     }
     let mut text = Vec::new();
     let encoder = TextEncoder::new();

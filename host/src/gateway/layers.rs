@@ -11,7 +11,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use crate::gateway::access_log::AccessRecord;
 use crate::gateway::{State, audit, body, dispatch, headers, response};
-use crate::http::Problem;
+use crate::http::{ClientAddress, Problem};
 use crate::ids::RequestId;
 use crate::ledger::within;
 
@@ -136,6 +136,9 @@ impl Gateway {
         let mut request = request.map(Body::new);
         let tried = audit::Tried::of(&request);
         request.extensions_mut().insert(arrival);
+        request
+            .extensions_mut()
+            .insert(ClientAddress(arrival.client));
         let answer = self.own.clone().oneshot(request);
         let limit = self.state.config.request_timeout();
         // Uploads and long polls have bounds of their own, so this one is wide.

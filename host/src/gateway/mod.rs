@@ -16,6 +16,7 @@ pub mod errors;
 mod filters;
 mod headers;
 pub mod health;
+mod key_rate;
 mod layers;
 mod once;
 mod mock;
@@ -45,6 +46,7 @@ pub use accounts::{
     Policies as AccountPolicies, contract as accounts_contract, router as accounts,
 };
 pub use headers::isolate;
+pub use key_rate::KeyRates;
 pub use layers::Gateway;
 
 /// How requests are taken.
@@ -188,6 +190,8 @@ pub struct State {
     pub idempotency: Idempotency,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
+    /// Limits that API keys have of their own.
+    pub key_rates: Arc<KeyRates>,
     /// Limits of accounts, made of the settings.
     pub account_policies: AccountPolicies,
 }

@@ -10,4 +10,8 @@ pub mod serve;
 pub mod shares;
 pub mod trace;
 
+/// Where a request comes from, through trusted proxies only. An extension of requests to the host itself.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub std::net::IpAddr);
+
 pub use problem::{Problem, Reason};

@@ -78,6 +78,7 @@ async fn every_change_through_the_admin_api_leaves_an_event_and_no_secret() {
         .to_vec(),
     };
     plugins(&mut tour).await;
+    programs(&mut tour).await;
     accounts(&mut tour, &host).await;
 
     let contract: Value = host.get(&format!("{API}/openapi.json")).await.json();
@@ -253,6 +254,54 @@ async fn plugins(tour: &mut Tour) {
         &format!("/api-keys/{id}"),
         None,
         "api_key.revoked",
+    )
+    .await;
+}
+
+async fn programs(tour: &mut Tour) {
+    let account = json!({ "name": "billing", "roles": [] });
+    let made = tour
+        .change(
+            "post /service-accounts",
+            "/service-accounts",
+            Some(account),
+            "service_account.created",
+        )
+        .await;
+    let made: Value = made.json();
+    let path = format!("/service-accounts/{}", made["id"].as_str().unwrap());
+    let key =
+        json!({ "name": "billing", "service_account": made["id"], "networks": ["127.0.0.0/8"] });
+    let key = tour
+        .change("post /api-keys", "/api-keys", Some(key), "api_key.created")
+        .await;
+    let key: Value = key.json();
+    let rotate = format!("/api-keys/{}/rotate", key["id"].as_str().unwrap());
+    let rotated = tour
+        .change(
+            "post /api-keys/{id}/rotate",
+            &rotate,
+            Some(json!({})),
+            "api_key.rotated",
+        )
+        .await;
+    let rotated: Value = rotated.json();
+    for token in [&key["token"], &rotated["token"]] {
+        tour.planted.push(token.as_str().unwrap().to_owned());
+    }
+    let roles = Some(json!({ "roles": ["admin"] }));
+    tour.change(
+        "put /service-accounts/{id}",
+        &path,
+        roles,
+        "service_account.set",
+    )
+    .await;
+    tour.change(
+        "delete /service-accounts/{id}",
+        &path,
+        None,
+        "service_account.deleted",
     )
     .await;
 }

@@ -12,7 +12,7 @@ use gantry::{
     db::Db,
     ledger::{Report, verify, verifying_key},
 };
-use gantry_harness::{Client, Process, TestHost, guests::guest, pack};
+use gantry_harness::{Client, Process, SmtpServer, TestHost, guests::guest, pack};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -181,6 +181,33 @@ async fn guesses_at_many_accounts_raise_one_alert() {
     let metrics = admin.get("/metrics").await.text();
     let line = "gantry_security_events_total{event=\"security.credential_stuffing\"} 1";
     assert!(metrics.contains(line), "{metrics}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_told_of_what_is_suspicious_by_mail_once() {
+    let Some(server) = SmtpServer::start().await else {
+        return;
+    };
+    let host = TestHost::build().with(|config| {
+        server.serve(config);
+        config.audit.notify_email = "ops@example.com".to_owned();
+    });
+    let host = host.start().await;
+    for at in 0..25 {
+        let login = json!({ "email": format!("user{at}@example.com"), "password": "password1" });
+        host.post("/api/auth/login", &login).await;
+    }
+    let mails = server.wait_for(1).await;
+    assert_eq!(
+        (&*mails[0].to, &*mails[0].subject),
+        (
+            "ops@example.com",
+            "Gantry noticed security.credential_stuffing"
+        )
+    );
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(server.wait_for(1).await.len(), 1, "once for an hour");
     host.stop().await;
 }
 

@@ -81,7 +81,7 @@ fn depth(path: &[&str]) -> usize {
     match path.first() {
         Some(
             &("cache" | "plugin" | "user" | "role" | "key" | "token-key" | "secret" | "trust"
-            | "config" | "audit" | "openapi" | "contract"),
+            | "config" | "audit" | "openapi" | "contract" | "service-account"),
         ) => 2,
         _ => 1,
     }

@@ -33,7 +33,7 @@ impl Cast {
                 let token = self.token(auth, caller, role).await?;
                 (header::AUTHORIZATION, format!("Bearer {token}"))
             }
-            PrincipalKind::ApiKey => {
+            PrincipalKind::ApiKey | PrincipalKind::ServiceAccount => {
                 let key = self.key(auth, caller, role).await?;
                 (HeaderName::from_static("x-api-key"), key)
             }
@@ -100,7 +100,7 @@ impl Cast {
         let key = NewApiKey {
             name: caller.name.clone(),
             roles: vec![role],
-            expires_at_ms: None,
+            ..NewApiKey::default()
         };
         let key = auth.create_api_key(key).await?.token.clone();
         self.keys.insert(caller.clone(), key.clone());

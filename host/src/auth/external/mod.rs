@@ -286,6 +286,7 @@ fn admit(
         permissions: directory.permissions_of(&issuer.roles),
         scopes: Some(Arc::clone(&known.scopes)),
         token_claims: Some(Arc::clone(&known.others)),
+        rate: None,
     }))
 }
 

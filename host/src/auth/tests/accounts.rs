@@ -152,7 +152,7 @@ async fn changed_roles_and_permissions_count_at_once() {
     let key = NewApiKey {
         name: "till".into(),
         roles: names(&["clerk"]),
-        expires_at_ms: None,
+        ..NewApiKey::default()
     };
     let key = host.auth.create_api_key(key).await.unwrap().token;
     let token = host.token_of("ann@example.org").await;

@@ -186,10 +186,10 @@ async fn credentials_that_cannot_be_read_are_told_apart() {
         (None, Some(""), Rejection::Malformed),
     ];
     for (authorization, api_key, expected) in cases {
-        let seen = host.auth.authenticate(authorization, api_key);
+        let seen = host.auth.authenticate(authorization, api_key, None);
         assert_eq!(seen.unwrap_err(), expected, "{authorization:?} {api_key:?}");
     }
-    assert_eq!(host.auth.authenticate(None, None).unwrap(), None);
+    assert_eq!(host.auth.authenticate(None, None, None).unwrap(), None);
 }
 
 #[tokio::test]
@@ -199,6 +199,7 @@ async fn an_api_key_opens_the_door_until_it_is_revoked_or_expires() {
         name: "till".into(),
         roles: names(&[ADMIN]),
         expires_at_ms,
+        ..NewApiKey::default()
     };
     let lasting = host.auth.create_api_key(new(None)).await.unwrap();
     let short = host
@@ -208,7 +209,11 @@ async fn an_api_key_opens_the_door_until_it_is_revoked_or_expires() {
         .unwrap();
     host.restart().await;
     for token in [&lasting.token, &short.token] {
-        let principal = host.auth.authenticate(None, Some(token)).unwrap().unwrap();
+        let principal = host
+            .auth
+            .authenticate(None, Some(token), None)
+            .unwrap()
+            .unwrap();
         assert_eq!(principal.kind.as_str(), "api-key");
         assert!(
             principal
@@ -248,7 +253,7 @@ async fn dead_api_keys_make_room_for_new_ones_and_live_ones_do_not() {
     let new = || NewApiKey {
         name: "till".into(),
         roles: vec![],
-        expires_at_ms: None,
+        ..NewApiKey::default()
     };
     let first = host.auth.create_api_key(new()).await.unwrap();
     host.auth.create_api_key(new()).await.unwrap();
@@ -272,6 +277,7 @@ async fn dead_api_keys_make_room_for_new_ones_and_live_ones_do_not() {
             name: name.into(),
             roles: vec![],
             expires_at_ms,
+            ..NewApiKey::default()
         };
         assert_eq!(
             host.auth.create_api_key(new).await.unwrap_err().code(),
@@ -286,7 +292,7 @@ async fn the_use_of_an_api_key_is_noted_at_most_once_a_minute() {
     let new = NewApiKey {
         name: "till".into(),
         roles: vec![],
-        expires_at_ms: None,
+        ..NewApiKey::default()
     };
     let token = host.auth.create_api_key(new).await.unwrap().token;
     assert_eq!(host.auth.list_api_keys()[0].last_used_at_ms, None);

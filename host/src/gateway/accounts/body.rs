@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::{
-    extract::Request,
-    http::{StatusCode, header},
+    extract::{Query, Request},
+    http::{StatusCode, Uri, header},
 };
 use serde::de::DeserializeOwned;
 
@@ -17,35 +17,49 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A small JSON body.
 pub(super) async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    let body = read(request).await?;
+    let body = read(request, "application/json").await?;
     parse(&body)
 }
 
-/// The same, where a request may have no body at all.
+/// A small body as forms send it.
+pub(super) async fn read_form<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let body = read(request, "application/x-www-form-urlencoded").await?;
+    let invalid =
+        |error: String| Problem::new(StatusCode::BAD_REQUEST, "request.invalid_body", error);
+    // A form is written as a query is.
+    let text = std::str::from_utf8(&body).map_err(|error| invalid(error.to_string()))?;
+    let uri: Uri = format!("/?{text}")
+        .parse()
+        .map_err(|_| invalid("this is not a form".to_owned()))?;
+    let form = Query::try_from_uri(&uri).map_err(|error| invalid(error.body_text()))?;
+    Ok(form.0)
+}
+
+/// A small JSON body, where a request may have no body at all.
 pub(super) async fn read_json_if_any<T: DeserializeOwned + Default>(
     request: Request,
 ) -> Result<T, Problem> {
     if !request.headers().contains_key(header::CONTENT_TYPE) {
         return Ok(T::default());
     }
-    let body = read(request).await?;
+    let body = read(request, "application/json").await?;
     if body.is_empty() {
         return Ok(T::default());
     }
     parse(&body)
 }
 
-async fn read(request: Request) -> Result<bytes::Bytes, Problem> {
+async fn read(request: Request, wanted: &str) -> Result<bytes::Bytes, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_json = content_type
+    let is_wanted = content_type
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(wanted));
+    if !is_wanted {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "request.unsupported_media_type",
-            "send the body as application/json",
+            format!("send the body as {wanted}"),
         ));
     }
     let body = axum::body::to_bytes(request.into_body(), BYTES_MAX);

@@ -4,6 +4,8 @@
 mod answer;
 mod body;
 mod explain;
+mod introspect;
+mod key;
 mod limit;
 mod login;
 mod password;
@@ -60,6 +62,9 @@ fn api(mount: &str) -> OpenApiRouter<Arc<State>> {
         .routes(routes!(login::refresh))
         .routes(routes!(login::log_out))
         .routes(routes!(login::me))
+        .routes(routes!(key::show_key))
+        .routes(routes!(key::rotate_key))
+        .routes(routes!(introspect::introspect))
         .routes(routes!(register::register))
         .routes(routes!(register::confirm_registration))
         .routes(routes!(password::change_password))

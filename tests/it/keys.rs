@@ -1,0 +1,217 @@
+//! Keys of programs over HTTP: their secrets change under load, and others ask whose they are.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use gantry_harness::{Answer, Client, TestHost, guests::guest};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::manifests;
+
+const API: &str = "/_gantry/api/v1";
+
+async fn key(host: &TestHost, more: Value) -> (String, String) {
+    let mut new = json!({ "name": "till", "roles": ["admin"] });
+    new.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let made = host
+        .admin()
+        .post(&format!("{API}/api-keys"), &new)
+        .await
+        .assert_status(201);
+    let made: Value = made.json();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("id"), text("token"))
+}
+
+async fn introspect(client: &Client, token: &str) -> Answer {
+    let request = client.request(Method::POST, "/api/auth/introspect");
+    client
+        .send(request.form(&[("token", token), ("token_type_hint", "access_token")]))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_change_under_load_and_no_request_fails() {
+    let host = TestHost::start().await;
+    let (id, token) = key(&host, json!({ "overlap_s": 60 })).await;
+    let held = std::sync::Mutex::new(token);
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let work = async {
+        while !is_over.load(Ordering::Relaxed) {
+            let token = held.lock().unwrap().clone();
+            host.with_token(&token)
+                .get("/api/auth/me")
+                .await
+                .assert_status(200);
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let changes = async {
+        for at in 0..6 {
+            let before = asked.load(Ordering::Relaxed);
+            let token = held.lock().unwrap().clone();
+            let changed = match at % 2 {
+                // By hand, and by the program itself.
+                0 => {
+                    host.admin()
+                        .post(&format!("{API}/api-keys/{id}/rotate"), &json!({}))
+                        .await
+                }
+                _ => {
+                    host.with_token(&token)
+                        .post("/api/auth/key/rotate", &json!({}))
+                        .await
+                }
+            };
+            let changed: Value = changed.assert_status(200).json();
+            // The program goes on with the old one for a moment.
+            while asked.load(Ordering::Relaxed) < before + 3 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            *held.lock().unwrap() = changed["token"].as_str().unwrap().to_owned();
+            while asked.load(Ordering::Relaxed) < before + 6 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(work, changes);
+    let shown: Value = host
+        .with_token(&held.lock().unwrap())
+        .get("/api/auth/key")
+        .await
+        .json();
+    assert_eq!(shown["id"], json!(id));
+    assert!(
+        shown["previous_until"].is_string() && shown["token"].is_null(),
+        "{shown}"
+    );
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_no_more_than_its_scopes_and_only_from_its_networks() {
+    let host = TestHost::start().await;
+    let (_, token) = key(
+        &host,
+        json!({ "scopes": ["platform.read"], "networks": ["127.0.0.1"] }),
+    )
+    .await;
+    let till = host.with_token(&token);
+    till.get(&format!("{API}/status")).await.assert_status(200);
+    till.get(&format!("{API}/users"))
+        .await
+        .assert_problem(403, "auth.permission_missing");
+    let (_, token) = key(&host, json!({ "networks": ["192.0.2.0/24"] })).await;
+    let elsewhere = host.with_token(&token);
+    elsewhere
+        .get(&format!("{API}/status"))
+        .await
+        .assert_problem(401, "auth.key_elsewhere");
+    elsewhere
+        .get("/api/auth/me")
+        .await
+        .assert_problem(401, "auth.key_elsewhere");
+    for wrong in [
+        json!({ "networks": ["192.0.2.0/33"] }),
+        json!({ "scopes": ["nonsense"] }),
+        json!({ "rate": { "limit": 0, "window_s": 1 } }),
+    ] {
+        let mut new = json!({ "name": "till", "roles": ["admin"] });
+        new.as_object_mut()
+            .unwrap()
+            .extend(wrong.as_object().unwrap().clone());
+        let answer = host.admin().post(&format!("{API}/api-keys"), &new).await;
+        assert_eq!(answer.status.as_u16(), 422, "{wrong}: {}", answer.text());
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_a_rate_is_held_to_it_whatever_others_do() {
+    let host = TestHost::start().await;
+    let route = "\n[[route]]\nmethod = \"GET\"\npath = \"/mine\"\n";
+    let manifest = manifests::with("hello", route);
+    host.deploy(&manifest, guest("hello-v1")).await;
+    let (_, slow) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
+    let (_, other) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
+    let (_, free) = key(&host, json!({})).await;
+    let (slow, other, free) = (
+        host.with_token(&slow),
+        host.with_token(&other),
+        host.with_token(&free),
+    );
+    for _ in 0..3 {
+        slow.get("/hello/mine").await.assert_status(200);
+    }
+    let refused = slow.get("/hello/mine").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.assert_problem(429, "limit.quota_exceeded");
+    other.get("/hello/mine").await.assert_status(200);
+    for _ in 0..10 {
+        free.get("/hello/mine").await.assert_status(200);
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_servers_ask_whose_a_token_is_and_strangers_do_not() {
+    let host = TestHost::start().await;
+    let role = json!({ "name": "asker", "permissions": ["platform.introspect"] });
+    host.admin()
+        .post(&format!("{API}/roles"), &role)
+        .await
+        .assert_status(201);
+    let (_, token) = key(&host, json!({ "roles": ["asker"] })).await;
+    let asker = host.with_token(&token);
+    host.user("ann@example.com", &[]).await;
+    let login = json!({ "email": "ann@example.com", "password": "correct horse battery" });
+    let tokens: Value = host.post("/api/auth/login", &login).await.json();
+    let access = tokens["access_token"].as_str().unwrap();
+    let ann = host.with_token(access);
+
+    let told = introspect(&asker, access).await.assert_status(200);
+    assert_eq!(told.header("cache-control"), Some("no-store"));
+    let told: Value = told.json();
+    let me: Value = ann.get("/api/auth/me").await.json();
+    assert_eq!(
+        (&told["active"], &told["sub"], &told["username"]),
+        (&json!(true), &me["id"], &json!("ann@example.com"))
+    );
+    assert_eq!(told["sid"], tokens["session"]);
+    assert!(told["exp"].as_i64() > told["iat"].as_i64(), "{told}");
+
+    let (id, other) = key(&host, json!({ "scopes": ["platform.read"] })).await;
+    let told: Value = introspect(&asker, &other).await.assert_status(200).json();
+    assert_eq!(
+        (&told["active"], &told["scope"], &told["client_id"]),
+        (&json!(true), &json!("platform.read"), &json!(id))
+    );
+    // Whatever is wrong with it, nothing is told.
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    for bad in [
+        "",
+        "nonsense",
+        "gk_0123456789abcdef_x",
+        refresh,
+        &format!("{access}x"),
+    ] {
+        let told: Value = introspect(&asker, bad).await.assert_status(200).json();
+        assert_eq!(told, json!({ "active": false }), "{bad}");
+    }
+    ann.post("/api/auth/logout", &json!({}))
+        .await
+        .assert_status(204);
+    let told: Value = introspect(&asker, access).await.assert_status(200).json();
+    assert_eq!(told, json!({ "active": false }), "a session that has ended");
+    introspect(&host, access)
+        .await
+        .assert_problem(401, "auth.required");
+    let (_, nobody) = key(&host, json!({ "scopes": ["platform.read"] })).await;
+    introspect(&host.with_token(&nobody), access)
+        .await
+        .assert_problem(403, "auth.permission_missing");
+    host.stop().await;
+}
