@@ -155,9 +155,11 @@ async fn find_caller(
 ) -> Result<Result<Option<Arc<Principal>>, auth::Rejection>, ApiError> {
     Ok(match (&whose.token, &whose.user, &whose.roles) {
         (None, None, None) => Ok(None),
-        (Some(token), None, None) => shared
-            .auth
-            .authenticate(Some(&format!("Bearer {token}")), None, None),
+        (Some(token), None, None) => {
+            shared
+                .auth
+                .authenticate(Some(&format!("Bearer {token}")), None, None)
+        }
         (None, Some(user), None) => {
             let id = match user.parse::<UserId>() {
                 Ok(id) => Some(id),

@@ -122,7 +122,7 @@ async fn call(
     if depth >= state.config.call_depth_max {
         return Err(too_deep());
     }
-    versions::refuse_gone(state, plugin, route, &head, &path_params)?;
+    versions::refuse_gone(state, arrival, plugin, route, &head, &path_params)?;
     let principal = authenticate(state, route, Asking::of(&head, arrival.client))
         .map_err(|problem| audit::refused(state, arrival, plugin, route, None, problem))?;
     versions::count(state, route, principal.as_deref());

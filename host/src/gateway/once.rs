@@ -180,6 +180,7 @@ fn id(passing: &Passing<'_>, context: &CallContext, key: &str) -> String {
         "once 1",
         plugin.name().as_str(),
         &route.pattern,
+        route.version.as_deref().unwrap_or_default(),
         &caller,
         key,
     ] {

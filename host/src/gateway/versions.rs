@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use crate::auth::Principal;
 use crate::gateway::State;
 use crate::gateway::credentials::Asking;
+use crate::gateway::layers::Arrival;
 use crate::http::Problem;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::routes::{Route, VersionMistake};
@@ -49,6 +50,7 @@ pub(super) fn count(state: &State, route: &Route, principal: Option<&Principal>)
 /// Refuses a request to a route whose time is over. Whoever it is learns so, with credentials or without.
 pub(super) fn refuse_gone(
     state: &State,
+    arrival: Arrival,
     plugin: &LivePlugin,
     route: &Route,
     head: &Parts,
@@ -61,7 +63,10 @@ pub(super) fn refuse_gone(
     if !retirement.is_over(state.clock.now_ms()) {
         return Ok(());
     }
-    let principal = Asking::of(head).principal(&state.auth).ok().flatten();
+    let principal = Asking::of(head, arrival.client)
+        .principal(&state.auth)
+        .ok()
+        .flatten();
     count(state, route, principal.as_deref());
     let successor = retirement.successor_of(&plugin.mount, head.uri.path(), params);
     let detail = match (successor, retirement.version_instead()) {

@@ -37,12 +37,13 @@ impl Cached {
         let settings = serde_json::to_string(&row.config).unwrap_or_default();
         let deployment = row.deployment.to_string();
         for part in [
-            "answer 1",
+            "answer 2",
             row.plugin.as_str(),
             &deployment,
             &settings,
             &row.mount.to_string(),
             &route.path,
+            route.version.as_deref().unwrap_or_default(),
         ] {
             add(&mut seed, part.as_bytes());
         }

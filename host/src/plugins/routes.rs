@@ -59,8 +59,8 @@ pub struct Route {
     pub cache: Option<Arc<Cached>>,
     /// Whether requests that change something are done once.
     pub idempotency: Option<Idempotency>,
-    /// The route of the same path whose answers are worth nothing after a change here.
-    pub clears: Option<Arc<Cached>>,
+    /// The routes of the same path, in whichever version, whose answers are worth nothing after a change here.
+    pub clears: Vec<Arc<Cached>>,
     /// The version of the API that it is in; nothing means all.
     pub version: Option<String>,
     /// What the host answers in the plugin's place, if it may.
@@ -109,7 +109,7 @@ impl Route {
             breaker,
             cache: None,
             idempotency: None,
-            clears: None,
+            clears: Vec::new(),
             version: None,
             mock: None,
             versioned: None,
@@ -283,10 +283,11 @@ impl RouteTable {
             versioning: None,
         };
         let mut slot_of = HashMap::new();
-        let mut kept = HashMap::new();
+        let mut kept: HashMap<_, Vec<_>> = HashMap::new();
         for route in &routes {
             if let Some(cached) = &route.cache {
-                kept.insert(numbered(&route.pattern), Arc::clone(cached));
+                let of_pattern = kept.entry(numbered(&route.pattern)).or_default();
+                of_pattern.push(Arc::clone(cached));
             }
         }
         for (index, mut route) in routes.into_iter().enumerate() {
@@ -294,7 +295,7 @@ impl RouteTable {
             let pattern = numbered(&route.pattern);
             let changes = |method: &Method| !method.is_safe();
             if route.methods.iter().any(changes) {
-                route.clears = kept.get(&pattern).cloned();
+                route.clears = kept.get(&pattern).cloned().unwrap_or_default();
             }
             let slot = *slot_of.entry(pattern.clone()).or_insert(table.slots.len());
             if slot == table.slots.len() {

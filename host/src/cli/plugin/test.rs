@@ -52,7 +52,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     );
     if args.serve {
         let orders = tokio::io::BufReader::new(tokio::io::stdin());
-        return app::serve_tests(config, play, orders, tokio::io::stdout()).await;
+        let serve = app::serve_tests(config, play, orders, tokio::io::stdout());
+        return Box::pin(serve).await;
     }
     let all = play.tests.len();
     if let Some(only) = &args.only {

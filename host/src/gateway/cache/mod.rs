@@ -56,12 +56,14 @@ impl Passing<'_> {
         let Self { state, route, .. } = *self;
         let cached = route.cache.as_ref().filter(|_| state.cache.config().is_on);
         let Some(cached) = cached else {
-            let Some(cleared) = &route.clears else {
+            if route.clears.is_empty() {
                 return self.ask(context, call, used).await;
-            };
+            }
             let path = asked::path(&call);
             let answer = self.ask(context, call, used).await;
-            self.clear(cleared, &path, answer.status()).await;
+            for cleared in &route.clears {
+                self.clear(cleared, &path, answer.status()).await;
+            }
             return answer;
         };
         let key = match asked::key(cached, &context, &call, self.before) {

@@ -228,7 +228,9 @@ pub(super) fn part_of_accounts(contract: &Value, mount: &str) -> Value {
                     *id = format!("accounts_{id}");
                 }
                 operation.entry("security").or_insert_with(|| json!([]));
-                let answers = operation.get_mut("responses").and_then(Value::as_object_mut);
+                let answers = operation
+                    .get_mut("responses")
+                    .and_then(Value::as_object_mut);
                 for answer in answers.into_iter().flat_map(Map::values_mut) {
                     if let Some(answer) = answer.as_object_mut() {
                         answer.entry("description").or_insert_with(|| "".into());

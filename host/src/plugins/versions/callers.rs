@@ -202,6 +202,7 @@ mod tests {
             permissions: Arc::new(PermissionSet::default()),
             scopes: None,
             token_claims: None,
+            rate: None,
         }
     }
 
