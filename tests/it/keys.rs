@@ -79,11 +79,8 @@ async fn secrets_change_under_load_and_no_request_fails() {
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(work, changes);
-    let shown: Value = host
-        .with_token(&held.lock().unwrap())
-        .get("/api/auth/key")
-        .await
-        .json();
+    let token = held.into_inner().unwrap();
+    let shown: Value = host.with_token(&token).get("/api/auth/key").await.json();
     assert_eq!(shown["id"], json!(id));
     assert!(
         shown["previous_until"].is_string() && shown["token"].is_null(),

@@ -263,7 +263,9 @@ pub(super) async fn ask(
     used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
-    if let Some(answer) = mock::answer(route, &context.headers) {
+    if let Some(mut answer) = mock::answer(route, &context.headers) {
+        // Nothing was done: the same key must not bring this answer again once the plugin is asked.
+        answer.extensions_mut().insert(NotDone);
         return answer;
     }
     let invocation = Invocation {

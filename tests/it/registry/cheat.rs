@@ -162,12 +162,12 @@ async fn deployed(repository: &str) -> String {
 #[tokio::test]
 async fn a_password_does_not_follow_where_a_registry_points() {
     // It got the bytes, without having shown the password there; they are just no plugin.
-    let told = deployed("moved").await;
+    let told = Box::pin(deployed("moved")).await;
     assert!(
         told.contains("Pulled") && told.contains("neither a bundle nor a component"),
         "{told}"
     );
     // Who is not the registry may ask, and is told nothing.
-    let told = deployed("lured").await;
+    let told = Box::pin(deployed("lured")).await;
     assert!(told.contains("ASKED") && !told.contains("STOLEN"), "{told}");
 }

@@ -212,6 +212,8 @@ fn codes(
             422,
             "request.invalid_body",
         ),
+        (route.idempotency.is_some(), 409, "idempotency.in_progress"),
+        (route.idempotency.is_some(), 422, "idempotency.key_reused"),
         (has_limits, 429, "limit.quota_exceeded"),
         (true, 500, "host.internal"),
         (true, 502, "plugin.failed"),

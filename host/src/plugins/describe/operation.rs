@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ACCESS_TOKEN, API_KEY, Described, answers, component, examples};
 use crate::ids::PluginName;
-use crate::plugins::manifest::{Auth, Manifest, Place, Route, VersionBy, Versioning};
+use crate::plugins::manifest::{Auth, Idempotency, Manifest, Place, Route, VersionBy, Versioning};
 use crate::plugins::schema::NAMED;
 
 /// Deepest nesting of what is rewritten.
@@ -271,6 +271,15 @@ fn parameters(manifest: &Manifest, route: &Route, shown: &examples::Shown) -> Ve
             map.insert("description".to_owned(), text.as_str().into());
         }
         all.push(Value::Object(map));
+    }
+    if let Some(idempotency) = route.idempotency {
+        all.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": idempotency == Idempotency::Required,
+            "description": "With the same key, the same request is done once.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+        }));
     }
     if let (Some(versioning), Some(version)) = (&manifest.versioning, &route.version)
         && versioning.by == VersionBy::Header

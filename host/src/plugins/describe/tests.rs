@@ -57,8 +57,9 @@ deprecation = { since = "2026-01-01", sunset = "2999-01-01" }
 [[test]]
 name = "it answers"
 [[test.step]]
-request = { method = "GET", path = "/plain" }
-response = { status = 202, json = { hello = "you" } }
+request = "GET /plain"
+status = 202
+response = { json = { hello = "you" } }
 "##;
 
 fn manifest(text: &str) -> Manifest {

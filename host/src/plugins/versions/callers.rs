@@ -40,7 +40,7 @@ struct Seen {
 }
 
 /// What callers are told apart by in metrics, where their ids would be too many.
-const KINDS: [&str; 3] = ["anonymous", "user", "api-key"];
+const KINDS: [&str; 4] = ["anonymous", "user", "api-key", "service-account"];
 /// The word for those who are not told apart.
 const OTHERS: &str = "others";
 
