@@ -1,5 +1,7 @@
 //! Assembles everything and runs it: the one place that knows all modules.
 
+mod chores;
+mod process;
 mod rehearsal;
 
 use std::{
@@ -47,6 +49,9 @@ use crate::services::{
 };
 
 pub use rehearsal::{rehearse, serve as serve_tests};
+
+use chores::do_chores;
+use process::register_process_metrics;
 
 /// A running host.
 pub struct App {
@@ -443,57 +448,6 @@ fn take_requests(
     }
 }
 
-/// What must be done now and then.
-async fn do_chores(
-    kv: Kv,
-    sql: Sql,
-    auth: Auth,
-    once: Idempotency,
-    plugins: Arc<Plugins>,
-    audit: Option<Audit>,
-    stop: CancellationToken,
-) {
-    /// Entries removed in one go, so that other writers get their turn.
-    const SWEEP_MAX: u32 = 1000;
-    const HOUR: Duration = Duration::from_secs(3600);
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
-    let mut hour = tokio::time::interval_at(tokio::time::Instant::now() + HOUR, HOUR);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = minute.tick() => {}
-            _ = hour.tick() => {
-                // What fell out of the history since.
-                if let Err(error) = plugins.clean_up(HOUR).await {
-                    tracing::warn!(error.cause = %error, "Artifacts that nobody needs cannot be removed");
-                }
-                if let Some(audit) = &audit
-                    && let Err(error) = audit.trim().await
-                {
-                    tracing::warn!(error.cause = %error, "Old events of the audit trail cannot be removed");
-                }
-                if let Err(error) = auth.sweep().await {
-                    tracing::warn!(error.cause = %error, "Sessions and codes that have ended cannot be removed");
-                }
-                continue;
-            }
-        }
-        sql.close_idle();
-        if let Err(error) = once.sweep().await {
-            tracing::warn!(error.cause = %error, "Outcomes of requests that are done once cannot be removed");
-        }
-        auth.tend_api_keys();
-        if let Err(error) = auth.tend_token_keys().await {
-            tracing::error!(error.cause = %error, "The keys for access tokens cannot be looked after");
-        }
-        while let Ok(swept) = kv.sweep(crate::db::now_ms(), SWEEP_MAX).await {
-            if swept < u64::from(SWEEP_MAX) || stop.is_cancelled() {
-                break;
-            }
-        }
-    }
-}
-
 /// The folder that holds everything, readable by its owner only.
 struct DataDir(PathBuf, Lock);
 
@@ -561,65 +515,4 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)
-}
-
-fn register_process_metrics(
-    metrics: &prometheus::Registry,
-    runtime: &Arc<Runtime>,
-) -> anyhow::Result<()> {
-    use prometheus::{
-        IntCounter, IntGauge,
-        core::{Collector, Desc},
-        proto::MetricFamily,
-    };
-    struct InProgress(Arc<Runtime>, IntGauge);
-    impl Collector for InProgress {
-        fn desc(&self) -> Vec<&Desc> {
-            self.1.desc()
-        }
-        fn collect(&self) -> Vec<MetricFamily> {
-            self.1.set(self.0.calls_in_progress().into());
-            self.1.collect()
-        }
-    }
-    struct Instances(Arc<Runtime>, IntGauge);
-    impl Collector for Instances {
-        fn desc(&self) -> Vec<&Desc> {
-            self.1.desc()
-        }
-        fn collect(&self) -> Vec<MetricFamily> {
-            let instances = self.0.core_instances();
-            self.1.set(i64::try_from(instances).unwrap_or(i64::MAX));
-            self.1.collect()
-        }
-    }
-    struct Reused(Arc<Runtime>, IntCounter);
-    impl Collector for Reused {
-        fn desc(&self) -> Vec<&Desc> {
-            self.1.desc()
-        }
-        fn collect(&self) -> Vec<MetricFamily> {
-            self.1.reset();
-            self.1.inc_by(self.0.instances_reused());
-            self.1.collect()
-        }
-    }
-    let gauge = IntGauge::new(
-        "gantry_invocations_in_progress",
-        "Calls into plugins that are in progress.",
-    )?;
-    metrics.register(Box::new(InProgress(Arc::clone(runtime), gauge)))?;
-    let instances = IntGauge::new(
-        "gantry_core_instances",
-        "WebAssembly instances, of calls in progress and kept for the next ones; a component has several.",
-    )?;
-    metrics.register(Box::new(Instances(Arc::clone(runtime), instances)))?;
-    let reused = IntCounter::new(
-        "gantry_instances_reused_total",
-        "Calls into plugins that found an instance which had put itself back.",
-    )?;
-    metrics.register(Box::new(Reused(Arc::clone(runtime), reused)))?;
-    let process = prometheus::process_collector::ProcessCollector::for_self();
-    metrics.register(Box::new(process))?;
-    Ok(())
 }

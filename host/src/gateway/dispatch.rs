@@ -20,7 +20,7 @@ use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::{
-    State, audit, body, compression, cors, headers, key_rate, mock, response, validation, versions,
+    State, audit, body, compression, cors, headers, key_rate, response, validation, versions,
 };
 use crate::http::{Problem, address, trace};
 use crate::limits::{Caller, Check, Decision};
@@ -263,11 +263,6 @@ pub(super) async fn ask(
     used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
-    if let Some(mut answer) = mock::answer(route, &context.headers) {
-        // Nothing was done: the same key must not bring this answer again once the plugin is asked.
-        answer.extensions_mut().insert(NotDone);
-        return answer;
-    }
     let invocation = Invocation {
         context,
         trigger: Trigger::Http(call),

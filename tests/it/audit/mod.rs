@@ -311,6 +311,8 @@ async fn the_command_line_lists_exports_and_verifies() {
     rows.execute("DELETE FROM audit_events WHERE seq > 1", [])
         .unwrap();
     let (is_ok, text, _) = run(format!("verify --checkpoint {file}")).await;
-    assert!(!is_ok && text.contains("the end is missing"), "{text}");
+    // Something may have been written behind the cut meanwhile.
+    let is_found = text.contains("the end is missing") || text.contains("are missing");
+    assert!(!is_ok && is_found, "{text}");
     host.stop().await;
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::cache::{Entry, Kept, Key, Lives, Marks, NewEntry, Outcome, Purge, Stamp, Turn};
 use crate::gateway::dispatch::ask;
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, once, response};
+use crate::gateway::{State, mock, once, response};
 use crate::http::Problem;
 use crate::plugins::cached::Cached;
 use crate::plugins::rollout::Choice;
@@ -54,6 +54,10 @@ impl Passing<'_> {
         used: &mut Option<Usage>,
     ) -> Response<runtime::Body> {
         let Self { state, route, .. } = *self;
+        // Before anything is kept or done once: who asks for an example gets one, and nobody else does.
+        if let Some(answer) = mock::answer(route, &context.headers) {
+            return answer;
+        }
         let cached = route.cache.as_ref().filter(|_| state.cache.config().is_on);
         let Some(cached) = cached else {
             if route.clears.is_empty() {
