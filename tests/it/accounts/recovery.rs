@@ -35,8 +35,9 @@ async fn whoever_can_read_the_mail_sets_a_new_password_and_all_sessions_end() {
     let host = host_with(&server).await;
     let before = log_in(&host, "ann@example.com", PASSWORD).await;
     ask(&host, "ann@example.com").await.assert_status(202);
-    ask(&host, "ann@example.com").await.assert_status(202);
+    // Before the second is asked for: which of two arrives first is not said.
     let first = server.wait_for(1).await.remove(0);
+    ask(&host, "ann@example.com").await.assert_status(202);
     let second = newest(&server, 2).await;
     assert_eq!(first.subject, "Set a new password for Gantry");
     // Asking changes nothing.
@@ -63,8 +64,10 @@ async fn whoever_can_read_the_mail_sets_a_new_password_and_all_sessions_end() {
     let old = json!({ "email": "ann@example.com", "password": PASSWORD });
     host.post("/api/auth/login", &old).await.assert_status(401);
     log_in(&host, "ann@example.com", NEW).await;
-    let told = newest(&server, 3).await;
-    assert_eq!(told.subject, "Your password for Gantry was changed");
+    // Which of those that arrive within a moment is the last is not said.
+    let mails = server.wait_for(3).await;
+    let is_told = |mail: &Mail| mail.subject == "Your password for Gantry was changed";
+    assert!(mails.iter().any(is_told), "{}", mails.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
