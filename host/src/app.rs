@@ -269,7 +269,7 @@ impl App {
             .map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))?;
         let access_log =
             AccessLog::open(&config.access_log).context("cannot open the access log")?;
-        let limiter = Arc::new(Limiter::new(&config.limits));
+        let limiter = Limiter::new(&config.limits, cluster.clone(), &metrics)?;
         let security = gateway::security::SecurityHeaders::new(&config.gateway.security_headers)
             .map_err(|mistake| anyhow::anyhow!(mistake))?;
         let state = gateway::State {
@@ -377,6 +377,8 @@ impl App {
             rehearsal.is_none().then(|| audit.clone()),
             stop.clone(),
         ));
+        let (keeper, until) = (Arc::clone(&limiter), stop.clone());
+        tasks.spawn(async move { keeper.run(until).await });
         if let Some(cluster) = cluster {
             let (kept, until) = (kept.clone(), stop.clone());
             tasks.spawn(async move { kept.follow(until).await });

@@ -136,6 +136,14 @@ impl Config {
         }
         mistakes.extend(plugins::cors::check(&self.plugins.cors).err());
         mistakes.extend(SecurityHeaders::new(&self.gateway.security_headers).err());
+        for change in &self.plugins.limits {
+            mistakes.extend(change.mistakes());
+        }
+        if self.limits.store == limits::Store::Shared && !self.cluster.is_on() {
+            mistakes.push(
+                "`limits.store` is `shared`, so `cluster.redis_url` must name a server".to_owned(),
+            );
+        }
         let auth_mount = &self.gateway.auth_mount;
         if !auth_mount.is_empty() && (!auth_mount.starts_with('/') || auth_mount.len() < 2) {
             let rule = "`gateway.auth_mount` begins with `/` and is not the root, or is empty";

@@ -29,6 +29,7 @@ mod hostile;
 mod idempotency;
 mod keys;
 mod languages;
+mod limits;
 mod manifests;
 mod operators;
 mod plugins;

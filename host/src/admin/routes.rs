@@ -48,13 +48,21 @@ pub struct RouteBody {
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RateLimitBody {
     pub name: String,
-    /// Calls per window.
+    /// How it is added up: `token-bucket`, `fixed-window`, `sliding-window` or `concurrency`.
+    pub algorithm: String,
+    /// Calls per window, or in progress.
     pub limit: u64,
-    pub window_s: u64,
+    /// Nothing of calls in progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
-    /// Whose calls are counted together: `ip`, `user`, `api-key` or `route`.
+    /// Whose calls are counted together: `ip`, `user`, `api-key`, `route`, `header` or `expression`.
     pub key: String,
+    /// How much one call takes.
+    pub cost: u32,
+    /// Whether it only counts and tells.
+    pub shadow: bool,
 }
 
 impl From<&RateLimit> for RateLimitBody {
@@ -62,9 +70,12 @@ impl From<&RateLimit> for RateLimitBody {
         Self {
             name: limit.name.clone(),
             limit: limit.limit,
-            window_s: limit.window.as_secs(),
+            algorithm: limit.algorithm.to_string(),
+            window_s: limit.window.map(|window| window.as_secs()),
             burst: limit.burst,
             key: limit.key.to_string(),
+            cost: limit.cost,
+            shadow: limit.is_shadow,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Hashing and checking passwords (argon2id), a few at a time: each takes tens of milliseconds and megabytes, so an
-//! unbounded crowd of logins would stop the host.
+//! unbounded crowd of logins would stop the host. On threads that the system serves after all others, so that a request of
+//! microseconds does not wait behind a login.
 
 use std::sync::{
     Arc,
@@ -7,7 +8,11 @@ use std::sync::{
 };
 
 use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rustix::process::nice;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use zeroize::Zeroizing;
 
 use crate::auth::{Config, Error};
@@ -18,6 +23,7 @@ const RETRY_AFTER_S: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Passwords {
     argon2: Argon2<'static>,
+    threads: Threads,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue_max: usize,
@@ -30,6 +36,7 @@ pub(super) struct Passwords {
 /// The right to use a processor for hashing, once.
 pub(super) struct Turn {
     argon2: Argon2<'static>,
+    threads: Handle,
     permit: OwnedSemaphorePermit,
 }
 
@@ -50,6 +57,7 @@ impl Passwords {
         let argon2 = Argon2::from(params);
         let mut passwords = Self {
             argon2,
+            threads: Threads::start(config.hash_concurrency_max)?,
             turns: Arc::new(Semaphore::new(config.hash_concurrency_max)),
             waiting: AtomicUsize::new(0),
             queue_max: config.hash_queue_max,
@@ -97,6 +105,7 @@ impl Passwords {
         })?;
         Ok(Turn {
             argon2: self.argon2.clone(),
+            threads: self.threads.handle.clone(),
             permit,
         })
     }
@@ -109,20 +118,28 @@ impl Passwords {
 impl Turn {
     pub(super) async fn hash(self, password: &str) -> Result<String, Error> {
         let password = Zeroizing::new(password.to_owned());
-        let Self { argon2, permit } = self;
-        tokio::task::spawn_blocking(move || {
+        let Self {
+            argon2,
+            threads,
+            permit,
+        } = self;
+        let work = threads.spawn_blocking(move || {
             // Held until the work is done, even if nobody waits for it any more.
             let _permit = permit;
             hash(&argon2, &password)
-        })
-        .await?
+        });
+        work.await?
     }
 
     pub(super) async fn verify(self, password: &str, stored: &str) -> Result<Verdict, Error> {
         let password = Zeroizing::new(password.to_owned());
         let stored = stored.to_owned();
-        let Self { argon2, permit } = self;
-        tokio::task::spawn_blocking(move || {
+        let Self {
+            argon2,
+            threads,
+            permit,
+        } = self;
+        let work = threads.spawn_blocking(move || {
             let stored = PasswordHash::new(&stored).map_err(|error| Error::Hash(error.into()))?;
             let is_right = match argon2.verify_password(password.as_bytes(), &stored) {
                 Ok(()) => true,
@@ -140,8 +157,48 @@ impl Turn {
                 better_hash,
                 turn: permit,
             })
+        });
+        work.await?
+    }
+}
+
+/// A thread with this nice value has about a tenth of the weight of the others (`sched(7)`).
+const NICE: i32 = 10;
+
+/// The threads that hash.
+#[derive(Debug)]
+struct Threads {
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl Threads {
+    fn start(count: usize) -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(count)
+            .thread_name("passwords")
+            .on_thread_start(|| {
+                if let Err(error) = nice(NICE) {
+                    tracing::warn!(%error, "Logins compete with other requests");
+                }
+            })
+            .build()
+            .map_err(|error| Error::Config(format!("no threads for passwords: {error}")))?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
         })
-        .await?
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for the last hash would block the thread of somebody else.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -173,6 +173,13 @@ impl AccessRecord {
         escape(&mut self.line, id);
     }
 
+    /// Limits that only tell, and that would have refused the request.
+    pub(super) fn shadowed<'a>(&mut self, limits: impl Iterator<Item = &'a str>) {
+        let limits: Vec<&str> = limits.collect();
+        self.line.push_str(",\"shadow_limit\":");
+        escape(&mut self.line, &limits.join(" "));
+    }
+
     pub(super) fn usage(&mut self, usage: Usage) {
         let _ = write!(
             self.line,

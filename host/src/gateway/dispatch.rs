@@ -11,7 +11,7 @@ use axum::body::{Body, HttpBody as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use crate::auth::{Principal, PrincipalKind};
+use crate::auth::Principal;
 use crate::condition::Facts;
 use crate::gateway::access_log::AccessRecord;
 use crate::gateway::cache::Passing;
@@ -19,11 +19,12 @@ use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
+use crate::gateway::limits::Asked;
 use crate::gateway::{
-    State, audit, body, compression, cors, headers, key_rate, response, validation, versions,
+    State, audit, body, compression, cors, headers, key_rate, limits, response, validation,
+    versions,
 };
 use crate::http::{Problem, address, trace};
-use crate::limits::{Caller, Check, Decision};
 use crate::plugins::access::{self, Rule};
 use crate::plugins::breaker::{End, Event};
 use crate::plugins::manifest;
@@ -132,8 +133,15 @@ async fn call(
     authorize(plugin, route, principal.as_deref(), &head, &path_params).map_err(|problem| {
         audit::refused(state, arrival, plugin, route, principal.as_ref(), problem)
     })?;
-    key_rate::admit(state, principal.as_deref())?;
-    let decision = limit(state, route, arrival, principal.as_deref())?;
+    key_rate::admit(state, principal.as_deref()).await?;
+    let asked = Asked {
+        arrival,
+        principal: principal.as_deref(),
+        head: &head,
+        params: &path_params,
+        mount_length: plugin.mount.path.len(),
+    };
+    let admitted = limits::admit(state, route, &asked, record).await?;
     let checks = route.checks.as_deref();
     if let Some(checks) = checks {
         let has_body = !incoming.is_end_stream();
@@ -245,8 +253,10 @@ async fn call(
         let version = plugin.version_value.clone();
         answer.headers_mut().insert(name, version);
     }
-    add_limits(answer.headers_mut(), decision.as_ref());
-    Ok(answer)
+    Ok(match admitted {
+        Some(admitted) => admitted.finish(answer),
+        None => answer,
+    })
 }
 
 /// Goes with an answer that the host gave because it could not have the request done.
@@ -436,48 +446,6 @@ fn unmet(rule: Rule<'_>, plugin: &LivePlugin) -> Problem {
         rule => format!("{} is needed", rule.need(plugin.name())),
     };
     Problem::new(StatusCode::FORBIDDEN, rule.code(), detail)
-}
-
-fn limit<'a>(
-    state: &State,
-    route: &'a Route,
-    arrival: Arrival,
-    principal: Option<&Principal>,
-) -> Result<Option<Decision<'a>>, Problem> {
-    if route.policies.is_empty() {
-        return Ok(None);
-    }
-    let id_if = |kind| {
-        principal
-            .filter(|principal| principal.kind == kind)
-            .map(|principal| &*principal.id)
-    };
-    let caller = Caller {
-        address: Some(arrival.client),
-        user: id_if(PrincipalKind::User),
-        api_key: id_if(PrincipalKind::ApiKey),
-    };
-    let checks: smallvec::SmallVec<[Check<'a>; 4]> = route
-        .policies
-        .iter()
-        .map(|policy| Check {
-            policy,
-            key: policy.key_of(&caller),
-            cost: 1,
-        })
-        .collect();
-    let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
-    let decision = decision.map_err(|error| Problem::internal(&error))?;
-    if decision.is_admitted() {
-        Ok(Some(decision))
-    } else {
-        Err(response::limited(&decision))
-    }
-}
-
-fn add_limits(headers: &mut HeaderMap, decision: Option<&Decision<'_>>) {
-    let Some(decision) = decision else { return };
-    response::add_limit_headers(headers, decision);
 }
 
 /// Only plugins of `wasi:http` take bodies that are encoded: they asked for the message as it came.

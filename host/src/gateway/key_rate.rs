@@ -31,7 +31,8 @@ impl KeyRates {
             "key": "api-key",
         }));
         let config = config.map_err(|error| Problem::internal(&error))?;
-        let policy = Policy::new("keys", &config).map_err(|error| Problem::internal(&error))?;
+        let policy =
+            Policy::new("keys", "keys", &config).map_err(|error| Problem::internal(&error))?;
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let policy = all.entry(numbers).or_insert_with(|| Arc::new(policy));
         Ok(Arc::clone(policy))
@@ -39,7 +40,7 @@ impl KeyRates {
 }
 
 /// Charges the key that a request came with, if it has a limit, or refuses the request.
-pub(super) fn admit(state: &State, principal: Option<&Principal>) -> Result<(), Problem> {
+pub(super) async fn admit(state: &State, principal: Option<&Principal>) -> Result<(), Problem> {
     let Some(rate) = principal.and_then(|principal| principal.rate) else {
         return Ok(());
     };
@@ -52,13 +53,18 @@ pub(super) fn admit(state: &State, principal: Option<&Principal>) -> Result<(), 
     };
     let checks = [Check {
         policy: &policy,
-        key: policy.key_of(&caller),
+        key: policy.key_of(&caller, state.limiter.naming()),
         cost: 1,
     }];
-    let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
-    let decision = decision.map_err(|error| Problem::internal(&error))?;
-    match decision.is_admitted() {
+    let admission = state.limiter.check(&checks, state.clock.monotonic_ns());
+    let admission = admission
+        .await
+        .map_err(|error| response::uncounted(&error))?;
+    match admission.decision.is_admitted() {
         true => Ok(()),
-        false => Err(response::limited(&decision)),
+        false => Err(response::limited(
+            &admission.decision,
+            state.limiter.has_legacy_headers(),
+        )),
     }
 }

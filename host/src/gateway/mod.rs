@@ -18,6 +18,7 @@ mod headers;
 pub mod health;
 mod key_rate;
 mod layers;
+mod limits;
 mod mock;
 mod once;
 mod response;
@@ -38,7 +39,7 @@ use crate::http::address::TrustedProxies;
 use crate::http::shares::Shares;
 use crate::idempotency::Idempotency;
 use crate::ledger::Ledger;
-use crate::limits::{KeyKind, Limiter, PolicyConfig};
+use crate::limits::{Algorithm, KeyKind, Limiter, PolicyConfig};
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
 
@@ -153,6 +154,9 @@ fn per_minute(name: &str, limit: u64) -> PolicyConfig {
         window_ms: 60_000,
         burst: None,
         key: KeyKind::Ip,
+        algorithm: Algorithm::TokenBucket,
+        shadow: false,
+        fail: None,
     }
 }
 

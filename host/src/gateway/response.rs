@@ -1,12 +1,12 @@
 //! From what went wrong to what the client is told: the one list of causes and statuses.
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::gateway::body;
 use crate::http::Problem;
 use crate::ids::RequestId;
-use crate::limits::Decision;
+use crate::limits::{self, Decision};
 use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
 use crate::runtime::{self, BodyError, InvokeError};
@@ -137,12 +137,12 @@ pub(super) fn kept_away(held: Held) -> Problem {
 }
 
 /// A limit was reached (RFC 9457 problem type of draft-ietf-httpapi-ratelimit-headers).
-pub(crate) fn limited(decision: &Decision<'_>) -> Problem {
+pub(crate) fn limited(decision: &Decision<'_>, has_legacy_headers: bool) -> Problem {
     let names: Vec<&str> = decision
         .violated()
         .map(|outcome| outcome.policy.name())
         .collect();
-    let retry_s = decision.retry_after_s().unwrap_or(1);
+    let retry_s = decision.retry_after_s().unwrap_or(1).max(1);
     let detail = format!(
         "the limit `{}` is reached; try again in {retry_s} s",
         names.join("`, `")
@@ -154,21 +154,51 @@ pub(crate) fn limited(decision: &Decision<'_>) -> Problem {
     );
     problem.kind = "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned();
     problem.violated_policies = names.into_iter().map(str::to_owned).collect();
-    problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
+    problem.rate_limit = limit_headers(decision, has_legacy_headers);
     problem.with_retry_after_s(retry_s)
 }
 
-/// How much is left, for clients that slow down by themselves.
-pub(crate) fn add_limit_headers(headers: &mut HeaderMap, decision: &Decision<'_>) {
-    let values = [
-        ("ratelimit-policy", decision.policy_header()),
-        ("ratelimit", decision.limit_header()),
-    ];
-    for (name, value) in values {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
-        }
+/// Nobody could say whether a limit was reached.
+pub(crate) fn uncounted(error: &limits::Error) -> Problem {
+    match error {
+        limits::Error::Uncounted(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "limit.uncounted",
+            error.to_string(),
+        )
+        .with_retry_after_s(1),
+        _ => Problem::internal(error),
     }
+}
+
+/// How much is left, for clients that slow down by themselves. Nothing if only limits apply that clients do not learn of.
+pub(crate) fn limit_headers(
+    decision: &Decision<'_>,
+    has_legacy_headers: bool,
+) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::new();
+    if decision.outcomes().next().is_none() {
+        return headers;
+    }
+    headers.push(("ratelimit-policy", decision.policy_header()));
+    headers.push(("ratelimit", decision.limit_header()));
+    if has_legacy_headers {
+        headers.extend(legacy_headers(decision));
+    }
+    headers
+}
+
+/// The same for clients of the time before there was a standard.
+pub(crate) fn legacy_headers(
+    decision: &Decision<'_>,
+) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    const NAMES: [&str; 3] = [
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+    ];
+    let values = decision.legacy_headers().into_iter().flatten();
+    NAMES.into_iter().zip(values.map(|value| value.to_string()))
 }
 
 /// Most bytes of a problem of our own surface.

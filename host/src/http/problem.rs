@@ -38,9 +38,9 @@ pub struct Problem {
     /// The value of the `WWW-Authenticate` header of a 401.
     #[serde(skip)]
     pub challenge: Option<&'static str>,
-    /// Values of the `RateLimit-Policy` and `RateLimit` headers.
+    /// Headers about rate limits, by name.
     #[serde(skip)]
-    pub rate_limit: Option<(String, String)>,
+    pub rate_limit: Vec<(&'static str, String)>,
 }
 
 /// Why a request was refused. It travels with the answer inside the host, for the access log, and is not sent.
@@ -84,7 +84,7 @@ impl Problem {
             violated_policies: Vec::new(),
             retry_after_s: None,
             challenge: None,
-            rate_limit: None,
+            rate_limit: Vec::new(),
         }
     }
 
@@ -134,11 +134,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some((policy, limit)) = self.rate_limit {
-            for (name, value) in [("ratelimit-policy", policy), ("ratelimit", limit)] {
-                if let Ok(value) = HeaderValue::try_from(value) {
-                    headers.insert(name, value);
-                }
+        for (name, value) in self.rate_limit {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
             }
         }
         if self.status == 401 {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 /// Whose use a policy adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -35,6 +36,15 @@ pub struct Caller<'a> {
     pub api_key: Option<&'a str>,
 }
 
+/// How names become keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// With secrets of this process: fast, and worth nothing elsewhere.
+    InProcess,
+    /// The same in all processes.
+    Shared,
+}
+
 /// One caller in the eyes of a policy. Cheap to copy; holds no name or address in readable form except an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(pub(super) u128);
@@ -52,18 +62,40 @@ impl Key {
     }
 
     /// The key of a name, for example a user's id. `space` keeps equal names of different things apart.
-    pub fn of_name(space: &str, name: &str) -> Self {
-        // Two hashes with secret seeds: nobody can find two names that meet.
-        static SEEDS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
-        let [high, low] = &*SEEDS;
-        let of = |seed: &RandomState| u128::from(seed.hash_one((space, name)));
-        Self(of(high) << 64 | of(low))
+    pub fn of_name(space: &str, name: &str, naming: Naming) -> Self {
+        Self::of_bytes(space, name.as_bytes(), naming)
+    }
+
+    /// The key of a value that is not always text, for example a header.
+    pub fn of_bytes(space: &str, value: &[u8], naming: Naming) -> Self {
+        match naming {
+            Naming::InProcess => {
+                // Two hashes with secret seeds: nobody can find two names that meet.
+                static SEEDS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+                let [high, low] = &*SEEDS;
+                let of = |seed: &RandomState| u128::from(seed.hash_one((space, value)));
+                Self(of(high) << 64 | of(low))
+            }
+            Naming::Shared => {
+                let digest = sha2::Sha256::new()
+                    .chain_update(space)
+                    .chain_update([0])
+                    .chain_update(value);
+                let digest: [u8; 32] = digest.finalize().into();
+                let (half, _) = digest.split_at(16);
+                let bytes = half.iter().map(|byte| u128::from(*byte));
+                Self(bytes.fold(0, |key, byte| key << 8 | byte))
+            }
+        }
     }
 
     /// The key by which a policy of this kind counts this caller.
-    pub fn of_caller(kind: KeyKind, caller: &Caller<'_>) -> Self {
-        let user = || caller.user.map(|id| Self::of_name("user", id));
-        let api_key = || caller.api_key.map(|id| Self::of_name("api-key", id));
+    pub fn of_caller(kind: KeyKind, caller: &Caller<'_>, naming: Naming) -> Self {
+        let user = || caller.user.map(|id| Self::of_name("user", id, naming));
+        let api_key = || {
+            let id = caller.api_key;
+            id.map(|id| Self::of_name("api-key", id, naming))
+        };
         let name = match kind {
             KeyKind::Ip => None,
             KeyKind::User => user(),

@@ -5,17 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
-use crate::ids::PluginName;
-use crate::limits::{self, KeyKind, PolicyConfig};
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
 use crate::plugins::cached::Cached;
 use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
 use crate::plugins::describe::mock_of;
-use crate::plugins::manifest::{
-    self, ExportKind, HostPattern, Manifest, RateKey, RateLimit, SecretUse,
-};
+use crate::plugins::limits::RouteLimits;
+use crate::plugins::manifest::{self, ExportKind, HostPattern, Manifest, SecretUse};
 use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{MockRoute, Route, RouteTable};
 use crate::plugins::store::LiveRow;
@@ -135,17 +132,6 @@ fn limits(manifest: &Manifest, config: &Config) -> Limits {
     }
 }
 
-/// Whose calls are added up: those of all routes that name the limit, else those of this route. The order of routes in the
-/// manifest does not count, so that a new version goes on counting where the old one was.
-fn scope(plugin: &PluginName, route: &manifest::Route, limit: &RateLimit) -> String {
-    if limit.is_shared {
-        return format!("{plugin} shared");
-    }
-    let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
-    let version = route.version.as_deref().unwrap_or_default();
-    format!("{plugin} {} {}{version}", methods.join(","), route.path)
-}
-
 /// Which export of an Extism module answers on this route.
 fn target(manifest: &Manifest, route: &manifest::Route) -> Option<Arc<ExtismTarget>> {
     let export = route.export.as_ref().or(manifest.extism.as_ref())?;
@@ -170,24 +156,7 @@ pub(super) fn routes(
 ) -> Result<RouteTable, LoadFailure> {
     let mut routes = Vec::new();
     for (index, route) in manifest.routes.iter().enumerate() {
-        let mut policies = Vec::new();
-        for limit in &route.limits {
-            let policy = PolicyConfig {
-                name: limit.name.clone(),
-                limit: limit.limit,
-                window_ms: u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX),
-                burst: limit.burst,
-                key: match limit.key {
-                    RateKey::Ip => KeyKind::Ip,
-                    RateKey::User => KeyKind::User,
-                    RateKey::ApiKey => KeyKind::ApiKey,
-                    RateKey::Route => KeyKind::Route,
-                },
-            };
-            let scope = scope(&row.plugin, route, limit);
-            let policy = limits::Policy::new(&scope, &policy);
-            policies.push(policy.map_err(|error| LoadFailure::Route(error.to_string()))?);
-        }
+        let limits = RouteLimits::new(&row.plugin, route, &config.limits);
         let body_bytes_max = route
             .body_bytes_max
             .unwrap_or(config.defaults.body_bytes_max);
@@ -197,7 +166,7 @@ pub(super) fn routes(
             route.methods.clone(),
             route.auth,
             route.permissions.clone(),
-            policies,
+            limits.map_err(LoadFailure::Route)?,
             target(manifest, route),
             route.timeout,
             route.stream,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::plugins::Promises;
 use crate::plugins::cors::OperatorCors;
 use crate::plugins::filters::OperatorFilter;
+use crate::plugins::limits::LimitOverride;
 use crate::plugins::validate::Ceilings;
 use crate::plugins::{breaker, bundle, rollout, store, trust, versions};
 
@@ -28,6 +29,10 @@ pub struct Config {
     /// Pages of which other origins may call plugins, in the place of what their manifests say: one entry for each `plugin`, and
     /// one without it for all others. With an entry whose `origins` are empty, no pages may. Default: as manifests say.
     pub cors: Vec<OperatorCors>,
+    /// What is made of the rate limits that manifests declare: each entry names a `plugin`, perhaps a `route`, and the
+    /// `name` of a limit, and gives other values for `limit`, `window_ms`, `burst`, `key`, `algorithm`, `cost`, `shadow` or
+    /// `fail`; or takes it away (`off`), or gives it to routes without it (`add`). Default: none.
+    pub limits: Vec<LimitOverride>,
     /// Most plugins that are loaded at the same time when the host starts. Default: 8.
     pub loads_max: usize,
     /// How large an upload may be.
@@ -61,6 +66,7 @@ impl Default for Config {
             tests_ms_max: 60_000,
             filters: Vec::new(),
             cors: Vec::new(),
+            limits: Vec::new(),
             loads_max: 8,
             bundle: bundle::Config::default(),
             ceilings: Ceilings::default(),

@@ -29,6 +29,9 @@ const FILTER_BUCKETS: &[f64] = &[
     0.5, 2.5,
 ];
 
+/// What a limit does to those beyond it.
+const MODES: [&str; 2] = ["enforced", "shadow"];
+
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// The families. One per process.
@@ -40,6 +43,7 @@ pub struct Metrics {
     swaps: IntCounterVec,
     holds: IntCounterVec,
     kept_away: IntCounterVec,
+    limited: IntCounterVec,
     accounts: Accounts,
     callers: Callers,
     filter_failures: IntCounterVec,
@@ -94,6 +98,14 @@ impl Metrics {
                 ),
                 &["plugin", "route"],
             )?,
+            limited: IntCounterVec::new(
+                Opts::new(
+                    "gantry_route_limited_total",
+                    "Requests beyond a rate limit, by plugin and route: refused (`enforced`), or let through because the \
+                     limit only tells (`shadow`).",
+                ),
+                &["plugin", "route", "mode"],
+            )?,
             accounts: Accounts::default(),
             callers: Callers::register(registry)?,
             filter_failures: IntCounterVec::new(
@@ -126,6 +138,7 @@ impl Metrics {
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.holds.clone()))?;
         registry.register(Box::new(metrics.kept_away.clone()))?;
+        registry.register(Box::new(metrics.limited.clone()))?;
         registry.register(Box::new(metrics.accounts.collector()?))?;
         registry.register(Box::new(metrics.faults.clone()))?;
         registry.register(Box::new(metrics.swaps.clone()))?;
@@ -155,6 +168,7 @@ impl Metrics {
                     .with_label_values(&[plugin, route, scope.as_str()])
             }),
             kept_away: self.kept_away.with_label_values(&[plugin, route]),
+            limited: MODES.map(|mode| self.limited.with_label_values(&[plugin, route, mode])),
             client_faults: self
                 .faults
                 .with_label_values(&[plugin, Fault::Client.as_str()]),
@@ -238,6 +252,9 @@ impl Metrics {
                 .remove_label_values(&[plugin, route, scope.as_str()]);
         }
         let _ = self.kept_away.remove_label_values(&[plugin, route]);
+        for mode in MODES {
+            let _ = self.limited.remove_label_values(&[plugin, route, mode]);
+        }
     }
 
     /// Forgets the series of a plugin that is gone.
@@ -300,6 +317,7 @@ pub struct RouteMetrics {
     duration: Histogram,
     holds: [IntCounter; 2],
     kept_away: IntCounter,
+    limited: [IntCounter; 2],
     client_faults: IntCounter,
     plugin_faults: IntCounter,
     platform_faults: IntCounter,
@@ -341,6 +359,11 @@ impl RouteMetrics {
     /// Counts a request that was not let through.
     pub fn count_kept_away(&self) {
         self.kept_away.inc();
+    }
+
+    /// Counts a request beyond a limit, which was refused, or let through because the limit only tells.
+    pub fn count_limited(&self, is_shadow: bool) {
+        self.limited[usize::from(is_shadow)].inc();
     }
 
     /// Counts an invocation that gave no response.

@@ -12,7 +12,6 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use crate::ids::Permission;
-use crate::limits::Policy;
 use crate::plugins::Mount;
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
@@ -21,6 +20,7 @@ use crate::plugins::checks::Checks;
 use crate::plugins::cors::CorsPolicy;
 use crate::plugins::describe::Mock;
 use crate::plugins::filters::Chains;
+use crate::plugins::limits::RouteLimits;
 use crate::plugins::manifest::{Auth, Idempotency};
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::registry::LivePlugin;
@@ -37,8 +37,8 @@ pub struct Route {
     pub auth: Auth,
     /// The caller needs all of them.
     pub permissions: Vec<Permission>,
-    /// All of them must agree.
-    pub policies: Vec<Policy>,
+    /// How often it may be called.
+    pub limits: Option<RouteLimits>,
     /// Of an Extism module: which export answers.
     pub target: Option<Arc<ExtismTarget>>,
     pub timeout: Option<Duration>,
@@ -81,7 +81,7 @@ impl Route {
         methods: Vec<Method>,
         auth: Auth,
         permissions: Vec<Permission>,
-        policies: Vec<Policy>,
+        limits: Option<RouteLimits>,
         target: Option<Arc<ExtismTarget>>,
         timeout: Option<Duration>,
         stream: Option<Duration>,
@@ -96,7 +96,7 @@ impl Route {
             methods,
             auth,
             permissions,
-            policies,
+            limits,
             target,
             timeout,
             stream,
@@ -595,7 +595,7 @@ mod tests {
             vec![Method::GET],
             Auth::Public,
             Vec::new(),
-            Vec::new(),
+            None,
             None,
             None,
             None,

@@ -185,7 +185,7 @@ pub(crate) fn greet_script() -> anyhow::Result<tempfile::NamedTempFile> {
 }
 
 /// A script that makes `wrk` post this.
-fn script(body: &str, content_type: &str) -> anyhow::Result<tempfile::NamedTempFile> {
+pub(crate) fn script(body: &str, content_type: &str) -> anyhow::Result<tempfile::NamedTempFile> {
     let file = tempfile::NamedTempFile::new()?;
     let text = format!(
         "wrk.method = \"POST\"\n{body}\nwrk.headers[\"content-type\"] = \"{content_type}\"\n"

@@ -6,6 +6,7 @@ mod accounts;
 mod cached;
 mod inside;
 mod languages;
+mod limits;
 mod load;
 mod neighbour;
 mod peer;
@@ -47,6 +48,7 @@ fn main() -> anyhow::Result<()> {
             "accounts" => accounts::measure(options.rounds, options.round, &mut figures)?,
             "cached" => cached::measure(options.rounds, options.round, &mut figures)?,
             "inside" => inside::measure(&mut figures)?,
+            "limits" => limits::measure(options.rounds, options.round, &mut figures)?,
             "neighbour" => neighbour::measure(options.rounds, options.round, &mut figures)?,
             "peer" => peer::measure(options.rounds, options.round, &mut figures)?,
             "scale" => scale::measure(options.rounds, options.round, &mut figures)?,
@@ -74,6 +76,7 @@ const GROUPS: &[&str] = &[
     "neighbour",
     "peer",
     "accounts",
+    "limits",
     "soak",
 ];
 

@@ -72,7 +72,7 @@ async fn start(dir: &tempfile::TempDir) -> anyhow::Result<App> {
 }
 
 /// The time within which 99 of 100 requests are answered, while `others` goes on until it is told that it is over.
-fn p99_us(
+pub(crate) fn p99_us(
     address: SocketAddr,
     round: Duration,
     others: impl FnOnce(&AtomicBool) -> anyhow::Result<()> + Send,
@@ -100,7 +100,7 @@ fn p99_us(
     p99.copied().context("nothing was asked")
 }
 
-fn joined<T>(result: std::thread::Result<anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) fn joined<T>(result: std::thread::Result<anyhow::Result<T>>) -> anyhow::Result<T> {
     result.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
 }
 

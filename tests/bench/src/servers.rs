@@ -21,6 +21,8 @@ use prometheus::{Histogram, HistogramOpts, IntCounter};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use crate::limits;
+
 /// Runs one of the servers until it is killed. Prints its address first.
 pub(crate) fn serve(server: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -29,6 +31,8 @@ pub(crate) fn serve(server: &str) -> anyhow::Result<()> {
             "native" => native().await,
             "gateway" => gateway().await,
             "gantry" => gantry().await,
+            "limited" => limited(None).await,
+            other if other.starts_with("limited=") => limited(other.strip_prefix("limited=")).await,
             other => anyhow::bail!("there is no server `{other}`"),
         }
     })
@@ -99,10 +103,14 @@ async fn gateway() -> anyhow::Result<()> {
         window_ms: 60_000,
         burst: None,
         key: gantry::limits::KeyKind::Ip,
+        algorithm: gantry::limits::Algorithm::TokenBucket,
+        shadow: false,
+        fail: None,
     };
+    let metrics = prometheus::Registry::new();
     let layers = Layers {
-        limiter: Arc::new(Limiter::new(&gantry::limits::Config::default())),
-        policy: Arc::new(Policy::new("bench", &policy)?),
+        limiter: Limiter::new(&gantry::limits::Config::default(), None, &metrics)?,
+        policy: Arc::new(Policy::new("bench", "bench", &policy)?),
         requests: IntCounter::new("requests", "requests")?,
         duration: Histogram::with_opts(HistogramOpts::new("duration", "duration"))?,
         clock: gantry::clock::Clock::system(),
@@ -117,12 +125,14 @@ async fn gateway() -> anyhow::Result<()> {
         let policy = &*layers.policy;
         let checks = [Check {
             policy,
-            key: policy.key_of(&caller),
+            key: policy.key_of(&caller, layers.limiter.naming()),
             cost: 1,
         }];
-        let Ok(decision) = layers.limiter.check(&checks, layers.clock.monotonic_ns()) else {
+        let now_ns = layers.clock.monotonic_ns();
+        let Ok(admission) = layers.limiter.check(&checks, now_ns).await else {
             return http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
+        let decision = admission.decision;
         let headers = [
             ("ratelimit-policy", decision.policy_header()),
             ("ratelimit", decision.limit_header()),
@@ -150,6 +160,14 @@ async fn gantry() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let app = start(&dir).await?;
     deploy(&app, cached(), component("examples/bench")?).await?;
+    announce(app.address)?;
+    std::future::pending().await
+}
+
+/// The plugin behind an access token, a permission and two limits, counted on a server if there is its address.
+async fn limited(redis_url: Option<&str>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let app = limits::start(&dir, redis_url).await?;
     announce(app.address)?;
     std::future::pending().await
 }

@@ -17,7 +17,8 @@ use crate::{Client, guests};
 pub struct TestHost {
     app: Option<App>,
     client: Client,
-    config: Config,
+    // On the heap: tests hold hosts in futures.
+    config: Box<Config>,
     // Last, so that the folder goes after everything that uses it.
     dir: Arc<TempDir>,
 }
@@ -32,7 +33,7 @@ impl Deref for TestHost {
 
 /// Settings of a host that is about to start.
 pub struct TestHostBuilder {
-    config: Config,
+    config: Box<Config>,
     dir: Arc<TempDir>,
 }
 
@@ -59,12 +60,12 @@ impl TestHost {
     /// A host with other settings.
     pub fn build() -> TestHostBuilder {
         let dir = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        let mut config = Config {
+        let mut config = Box::new(Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: dir.path().join("data"),
             access_log: Target::File(dir.path().join("access.log")),
             ..Config::default()
-        };
+        });
         config.runtime.compile.program = Some(guests::gantry());
         // The tests log in more often than people do.
         config.gateway.login_limit.limit = 10_000;
@@ -73,8 +74,8 @@ impl TestHost {
         TestHostBuilder { config, dir }
     }
 
-    async fn open(config: Config, dir: Arc<TempDir>) -> Self {
-        let app = Box::pin(App::start(config.clone()))
+    async fn open(config: Box<Config>, dir: Arc<TempDir>) -> Self {
+        let app = Box::pin(App::start(Config::clone(&config)))
             .await
             .expect("the host starts");
         let client = Client::new(app.address);

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ServicesConfig};
 use crate::gateway;
 use crate::gateway::access_log::Target;
+use crate::limits;
 use crate::plugins::manifest::TestCase;
 use crate::plugins::rehearsal::{Play, Report, Stage, TestReport};
 use crate::plugins::{self, DeployError, GrantMode, Tests, Upload, trust};
@@ -185,7 +186,10 @@ fn config_of(config: &Config, folder: &Path) -> Config {
             filters: Vec::new(),
             ..config.plugins.clone()
         },
-        limits: config.limits.clone(),
+        limits: limits::Config {
+            store: limits::Store::Process,
+            ..config.limits.clone()
+        },
         gateway: gateway::Config {
             request_timeout_ms: config.gateway.request_timeout_ms,
             answers_are_checked: true,

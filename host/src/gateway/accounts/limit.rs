@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::response::Response;
+use http::HeaderValue;
 
 use crate::gateway::{Config, State, response};
 use crate::http::Problem;
@@ -21,7 +22,7 @@ impl Policies {
     /// The limits in these settings, or every mistake in them.
     pub fn new(config: &Config) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
-        let mut policy = |name: &str, config| match Policy::new("gateway", config) {
+        let mut policy = |name: &str, config| match Policy::new("gateway", "accounts", config) {
             Ok(policy) => Some(Arc::new(policy)),
             Err(error) => {
                 mistakes.push(format!("`gateway.{name}`: {error}"));
@@ -58,21 +59,31 @@ pub(super) async fn within(
     };
     let checks = [Check {
         policy,
-        key: policy.key_of(&caller),
+        key: policy.key_of(&caller, state.limiter.naming()),
         cost: 1,
     }];
-    let decision = state.limiter.check(&checks, state.clock.monotonic_ns());
-    let decision = decision.map_err(|error| Problem::internal(&error))?;
+    let admission = state.limiter.check(&checks, state.clock.monotonic_ns());
+    // A place among the calls in progress is held until the work is done.
+    let admission = admission
+        .await
+        .map_err(|error| response::uncounted(&error))?;
+    let has_legacy_headers = state.limiter.has_legacy_headers();
+    let decision = &admission.decision;
     if !decision.is_admitted() {
-        return Err(response::limited(&decision));
+        return Err(response::limited(decision, has_legacy_headers));
     }
+    let headers = response::limit_headers(decision, has_legacy_headers);
     match work.await {
         Ok(mut answer) => {
-            response::add_limit_headers(answer.headers_mut(), &decision);
+            for (name, value) in headers {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    answer.headers_mut().insert(name, value);
+                }
+            }
             Ok(answer)
         }
         Err(mut problem) => {
-            problem.rate_limit = Some((decision.policy_header(), decision.limit_header()));
+            problem.rate_limit = headers;
             Err(problem)
         }
     }

@@ -1,6 +1,6 @@
 //! `[[route]]`: which requests reach the plugin, and what must hold before they do.
 
-use std::{collections::HashMap, fmt, ops::Range, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use http::Method;
 use toml::{Spanned, de::DeValue};
@@ -10,7 +10,7 @@ use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_dup
 use super::version::{self, Deprecation, Versioning};
 use super::{
     Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Idempotency, Policy, ROUTES_MAX,
-    RouteCache, Schemas, filter, path,
+    RateLimit, RouteCache, Schemas, filter, limit, path,
 };
 use crate::ids::Permission;
 use crate::plugins::filters::FilterUse;
@@ -34,47 +34,6 @@ impl fmt::Display for Auth {
             Self::Required => "required",
         })
     }
-}
-
-/// What a rate limit counts by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RateKey {
-    /// The address of the client.
-    Ip,
-    /// The account of the caller.
-    User,
-    /// The API key of the caller.
-    ApiKey,
-    /// All callers of the route together.
-    Route,
-}
-
-impl fmt::Display for RateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ip => "ip",
-            Self::User => "user",
-            Self::ApiKey => "api-key",
-            Self::Route => "route",
-        })
-    }
-}
-
-/// One policy on how often a route may be called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Unique within the route; shown to clients. Default: the key.
-    pub name: String,
-    /// Whether the author gave the name: then all routes that name it share one count, and agree on everything below.
-    pub is_shared: bool,
-    /// Calls per window.
-    pub limit: u64,
-    /// Whole seconds, because clients are told seconds.
-    pub window: Duration,
-    /// Calls that may come at once after a quiet time. Default: the limit.
-    pub burst: Option<u64>,
-    /// Whose calls are counted together.
-    pub key: RateKey,
 }
 
 /// One entry of the routing table.
@@ -137,8 +96,6 @@ const METHODS: [Method; 7] = [
     Method::HEAD,
     Method::OPTIONS,
 ];
-const RATE_LIMITS_MAX: usize = 8;
-const CALLS_MAX: i64 = 1_000_000_000;
 
 impl Route {
     pub(super) fn read_all(
@@ -150,7 +107,7 @@ impl Route {
     ) -> Vec<Self> {
         let tables = fields.tables(reader, "route", "`[[route]]`", ROUTES_MAX);
         let mut routes = Vec::with_capacity(tables.len());
-        let mut shared = Shared::new();
+        let mut shared = limit::Shared::new();
         for fields in tables {
             let at = fields.span();
             let Some((route, versions)) =
@@ -197,7 +154,7 @@ impl Route {
         declared: &[DeclaredPermission],
         schemas: &Schemas,
         versioning: Option<&Versioning>,
-        shared: &mut Shared,
+        shared: &mut limit::Shared,
     ) -> Option<(Self, Vec<String>)> {
         let methods = read_methods(reader, &mut fields);
         let path = fields.required_string(reader, "path", 4096);
@@ -209,7 +166,7 @@ impl Route {
         let auth = read_auth(reader, &mut fields);
         let permissions = read_permissions(reader, &mut fields, auth, declared);
         let policy = Policy::read(reader, &mut fields, auth);
-        let limits = read_limits(reader, &mut fields, auth, shared);
+        let limits = limit::read_all(reader, &mut fields, auth, shared);
         let export = Export::read_keys(reader, &mut fields);
         let filters = filter::read_all(reader, &mut fields);
         let timeout = fields.duration(reader, "timeout", MS..=15 * MINUTE);
@@ -383,104 +340,6 @@ fn read_permissions(
         .collect()
 }
 
-fn read_limits(
-    reader: &mut Reader<'_>,
-    fields: &mut Fields<'_, '_>,
-    auth: Option<Auth>,
-    shared: &mut Shared,
-) -> Vec<RateLimit> {
-    let mut limits = Vec::new();
-    for mut fields in fields.tables(reader, "limits", "`limits`", RATE_LIMITS_MAX) {
-        let at = fields.span();
-        for key in ["limit", "window"] {
-            if !fields.has(key) {
-                let help =
-                    "for example `limits = [{ limit = 100, window = \"15m\", key = \"ip\" }]`";
-                reader.mistake_with_help(
-                    at.clone(),
-                    format!("`{key}` is missing in `limits`"),
-                    help,
-                );
-            }
-        }
-        let name = fields.string(reader, "name", 32);
-        if let Some(name) = &name
-            && !is_policy_name(name.get_ref())
-        {
-            let message = "the name of a limit has small letters, digits and hyphens only";
-            reader.mistake(name.span(), message);
-        }
-        let limit = fields.integer(reader, "limit", 1..=CALLS_MAX);
-        let window = fields.duration(reader, "window", SECOND..=24 * 60 * MINUTE);
-        if let Some(window) = &window
-            && window.get_ref().subsec_millis() != 0
-        {
-            reader.mistake(window.span(), "`window` must be whole seconds");
-        }
-        let burst = fields.integer(reader, "burst", 1..=CALLS_MAX);
-        let key = match fields.string(reader, "key", 32) {
-            Some(text) => {
-                let keys = [RateKey::Ip, RateKey::User, RateKey::ApiKey, RateKey::Route];
-                let key = choice(reader, "key", &text, &keys);
-                if let Some(key @ (RateKey::User | RateKey::ApiKey)) = key
-                    && auth == Some(Auth::Public)
-                {
-                    let message =
-                        format!("`key = \"{key}\"` has nobody to count with `auth = \"public\"`");
-                    reader.mistake_with_help(text.span(), message, "write `key = \"ip\"`");
-                }
-                key
-            }
-            None => Some(RateKey::Ip),
-        };
-        fields.finish(
-            reader,
-            &["algorithm", "cost", "expression", "shadow"],
-            &[("per", "did you mean `window`?")],
-        );
-        let (Some(limit), Some(window), Some(key)) = (limit, window, key) else {
-            continue;
-        };
-        let limit = RateLimit {
-            is_shared: name.is_some(),
-            name: name.map_or_else(|| key.to_string(), |name| (*name.get_ref()).to_owned()),
-            limit: limit.into_inner().unsigned_abs(),
-            window: window.into_inner(),
-            burst: burst.map(|burst| burst.into_inner().unsigned_abs()),
-            key,
-        };
-        if limit.is_shared {
-            agree(reader, &at, &limit, shared);
-        }
-        limits.push((at, limit));
-    }
-    let names = limits
-        .iter()
-        .map(|(at, limit)| (at.clone(), limit.name.as_str()));
-    refuse_duplicates(reader, "the limit", names);
-    limits.into_iter().map(|(_, limit)| limit).collect()
-}
-
-/// Limits by the names that their author gave them, each with the place of its first.
-type Shared = HashMap<String, (usize, RateLimit)>;
-
-/// Routes that name the same limit must mean the same by it.
-fn agree(reader: &mut Reader<'_>, at: &Range<usize>, limit: &RateLimit, shared: &mut Shared) {
-    let (first, same) = shared
-        .entry(limit.name.clone())
-        .or_insert_with(|| (at.start, limit.clone()));
-    if same != limit {
-        let line = reader.location(*first).line;
-        let message = format!(
-            "the limit `{}` is another one than in line {line}",
-            limit.name
-        );
-        let help = "routes that name a limit share it: give all the same `limit`, `window`, `burst` and `key`, or \
-                    this one another name";
-        reader.mistake_with_help(at.clone(), message, help);
-    }
-}
-
 /// One of a few words, or a mistake that names them.
 pub(super) fn choice<T: Copy + fmt::Display>(
     reader: &mut Reader<'_>,
@@ -504,11 +363,6 @@ pub(super) fn choice<T: Copy + fmt::Display>(
         );
     }
     found.copied()
-}
-
-fn is_policy_name(name: &str) -> bool {
-    name.chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 const MS: Duration = Duration::from_millis(1);

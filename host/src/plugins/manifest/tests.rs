@@ -112,7 +112,7 @@ properties.vat = { type = "number", default = 0.2 }
     assert_eq!(index.limits[0].name, "ip");
     assert!(!index.limits[0].is_shared);
     assert!(index.limits[1].is_shared);
-    assert_eq!(index.limits[0].window, Duration::from_secs(900));
+    assert_eq!(index.limits[0].window, Some(Duration::from_secs(900)));
     assert_eq!(index.limits[1].burst, Some(50));
     assert_eq!(index.limits[1].key, RateKey::Route);
     assert_eq!(change.methods, [Method::POST, Method::PUT]);
