@@ -149,6 +149,10 @@ impl Config {
             let rule = "`gateway.auth_mount` begins with `/` and is not the root, or is empty";
             mistakes.push(rule.to_owned());
         }
+        if auth_mount.is_empty() && !self.auth.providers.is_empty() {
+            let rule = "`auth.providers` need `gateway.auth_mount`: people come back there";
+            mistakes.push(rule.to_owned());
+        }
         if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
             mistakes
                 .push("`admin.listen` is an address of its own, not that of `listen`".to_owned());

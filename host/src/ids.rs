@@ -152,6 +152,10 @@ id!(
     SessionId
 );
 id!(
+    /// A login elsewhere that opens an account here.
+    IdentityId
+);
+id!(
     /// One request, from the first byte to the last; also the id of the invocation it causes.
     RequestId
 );

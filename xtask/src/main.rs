@@ -11,6 +11,7 @@ mod extism_reference;
 mod golden;
 mod guests;
 mod languages;
+mod oidc;
 mod redis;
 mod references;
 mod registry;

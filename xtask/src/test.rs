@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, languages, redis, registry, smtp};
+use crate::{bindings, command, guests, languages, oidc, redis, registry, smtp};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
@@ -28,6 +28,9 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     }
     if !smtp::prepare() {
         without.push(smtp::PROGRAM.to_owned());
+    }
+    if !oidc::prepare() {
+        without.push(oidc::PROGRAM.to_owned());
     }
     // Not `GANTRY_…`: the servers that tests start would take it for a setting.
     tests.env("TESTS_WITHOUT", without.join(","));

@@ -144,9 +144,23 @@ impl From<auth::Error> for ApiError {
             | E::SessionEnded
             | E::TotpRequired
             | E::TotpWrong => StatusCode::UNAUTHORIZED,
-            E::RegistrationOff | E::ResetOff | E::CodeWrong => StatusCode::FORBIDDEN,
+            E::IdentityNotFound | E::ProviderNotFound => StatusCode::NOT_FOUND,
+            E::IdentityTaken | E::IdentityNotLinked | E::IdentityLast => StatusCode::CONFLICT,
+            E::RegistrationOff
+            | E::ResetOff
+            | E::CodeWrong
+            // Of people who log in elsewhere; operators do not meet them.
+            | E::ReturnNotAllowed
+            | E::ChallengeInvalid
+            | E::AttemptInvalid
+            | E::ProviderDenied
+            | E::ProviderRefused
+            | E::EmailNotAllowed
+            | E::IdentityUnknown
+            | E::SignUpPending
+            | E::LoginNotFresh => StatusCode::FORBIDDEN,
             E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
-            E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            E::Busy { .. } | E::ProviderUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.code(), error.to_string()).with_retry_after_s(error.retry_after_s())
     }

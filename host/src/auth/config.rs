@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{ADMIN, Error, Issuer, Registration, TokenAlgorithm};
+use crate::auth::{ADMIN, Error, Issuer, Provider, Registration, TokenAlgorithm, providers};
 use crate::ids::RoleName;
 
 /// Accounts, access tokens and logins.
@@ -35,6 +35,33 @@ pub struct Config {
     /// Whose access tokens are taken, too: `[[auth.issuers]]` with `issuer`, `jwks_url`, `audience`, and if need be
     /// `algorithms`, `roles`, `skew_s`, `refresh_s`. Default: none.
     pub issuers: Vec<Issuer>,
+    /// Where people can log in instead: `[[auth.providers]]` with `name`, `kind` (`oidc`, `google`, `facebook`), `client_id`,
+    /// with `oidc` the `issuer`, and if need be `title`, `client_secret_file` (or `client_secret_env`, `client_secret`),
+    /// `scopes`, `email_domains`, `may_sign_up`, `roles`, `links_by_email`, `algorithms`, `skew_s`; with `facebook`
+    /// `authorization_url`, `token_url`, `profile_url`. Default: none.
+    pub providers: Vec<Provider>,
+    /// Where people reach this host, for example `https://example.com`. Providers send them back there. Default: empty;
+    /// needed with providers.
+    pub public_url: String,
+    /// Pages of this host where a login at a provider may end; `/app/*` stands for all below `/app/`. The first one is
+    /// where it ends if nothing is said. Default: `["/"]`.
+    pub return_paths: Vec<String>,
+    /// Addresses of apps where such a login may end with a code, letter by letter, for example `com.example.app:/login`.
+    /// Default: none.
+    pub return_apps: Vec<String>,
+    /// How long after a login its user may link and unlink logins elsewhere without a password, 1 to 60. Default: 10.
+    pub fresh_login_minutes: u32,
+    /// Linked logins of one account. Default: 10.
+    pub identities_per_user_max: u32,
+    /// How long a provider may take for one answer, 100 to 60000. Default: 10000.
+    pub provider_timeout_ms: u32,
+    /// Logins that may wait for one provider at the same time; further ones are told to come back. Default: 64.
+    pub provider_calls_max: usize,
+    /// How often providers are asked for their addresses and keys, in minutes, 1 to 1440; also when a token names a key that
+    /// is not known, but not more often than every ten seconds. Default: 60.
+    pub provider_refresh_minutes: u32,
+    /// Logins at providers that have ended and are remembered for ten minutes, so that none ends twice. Default: 100000.
+    pub used_attempts_max: u32,
     /// Access tokens whose signature need not be checked again. Default: 10000.
     pub verified_tokens_max: u64,
     /// Memory that hashing one password takes. Less than the default makes stolen hashes cheaper to guess.
@@ -116,6 +143,16 @@ impl Default for Config {
             issuer: "gantry".to_owned(),
             audience: "gantry".to_owned(),
             issuers: Vec::new(),
+            providers: Vec::new(),
+            public_url: String::new(),
+            return_paths: vec!["/".to_owned()],
+            return_apps: Vec::new(),
+            fresh_login_minutes: 10,
+            identities_per_user_max: 10,
+            provider_timeout_ms: 10_000,
+            provider_calls_max: 64,
+            provider_refresh_minutes: 60,
+            used_attempts_max: 100_000,
             verified_tokens_max: 10_000,
             argon2_memory_kib: 19 * 1024,
             argon2_iterations: 2,
@@ -248,11 +285,12 @@ impl Config {
         let mistakes = self.issuers.iter();
         let mistakes = mistakes.filter_map(|issuer| issuer.mistake(&self.issuer));
         rules.extend(mistakes.map(|mistake| (false, mistake)));
-        let broken: Vec<_> = rules
+        let mut broken: Vec<_> = rules
             .iter()
             .filter(|(holds, _)| !holds)
-            .map(|(_, r)| *r)
+            .map(|(_, rule)| (*rule).to_owned())
             .collect();
+        broken.extend(providers::mistakes(self));
         if broken.is_empty() {
             Ok(())
         } else {

@@ -100,6 +100,44 @@ pub enum Error {
     TotpOff,
     #[error("there is no such session")]
     SessionNotFound,
+    #[error("there is no such provider to log in with")]
+    ProviderNotFound,
+    #[error(
+        "the login cannot end there; `return_to` is one of the places that the operator has set"
+    )]
+    ReturnNotAllowed,
+    #[error("`code_challenge` is the SHA-256 of a text of 43 to 128 characters, in base64url")]
+    ChallengeInvalid,
+    #[error(
+        "this login did not begin in this browser, has ended, or took too long; begin it again"
+    )]
+    AttemptInvalid,
+    #[error("the provider did not log you in, or you did not want it to")]
+    ProviderDenied,
+    #[error("the provider's answer cannot be accepted; begin the login again")]
+    ProviderRefused,
+    #[error("the provider does not answer; try again in {retry_after_s} s")]
+    ProviderUnavailable { retry_after_s: u64 },
+    #[error("nobody with this e-mail address can log in with this provider")]
+    EmailNotAllowed,
+    #[error("no account is linked to this login; log in in another way and link it there")]
+    IdentityUnknown,
+    #[error(
+        "there is an account with this e-mail address; log in to it in another way and link this login there"
+    )]
+    IdentityNotLinked,
+    #[error(
+        "a message was sent to the e-mail address; open the account with the code in it, then log in again"
+    )]
+    SignUpPending,
+    #[error("this login is linked to an account already")]
+    IdentityTaken,
+    #[error("the account has no such linked login")]
+    IdentityNotFound,
+    #[error("there would be no way left to log in; set a password or link another login first")]
+    IdentityLast,
+    #[error("this takes a login that has just been made; log in again")]
+    LoginNotFresh,
     #[error("changes that were written together failed")]
     Together(#[source] std::sync::Arc<Error>),
     #[error("too many failed attempts; try again in {retry_after_s} s")]
@@ -156,6 +194,21 @@ impl Error {
             Self::TotpOn => "auth.totp_on",
             Self::TotpOff => "auth.totp_off",
             Self::SessionNotFound => "auth.session_not_found",
+            Self::ProviderNotFound => "auth.provider_not_found",
+            Self::ReturnNotAllowed => "auth.return_not_allowed",
+            Self::ChallengeInvalid => "auth.challenge_invalid",
+            Self::AttemptInvalid => "auth.login_attempt_invalid",
+            Self::ProviderDenied => "auth.provider_denied",
+            Self::ProviderRefused => "auth.provider_refused",
+            Self::ProviderUnavailable { .. } => "auth.provider_unavailable",
+            Self::EmailNotAllowed => "auth.email_not_allowed",
+            Self::IdentityUnknown => "auth.identity_unknown",
+            Self::IdentityNotLinked => "auth.identity_not_linked",
+            Self::SignUpPending => "auth.sign_up_pending",
+            Self::IdentityTaken => "auth.identity_taken",
+            Self::IdentityNotFound => "auth.identity_not_found",
+            Self::IdentityLast => "auth.identity_last",
+            Self::LoginNotFresh => "auth.login_not_fresh",
             Self::TooManyAttempts { .. } => "auth.too_many_attempts",
             Self::Busy { .. } => "auth.busy",
         }
@@ -164,9 +217,9 @@ impl Error {
     /// Seconds after which trying again makes sense, where that is so.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::TooManyAttempts { retry_after_s } | Self::Busy { retry_after_s } => {
-                Some(*retry_after_s)
-            }
+            Self::TooManyAttempts { retry_after_s }
+            | Self::ProviderUnavailable { retry_after_s }
+            | Self::Busy { retry_after_s } => Some(*retry_after_s),
             _ => None,
         }
     }

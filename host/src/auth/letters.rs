@@ -10,6 +10,13 @@ pub(super) enum Factor {
     Removed,
 }
 
+/// What has become of a login elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum IdentityChange {
+    Linked,
+    Unlinked,
+}
+
 /// Writes in the name of the operator's service.
 pub(super) struct Letters {
     service: String,
@@ -117,6 +124,26 @@ impl Letters {
             &format!(
                 "Logging in to your account at {service} {what}.\n\n\
                  If it was not you, change your password at once and tell the people who run {service}."
+            ),
+        )
+    }
+
+    /// After a login elsewhere was linked to the account or taken from it.
+    pub(super) fn identity(&self, to: &str, what: IdentityChange, provider: &str) -> Letter {
+        let Self { service, .. } = self;
+        let (subject, what) = match what {
+            IdentityChange::Linked => ("A login was linked", "can now be logged in to with"),
+            IdentityChange::Unlinked => {
+                ("A login was unlinked", "can no longer be logged in to with")
+            }
+        };
+        self.letter(
+            to,
+            format!("{subject} at {service}"),
+            &format!(
+                "Your account at {service} {what} a login at {provider}.\n\n\
+                 If it was not you, set a new password at once (\"forgotten password\"), look at your linked logins, and \
+                 tell the people who run {service}."
             ),
         )
     }

@@ -46,10 +46,11 @@ impl Auth {
         self.check_wait(&parties)?;
 
         let account = inner.store.user_by_email(&email).await?;
-        let known_hash = account
-            .as_ref()
-            .map(|account| account.password_hash.as_str());
-        let hash = known_hash.unwrap_or(inner.passwords.nobody());
+        let with_password = account.as_ref().filter(|account| account.has_password());
+        let hash = match with_password {
+            Some(account) => account.password_hash.as_str(),
+            None => inner.passwords.nobody(),
+        };
         let Verdict {
             is_right,
             better_hash,
@@ -57,7 +58,7 @@ impl Auth {
         } = turn.verify(password, hash).await?;
         let now_ms = inner.clock.now_ms();
         let account = match account {
-            Some(account) if is_right => account,
+            Some(account) if is_right && account.has_password() => account,
             known => {
                 inner.throttle.fail(&parties, now_ms);
                 let target = match known {

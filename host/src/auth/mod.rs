@@ -1,4 +1,4 @@
-//! Who is calling and what they may do: accounts, sessions, roles, API keys, access tokens, guest tokens. What a refusal looks
+//! Who is calling and what they may do: accounts, logins elsewhere, sessions, roles, API keys, access tokens, guest tokens. What a refusal looks
 //! like on the wire is for the front doors to know.
 
 mod api_keys;
@@ -9,6 +9,7 @@ mod error;
 mod even;
 mod external;
 pub mod guest;
+mod identities;
 mod introspection;
 pub mod keys;
 mod letters;
@@ -16,6 +17,7 @@ mod login;
 mod password;
 pub mod permissions;
 mod principal;
+mod providers;
 mod recovery;
 mod registration;
 mod roles;
@@ -36,10 +38,15 @@ pub use config::Config;
 pub use error::{Error, Rejection};
 pub use external::{ExternalAlgorithm, Issuer};
 pub use guest::GuestTokens;
+pub use identities::Identity;
 pub use keys::Keys;
 pub use login::Login;
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
 pub use principal::{Beyond, Forbidden, Principal, PrincipalKind, Rate};
+pub use providers::{
+    CodeHolder, LoginBegun, LoginEnd, LoginOutcome, LoginWish, Provider, ProviderAnswer,
+    ProviderChoice, ProviderKind,
+};
 pub use registration::Registration;
 pub use roles::{ADMIN, Role};
 pub use rotation::Rotation;
@@ -84,6 +91,7 @@ struct Inner {
     codes: codes::Codes,
     factors: totp::SecondFactors,
     letters: letters::Letters,
+    providers: providers::Providers,
     mail: Mail,
     used_keys: mpsc::Sender<(ApiKeyId, i64)>,
     /// Held while rows and memory change together.
@@ -136,6 +144,7 @@ impl Auth {
                 codes: codes::Codes::new(&config),
                 factors: totp::SecondFactors::new(keys.derive("totp"), &config.service_name),
                 letters: letters::Letters::new(&config),
+                providers: providers::Providers::new(&config, keys)?,
                 mail,
                 access_tokens,
                 revoked: sessions.revoked().await?,
@@ -207,13 +216,14 @@ impl Auth {
         Ok(Some((seen.user, seen.session)))
     }
 
-    /// Forgets sessions and codes that nobody can use any more. To be called now and then.
+    /// Forgets sessions, codes and attempts that nobody can use any more. To be called now and then.
     pub async fn sweep(&self) -> Result<(), Error> {
         self.sweep_sessions().await?;
         let mut transaction = self.inner.store.db.begin().await?;
         let now_ms = self.inner.clock.now_ms();
         self.inner.codes.sweep(&mut transaction, now_ms).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.sweep_attempts().await
     }
 
     /// Who a page acts for, by the access token in its cookie. Only tokens of a session count there.

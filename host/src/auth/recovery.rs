@@ -47,8 +47,12 @@ impl Auth {
         self.check_wait(&parties)?;
         let turn = inner.passwords.turn().await?;
         self.check_wait(&parties)?;
-        let Verdict { is_right, turn, .. } = turn.verify(password, &account.password_hash).await?;
-        if !is_right {
+        let hash = match account.has_password() {
+            true => account.password_hash.as_str(),
+            false => inner.passwords.nobody(),
+        };
+        let Verdict { is_right, turn, .. } = turn.verify(password, hash).await?;
+        if !is_right || !account.has_password() {
             inner.throttle.fail(&parties, inner.clock.now_ms());
             tracing::warn!(user.id = %id, "A user who is logged in did not know the password");
             let event = Event::failed("login.failed", id, "auth.credentials_wrong");
@@ -135,6 +139,11 @@ impl Auth {
                 .store
                 .set_password(&mut transaction, id, &hash, generation, now_ms)
                 .await?;
+            // The code came back by mail. Whoever had linked a login to the account before may be somebody else.
+            let mut unlinked = 0;
+            if code.is_some() && inner.store.confirm_email(&mut transaction, id).await? {
+                unlinked = auth.drop_identities(&mut transaction, id).await?;
+            }
             let email = &account.user.email;
             inner
                 .codes
@@ -147,7 +156,10 @@ impl Auth {
                 (None, Some(_)) => "by somebody who knew the old one",
                 (None, None) => "by an administrator",
             };
-            let event = Event::new("user.password_changed", id).with("how", how);
+            let mut event = Event::new("user.password_changed", id).with("how", how);
+            if unlinked > 0 {
+                event = event.with("unlinked", unlinked);
+            }
             auth.commit(transaction, event).await?;
             inner.mail.wake();
             inner.directory.put_user(&account);

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::codes::{self, Purpose};
 use crate::auth::even::evenly;
+use crate::auth::identities::NewIdentity;
 use crate::auth::store::Account;
 use crate::auth::throttle::Parties;
 use crate::auth::users::normal_email;
-use crate::auth::{Auth, Error, NewUser, User};
+use crate::auth::{Auth, Error, User};
 use crate::db::Transaction;
-use crate::ids::UserId;
+use crate::ids::{RoleName, UserId};
 use crate::ledger::Event;
 use crate::mail::{self, Letter};
 
@@ -24,6 +25,20 @@ pub enum Registration {
     Open,
     /// Everybody who can read mail to the address.
     Confirmed,
+}
+
+/// What an account begins with.
+pub(super) struct NewAccount {
+    /// In its normal form.
+    pub(super) email: String,
+    pub(super) roles: Vec<RoleName>,
+    /// Empty if there is no password.
+    pub(super) password_hash: String,
+    pub(super) is_email_confirmed: bool,
+    /// What it takes, and uses up.
+    pub(super) code: Option<codes::Redeemed>,
+    /// A login elsewhere that opens it.
+    pub(super) identity: Option<NewIdentity>,
 }
 
 impl Auth {
@@ -48,12 +63,15 @@ impl Auth {
     }
 
     async fn open_account(&self, email: String, password_hash: String) -> Result<(), Error> {
-        let new = NewUser {
+        let new = NewAccount {
             email: email.clone(),
-            password: String::new(),
             roles: self.inner.config.registration_roles.clone(),
+            password_hash,
+            is_email_confirmed: false,
+            code: None,
+            identity: None,
         };
-        match self.add_account(new, password_hash, None).await {
+        match self.add_account(new).await {
             Ok(_) => Ok(()),
             Err(Error::EmailTaken) => self.tell_registered(email).await,
             Err(error) => Err(error),
@@ -77,7 +95,7 @@ impl Auth {
         .await
     }
 
-    async fn tell_registered(&self, email: String) -> Result<(), Error> {
+    pub(super) async fn tell_registered(&self, email: String) -> Result<(), Error> {
         let life_ms = 3_600_000;
         let (purpose, payload) = (Purpose::Notice, String::new());
         self.send_code(purpose, email.clone(), payload, life_ms, move |auth, _| {
@@ -89,26 +107,36 @@ impl Auth {
     /// Opens the account that a code was sent for. `CodeWrong`, `TooManyAttempts`, `TooMany`.
     pub async fn confirm_registration(&self, code: &str, client: &str) -> Result<User, Error> {
         let redeemed = self.check_code(Purpose::Register, code, client).await?;
-        let new = NewUser {
-            email: redeemed.subject.clone(),
-            password: String::new(),
-            roles: self.inner.config.registration_roles.clone(),
+        // A hash is no JSON.
+        let identity: Option<NewIdentity> = serde_json::from_str(&redeemed.payload).ok();
+        let (roles, password_hash) = match &identity {
+            None => (
+                self.inner.config.registration_roles.clone(),
+                redeemed.payload.clone(),
+            ),
+            Some(identity) => {
+                let live = self.inner.providers.find(&identity.provider);
+                let live = live.map_err(|_| Error::CodeWrong)?;
+                (live.settings.roles.clone(), String::new())
+            }
         };
-        let hash = redeemed.payload.clone();
-        match self.add_account(new, hash, Some(redeemed)).await {
+        let new = NewAccount {
+            email: redeemed.subject.clone(),
+            roles,
+            password_hash,
+            is_email_confirmed: true,
+            code: Some(redeemed),
+            identity,
+        };
+        match self.add_account(new).await {
             // Somebody else has opened it meanwhile; that is nobody's business.
-            Err(Error::EmailTaken) => Err(Error::CodeWrong),
+            Err(Error::EmailTaken | Error::IdentityTaken) => Err(Error::CodeWrong),
             done => done,
         }
     }
 
-    /// Adds an account whose password is hashed already, and uses up the code that it takes.
-    pub(super) async fn add_account(
-        &self,
-        new: NewUser,
-        password_hash: String,
-        code: Option<codes::Redeemed>,
-    ) -> Result<User, Error> {
+    /// Adds an account, with all that it begins with, and uses up the code that it takes.
+    pub(super) async fn add_account(&self, new: NewAccount) -> Result<User, Error> {
         let auth = self.clone();
         self.change(async move {
             let max = auth.inner.config.users_max;
@@ -126,20 +154,28 @@ impl Auth {
             };
             let account = Account {
                 user,
-                password_hash,
+                password_hash: new.password_hash,
                 generation: 1,
+                is_email_confirmed: new.is_email_confirmed,
             };
             let mut transaction = auth.inner.store.db.begin().await?;
-            if let Some(code) = &code {
+            if let Some(code) = &new.code {
                 auth.inner.codes.spend(&mut transaction, code).await?;
             }
             auth.inner
                 .store
                 .insert_user(&mut transaction, &account)
                 .await?;
+            if let Some(identity) = &new.identity {
+                auth.add_identity(&mut transaction, account.user.id, identity)
+                    .await?;
+            }
             let user = &account.user;
             let roles: Vec<_> = user.roles.iter().map(ToString::to_string).collect();
-            let event = Event::new("user.created", user.id).with("roles", roles);
+            let mut event = Event::new("user.created", user.id).with("roles", roles);
+            if let Some(identity) = &new.identity {
+                event = event.with("provider", identity.provider.as_str());
+            }
             auth.commit(transaction, event).await?;
             auth.inner.directory.put_user(&account);
             tracing::info!(user.id = %account.user.id, "An account was made");

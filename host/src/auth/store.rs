@@ -12,8 +12,17 @@ use crate::ids::{RoleName, ServiceAccountId, UserId};
 /// A user with what only logging in may see.
 pub(super) struct Account {
     pub(super) user: User,
+    /// Empty if there is no password: only logins elsewhere open it.
     pub(super) password_hash: String,
     pub(super) generation: i64,
+    /// Whether somebody has shown to read mail to the address.
+    pub(super) is_email_confirmed: bool,
+}
+
+impl Account {
+    pub(super) fn has_password(&self) -> bool {
+        !self.password_hash.is_empty()
+    }
 }
 
 /// An API key with the digest that recognises it.
@@ -80,8 +89,9 @@ impl Store {
         let user = &account.user;
         let inserted = sqlx::query(
             "INSERT INTO users
-             (id, email, password_hash, roles, is_disabled, generation, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (id, email, password_hash, roles, is_disabled, generation, created_at, updated_at,
+              is_email_confirmed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(user.id.to_string())
         .bind(&user.email)
@@ -91,6 +101,7 @@ impl Store {
         .bind(account.generation)
         .bind(user.created_at_ms)
         .bind(user.updated_at_ms)
+        .bind(i64::from(account.is_email_confirmed))
         .execute(&mut **transaction)
         .await;
         inserted
@@ -122,6 +133,21 @@ impl Store {
             Some(_) => Error::CredentialsWrong,
         };
         read_account(&row.ok_or(missing)?)
+    }
+
+    /// Notes that somebody has shown to read mail to the address of this account. False if that was known.
+    pub(super) async fn confirm_email(
+        &self,
+        transaction: &mut Transaction,
+        id: UserId,
+    ) -> Result<bool, Error> {
+        let done = sqlx::query(
+            "UPDATE users SET is_email_confirmed = 1 WHERE id = $1 AND is_email_confirmed = 0",
+        )
+        .bind(id.to_string())
+        .execute(&mut **transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Replaces the hash of an unchanged password, unless the password was changed meanwhile.
@@ -422,6 +448,7 @@ fn if_taken(error: sqlx::Error, taken: Error) -> Error {
 fn read_account(row: &AnyRow) -> Result<Account, Error> {
     let id: String = row.try_get("id")?;
     let is_disabled: i64 = row.try_get("is_disabled")?;
+    let is_email_confirmed: i64 = row.try_get("is_email_confirmed")?;
     Ok(Account {
         user: User {
             id: parse("users", &id, &id)?,
@@ -433,6 +460,7 @@ fn read_account(row: &AnyRow) -> Result<Account, Error> {
         },
         password_hash: row.try_get("password_hash")?,
         generation: row.try_get("generation")?,
+        is_email_confirmed: is_email_confirmed != 0,
     })
 }
 

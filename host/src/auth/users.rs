@@ -1,5 +1,6 @@
 //! Accounts of people.
 
+use crate::auth::registration::NewAccount;
 use crate::auth::{Auth, Error};
 use crate::ids::{RoleName, UserId};
 use crate::ledger::Event;
@@ -52,8 +53,15 @@ impl Auth {
             .await?
             .hash(&new.password)
             .await?;
-        let new = NewUser { email, ..new };
-        self.add_account(new, password_hash, None).await
+        let new = NewAccount {
+            email,
+            roles: new.roles,
+            password_hash,
+            is_email_confirmed: false,
+            code: None,
+            identity: None,
+        };
+        self.add_account(new).await
     }
 
     /// The user with this id, if there is one.

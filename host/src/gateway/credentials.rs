@@ -15,6 +15,8 @@ use crate::ledger::acting_as;
 pub(super) const ACCESS_COOKIE: &str = "__Host-gantry-access";
 /// The refresh token of a page.
 pub(super) const REFRESH_COOKIE: &str = "__Host-gantry-refresh";
+/// A login at a provider that has begun, or waits for a second factor.
+pub(super) const LOGIN_COOKIE: &str = "__Host-gantry-login";
 /// What scripts of a page read and send back in a header, which pages of others cannot.
 pub(super) const CSRF_COOKIE: &str = "__Host-gantry-csrf";
 /// How all of these begin.
@@ -73,6 +75,11 @@ impl Asked {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// What the browser has kept of a login at a provider.
+    pub(super) fn login_cookie(&self) -> Option<&str> {
+        cookie(&self.headers, LOGIN_COOKIE)
     }
 }
 

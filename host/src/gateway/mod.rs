@@ -104,6 +104,8 @@ pub struct Config {
     pub auth_mount: String,
     /// How often one address may try to log in. Default: 10 per minute.
     pub login_limit: PolicyConfig,
+    /// How often one address may begin or end a login at a provider. Default: 60 per minute.
+    pub provider_limit: PolicyConfig,
     /// How often one address may exchange refresh tokens or log out. Default: 600 per minute.
     pub refresh_limit: PolicyConfig,
     /// How often one address may open an account or ask to reset a password. Default: 10 per hour.
@@ -136,6 +138,7 @@ impl Default for Config {
             security_headers: security::Config::default(),
             auth_mount: "/api/auth".to_owned(),
             login_limit: per_minute("login", 10),
+            provider_limit: per_minute("provider", 60),
             refresh_limit: per_minute("refresh", 600),
             request_limit: PolicyConfig {
                 window_ms: 3_600_000,

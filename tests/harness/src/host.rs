@@ -69,6 +69,7 @@ impl TestHost {
         config.runtime.compile.program = Some(guests::gantry());
         // The tests log in more often than people do.
         config.gateway.login_limit.limit = 10_000;
+        config.gateway.provider_limit.limit = 10_000;
         config.gateway.request_limit.limit = 10_000;
         config.gateway.code_limit.limit = 10_000;
         TestHostBuilder { config, dir }

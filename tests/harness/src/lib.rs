@@ -4,6 +4,7 @@
 mod client;
 pub mod guests;
 mod host;
+mod oidc;
 mod process;
 mod redis;
 mod registry;
@@ -12,6 +13,7 @@ pub mod soak;
 
 pub use client::{Answer, Client};
 pub use host::{TestHost, TestHostBuilder, pack};
+pub use oidc::OidcServer;
 pub use process::Process;
 pub use redis::RedisServer;
 pub use registry::OciRegistry;

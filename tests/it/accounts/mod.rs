@@ -3,6 +3,7 @@
 mod issuers;
 mod mail;
 mod pages;
+mod providers;
 mod recovery;
 mod registration;
 mod sessions;

@@ -21,10 +21,12 @@ const RETRY_AFTER_S: u64 = 60;
 /// What a code is for. A code of one purpose is none of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Makes an account; the payload is the hash of its password.
+    /// Makes an account; the payload is the hash of its password, or who it is at a provider.
     Register,
     /// Lets a new password be set.
     ResetPassword,
+    /// Logs in, or links; the payload is who has logged in at a provider.
+    ProviderLogin,
     /// Nothing: it stands for a message that was sent, so that they are counted, or for one that was not.
     Notice,
 }
@@ -34,6 +36,7 @@ impl Purpose {
         match self {
             Self::Register => "register",
             Self::ResetPassword => "reset-password",
+            Self::ProviderLogin => "provider-login",
             Self::Notice => "notice",
         }
     }

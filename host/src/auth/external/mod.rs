@@ -348,12 +348,12 @@ async fn keep_fetching(live: std::sync::Weak<Live>) {
     }
 }
 
-fn all_algorithms() -> Vec<ExternalAlgorithm> {
+pub(super) fn all_algorithms() -> Vec<ExternalAlgorithm> {
     use ExternalAlgorithm::{EdDsa, Es256, Rs256};
     vec![Rs256, Es256, EdDsa]
 }
 
-fn default_skew_s() -> u32 {
+pub(super) fn default_skew_s() -> u32 {
     30
 }
 

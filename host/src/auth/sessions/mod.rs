@@ -314,6 +314,17 @@ impl Auth {
         right.as_bytes().ct_eq(token.as_bytes()).into()
     }
 
+    /// When a session of this user began, if it has not ended.
+    pub(super) async fn session_began_ms(
+        &self,
+        user: UserId,
+        id: SessionId,
+    ) -> Result<Option<i64>, Error> {
+        let row = self.inner.sessions.store.find(id).await?;
+        let row = row.filter(|row| row.session.user == user);
+        Ok(row.map(|row| row.session.created_at_ms))
+    }
+
     /// The sessions of a user that have not ended, the one used last first.
     pub async fn list_sessions(&self, user: UserId) -> Result<Vec<Session>, Error> {
         let sessions = &self.inner.sessions;

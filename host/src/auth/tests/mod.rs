@@ -2,6 +2,7 @@
 
 mod accounts;
 mod credentials;
+mod identities;
 mod keys;
 mod logins;
 mod sessions;

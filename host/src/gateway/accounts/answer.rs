@@ -8,7 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Auth, Tokens, User};
-use crate::gateway::credentials::{ACCESS_COOKIE, CSRF_COOKIE, REFRESH_COOKIE};
+use crate::gateway::credentials::{ACCESS_COOKIE, CSRF_COOKIE, LOGIN_COOKIE, REFRESH_COOKIE};
 
 /// Where tokens are put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, utoipa::ToSchema)]
@@ -85,29 +85,51 @@ pub(super) fn tokens(auth: &Auth, tokens: Tokens, user: Option<User>, mode: Mode
         }
         Mode::Cookie => {
             let csrf_token = auth.csrf_token(tokens.session);
-            let (short_s, long_s) = (tokens.expires_in_s, tokens.refresh_expires_in_s);
-            // Lax: who follows a link from elsewhere is logged in. The others are sent by pages of the same site only.
-            let access = cookie(
-                ACCESS_COOKIE,
-                &tokens.access_token,
-                short_s,
-                "HttpOnly; SameSite=Lax",
-            );
-            let refresh = cookie(
-                REFRESH_COOKIE,
-                &tokens.refresh_token,
-                long_s,
-                "HttpOnly; SameSite=Strict",
-            );
-            cookies.extend([
-                access,
-                refresh,
-                cookie(CSRF_COOKIE, &csrf_token, long_s, "SameSite=Strict"),
-            ]);
+            cookies.extend(session_cookies(&tokens, &csrf_token));
             body.csrf_token = Some(csrf_token);
         }
     }
     with_cookies(Json(body).into_response(), cookies)
+}
+
+fn session_cookies(tokens: &Tokens, csrf_token: &str) -> [String; 3] {
+    let (short_s, long_s) = (tokens.expires_in_s, tokens.refresh_expires_in_s);
+    // Lax: who follows a link from elsewhere is logged in. The others are sent by pages of the same site only.
+    let access = cookie(
+        ACCESS_COOKIE,
+        &tokens.access_token,
+        short_s,
+        "HttpOnly; SameSite=Lax",
+    );
+    let refresh = cookie(
+        REFRESH_COOKIE,
+        &tokens.refresh_token,
+        long_s,
+        "HttpOnly; SameSite=Strict",
+    );
+    let csrf = cookie(CSRF_COOKIE, csrf_token, long_s, "SameSite=Strict");
+    [access, refresh, csrf]
+}
+
+/// Sends a browser on.
+pub(super) fn go_to(address: &str, cookies: impl IntoIterator<Item = String>) -> Response {
+    let mut answer = StatusCode::SEE_OTHER.into_response();
+    if let Ok(address) = HeaderValue::try_from(address) {
+        answer.headers_mut().insert(header::LOCATION, address);
+    }
+    with_cookies(answer, cookies)
+}
+
+/// The cookies of a browser that has logged in with a provider.
+pub(super) fn logged_in(auth: &Auth, tokens: &Tokens) -> impl Iterator<Item = String> + use<> {
+    let csrf_token = auth.csrf_token(tokens.session);
+    let cookies = session_cookies(tokens, &csrf_token).into_iter();
+    cookies.chain([login_cookie("", 0)])
+}
+
+/// What a browser keeps of a login at a provider. Lax: it comes back from there with it.
+pub(super) fn login_cookie(value: &str, life_s: u64) -> String {
+    cookie(LOGIN_COOKIE, value, life_s, "HttpOnly; SameSite=Lax")
 }
 
 /// Nothing to say, and no cookies any more.
@@ -123,7 +145,10 @@ pub(super) fn secret(body: impl Serialize) -> Response {
     with_cookies(Json(body).into_response(), [])
 }
 
-fn with_cookies(mut answer: Response, cookies: impl IntoIterator<Item = String>) -> Response {
+pub(super) fn with_cookies(
+    mut answer: Response,
+    cookies: impl IntoIterator<Item = String>,
+) -> Response {
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     for cookie in cookies {

@@ -15,16 +15,27 @@ pub(super) fn explain(error: auth::Error) -> Problem {
         | E::SessionEnded
         | E::TotpRequired
         | E::TotpWrong => StatusCode::UNAUTHORIZED,
+        E::AttemptInvalid => StatusCode::BAD_REQUEST,
+        E::ProviderNotFound | E::IdentityNotFound => StatusCode::NOT_FOUND,
+        E::ProviderDenied
+        | E::EmailNotAllowed
+        | E::IdentityUnknown
+        | E::SignUpPending
+        | E::LoginNotFresh => StatusCode::FORBIDDEN,
+        E::IdentityNotLinked | E::IdentityTaken | E::IdentityLast => StatusCode::CONFLICT,
+        E::ProviderRefused => StatusCode::BAD_GATEWAY,
         E::EmailInvalid(_)
         | E::PasswordTooShort { .. }
         | E::PasswordTooLong { .. }
+        | E::ReturnNotAllowed
+        | E::ChallengeInvalid
         | E::CodeWrong => StatusCode::UNPROCESSABLE_ENTITY,
         E::AccountDisabled | E::RegistrationOff | E::ResetOff => StatusCode::FORBIDDEN,
         E::UserNotFound => StatusCode::UNAUTHORIZED,
         E::TooMany { .. } | E::TotpOn | E::TotpOff | E::ApiKeyNotCurrent => StatusCode::CONFLICT,
         E::SessionNotFound | E::ApiKeyNotFound => StatusCode::NOT_FOUND,
         E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
-        E::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        E::Busy { .. } | E::ProviderUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => return Problem::internal(&format!("{:#}", anyhow::Error::new(error))),
     };
     let problem = Problem::new(status, error.code(), error.to_string());

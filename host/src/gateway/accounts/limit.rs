@@ -13,6 +13,7 @@ use crate::limits::{Caller, Check, Policy};
 #[derive(Debug, Clone)]
 pub struct Policies {
     pub(super) login: Arc<Policy>,
+    pub(super) provider: Arc<Policy>,
     pub(super) refresh: Arc<Policy>,
     pub(super) request: Arc<Policy>,
     pub(super) code: Arc<Policy>,
@@ -30,12 +31,14 @@ impl Policies {
             }
         };
         let login = policy("login_limit", &config.login_limit);
+        let provider = policy("provider_limit", &config.provider_limit);
         let refresh = policy("refresh_limit", &config.refresh_limit);
         let request = policy("request_limit", &config.request_limit);
         let code = policy("code_limit", &config.code_limit);
-        match (login, refresh, request, code) {
-            (Some(login), Some(refresh), Some(request), Some(code)) => Ok(Self {
+        match (login, provider, refresh, request, code) {
+            (Some(login), Some(provider), Some(refresh), Some(request), Some(code)) => Ok(Self {
                 login,
+                provider,
                 refresh,
                 request,
                 code,

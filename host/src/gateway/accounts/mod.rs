@@ -4,11 +4,13 @@
 mod answer;
 mod body;
 mod explain;
+mod identities;
 mod introspect;
 mod key;
 mod limit;
 mod login;
 mod password;
+mod providers;
 mod register;
 mod sessions;
 mod totp;
@@ -65,6 +67,15 @@ fn api(mount: &str) -> OpenApiRouter<Arc<State>> {
         .routes(routes!(key::show_key))
         .routes(routes!(key::rotate_key))
         .routes(routes!(introspect::introspect))
+        .routes(routes!(providers::list_providers))
+        .routes(routes!(providers::begin_provider_login))
+        .routes(routes!(providers::end_provider_login))
+        .routes(routes!(providers::fetch_tokens))
+        .routes(routes!(
+            identities::list_identities,
+            identities::link_identity
+        ))
+        .routes(routes!(identities::unlink_identity))
         .routes(routes!(register::register))
         .routes(routes!(register::confirm_registration))
         .routes(routes!(password::change_password))
