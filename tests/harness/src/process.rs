@@ -134,19 +134,26 @@ impl Process {
 
     /// Bytes of memory in use that nothing may touch now: pools of instances keep them for the next ones.
     pub fn reserved_bytes(&self) -> u64 {
+        self.resident_bytes(|mapping| mapping.contains(" ---"))
+    }
+
+    /// Bytes of memory in which machine code of plugins lies now: those parts of its files that were read.
+    pub fn code_bytes(&self) -> u64 {
+        self.resident_bytes(|mapping| mapping.contains("/compiled/"))
+    }
+
+    /// What is in memory of the mappings whose line, with addresses, what is allowed, and file, is one that counts.
+    fn resident_bytes(&self, does_count: impl Fn(&str) -> bool) -> u64 {
         let smaps = fs::read_to_string(self.proc("smaps")).expect("a process that runs");
-        let mut is_reserved = false;
+        let mut counts = false;
         let mut kib = 0;
         for line in smaps.lines() {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
-                (Some("Rss:"), Some(number)) if is_reserved => {
+                (Some("Rss:"), Some(number)) if counts => {
                     kib += number.parse::<u64>().unwrap_or_default();
                 }
-                // The head of a mapping: its addresses and what is allowed.
-                (Some(range), Some(allowed)) if range.contains('-') => {
-                    is_reserved = allowed.starts_with("---");
-                }
+                (Some(range), Some(_)) if range.contains('-') => counts = does_count(line),
                 _ => {}
             }
         }
