@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod limits;
 pub mod mail;
 pub mod openapi;
+pub mod pattern;
 pub mod plugins;
 pub mod runtime;
 pub mod seal;

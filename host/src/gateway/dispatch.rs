@@ -169,7 +169,8 @@ async fn call(
             (RequestBody::Whole(body.bytes.clone()), Some(body))
         }
     };
-    let accepted = head.headers.get(header::ACCEPT_ENCODING).cloned();
+    let accepted = head.headers.get(header::ACCEPT_ENCODING);
+    let accepted = accepted.filter(|_| route.may_compress).cloned();
     let conditions = Conditions::of(&head.method, &head.headers);
     // From here on the plugin has the time; a slow client has used up none of it.
     let timeout = state

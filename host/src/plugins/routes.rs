@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use crate::ids::Permission;
+use crate::pattern;
 use crate::plugins::Mount;
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
@@ -89,7 +90,9 @@ impl Route {
         metrics: RouteMetrics,
         breaker: Breaker,
     ) -> Self {
-        let params = names(pattern).map(str::to_owned).collect();
+        let params = pattern::parameters(pattern)
+            .map(|parameter| parameter.name.to_owned())
+            .collect();
         let pattern = pattern.into();
         Self {
             pattern,
@@ -178,25 +181,14 @@ fn decode_unreserved(path: &str) -> String {
     decoded
 }
 
-/// The names in `{name}` and `{*name}`.
-fn names(pattern: &str) -> impl Iterator<Item = &str> {
-    let parts = pattern.split('{').skip(1);
-    parts
-        .filter_map(|part| part.split_once('}'))
-        .map(|(name, _)| name.trim_start_matches('*'))
-}
-
 /// The same pattern with its parameters numbered. Two routes may call the same parameter by different names; to the
 /// router they are one.
 fn numbered(pattern: &str) -> String {
-    let mut parts = pattern.split('{');
-    let mut result = parts.next().unwrap_or_default().to_owned();
-    for (index, part) in parts.enumerate() {
-        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        let star = if name.starts_with('*') { "*" } else { "" };
-        result.push_str(&format!("{{{star}p{index}}}{rest}"));
-    }
-    result
+    let mut numbers = 0..;
+    pattern::filled(pattern, |parameter| {
+        let star = if parameter.is_rest { "*" } else { "" };
+        format!("{{{star}p{}}}", numbers.next().unwrap_or_default())
+    })
 }
 
 /// Whether the router could miss a path of one of two patterns because of the other: where a parameter with text behind it
@@ -614,18 +606,6 @@ mod tests {
         prop::collection::vec(segment(), 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
     }
 
-    /// The pattern with these values in the place of its parameters.
-    fn filled(pattern: &str, mut value: impl FnMut(&str) -> String) -> String {
-        let mut parts = pattern.split('{');
-        let mut path = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let (name, rest) = part.split_once('}').unwrap();
-            path.push_str(&value(name));
-            path.push_str(rest);
-        }
-        path
-    }
-
     proptest! {
         /// Whatever a manifest may declare, a path that fits a pattern finds a route, and the route's own pattern with the
         /// parameters that were found is that path.
@@ -648,16 +628,15 @@ mod tests {
             let Ok(table) = table else { return Ok(()) };
             for pattern in &patterns {
                 let mut next = values.iter().cycle();
-                let path = filled(pattern, |name| match name.starts_with('*') {
+                let path = pattern::filled(pattern, |parameter| match parameter.is_rest {
                     true => tail.clone(),
                     false => next.next().unwrap().clone(),
                 });
                 let Found::Route { route, params } = table.find(&Method::GET, &path, &HeaderMap::new()) else {
                     panic!("{patterns:?}: nothing for {path}");
                 };
-                let again = filled(&route.pattern, |name| {
-                    let name = name.trim_start_matches('*');
-                    params.iter().find(|(other, _)| other == name).unwrap().1.clone()
+                let again = pattern::filled(&route.pattern, |parameter| {
+                    params.iter().find(|(other, _)| other == parameter.name).unwrap().1.clone()
                 });
                 prop_assert_eq!(&again, &path, "{:?}: {} {:?}", patterns, route.pattern, params);
                 let head = table.find(&Method::HEAD, &path, &HeaderMap::new());

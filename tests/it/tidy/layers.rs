@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["mail"],
     &["db", "cluster"],
     &["ledger"],
-    &["ids", "clock", "bindings", "seal", "condition"],
+    &["ids", "clock", "bindings", "seal", "condition", "pattern"],
 ];
 
 #[test]

@@ -2,14 +2,15 @@
 
 use axum::{
     extract::{Request, State as AxumState},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::StatusCode,
+    response::Response,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::{Forbidden, PlatformPermission};
 use crate::gateway::accounts::Shared;
+use crate::gateway::accounts::answer::secret;
 use crate::gateway::accounts::body::read_form;
 use crate::gateway::credentials::{Asked, login_required};
 use crate::http::Problem;
@@ -42,9 +43,5 @@ pub(super) async fn introspect(
         .map_err(|error| Problem::new(StatusCode::FORBIDDEN, Forbidden::CODE, error.to_string()))?;
     let IntrospectRequest { token, .. } = read_form(request).await?;
     let found = state.auth.introspect(&token).map(Value::Object);
-    let body = found.unwrap_or_else(|| json!({ "active": false }));
-    let mut answer = axum::Json(body).into_response();
-    let no_store = HeaderValue::from_static("no-store");
-    answer.headers_mut().insert(header::CACHE_CONTROL, no_store);
-    Ok(answer)
+    Ok(secret(found.unwrap_or_else(|| json!({ "active": false }))))
 }

@@ -3,14 +3,14 @@
 use axum::{
     Json,
     extract::{Extension, State as AxumState},
-    http::{HeaderValue, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use serde::Serialize;
 
 use crate::auth::{self, ApiKey};
 use crate::clock::rfc3339;
 use crate::gateway::accounts::Shared;
+use crate::gateway::accounts::answer::secret;
 use crate::gateway::accounts::explain::explain;
 use crate::gateway::accounts::limit::within;
 use crate::gateway::credentials::{Asked, api_key_in, login_required};
@@ -81,11 +81,7 @@ pub(super) async fn rotate_key(
     let work = async {
         let token = token_of(&state.auth, &asked)?;
         let rotated = state.auth.rotate_own_key(&token).await.map_err(explain)?;
-        let body = Json(KeyBody::of(&rotated.key, Some(rotated.token)));
-        let mut answer = body.into_response();
-        let no_store = HeaderValue::from_static("no-store");
-        answer.headers_mut().insert(header::CACHE_CONTROL, no_store);
-        Ok(answer)
+        Ok(secret(KeyBody::of(&rotated.key, Some(rotated.token))))
     };
     within(
         &state,

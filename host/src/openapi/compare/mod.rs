@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::pattern;
+
 use super::{Operation, operations, resolve, text};
 
 /// Most differences that are told.
@@ -126,19 +128,8 @@ fn key(document: &Value, operation: &Operation<'_>) -> String {
         None => url,
     };
     let mut key = prefix.trim_end_matches('/').to_owned();
-    let mut parts = operation.path.split('{');
-    key.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        key.push_str("{}");
-        key.push_str(part.split_once('}').map_or("", |(_, rest)| rest));
-    }
+    key.push_str(&pattern::shape(operation.path));
     key
-}
-
-/// Names of the parameters in a path, in their order.
-fn path_names(path: &str) -> impl Iterator<Item = &str> {
-    let parts = path.split('{').skip(1);
-    parts.filter_map(|part| Some(part.split_once('}')?.0))
 }
 
 /// What is being compared, and what was found.
@@ -230,7 +221,9 @@ impl<'a> Comparison<'a> {
 
     fn parameters(&mut self, old: &Operation<'a>, new: &Operation<'a>) {
         let (before, after) = (old.parameters(self.old), new.parameters(self.new));
-        let renamed: Vec<(&str, &str)> = path_names(old.path).zip(path_names(new.path)).collect();
+        let names = pattern::parameters(old.path).map(|parameter| parameter.name);
+        let new_names = pattern::parameters(new.path).map(|parameter| parameter.name);
+        let renamed: Vec<(&str, &str)> = names.zip(new_names).collect();
         let is_same = |one: &Map<String, Value>, other: &Map<String, Value>| {
             let (place, name) = (text(one, "in"), text(one, "name"));
             let now = text(other, "name");

@@ -246,28 +246,13 @@ impl<'a> Comparison<'a> {
             .chain(UPPER.iter().map(|key| (*key, false)))
         {
             let (before, after) = (number(old, key), number(new, key));
-            let is_narrower = match (before, after) {
-                (Some(before), Some(after)) => {
-                    if is_lower {
-                        after > before
-                    } else {
-                        after < before
-                    }
-                }
-                (None, Some(_)) => true,
-                _ => false,
+            // No bound is the widest one. Upper bounds count the other way round, so that more is narrower for both.
+            let of = |bound: Option<f64>| {
+                let least = bound.map(|bound| if is_lower { bound } else { -bound });
+                least.unwrap_or(f64::NEG_INFINITY)
             };
-            let is_wider = match (before, after) {
-                (Some(before), Some(after)) => {
-                    if is_lower {
-                        after < before
-                    } else {
-                        after > before
-                    }
-                }
-                (Some(_), None) => true,
-                _ => false,
-            };
+            let is_narrower = of(after) > of(before);
+            let is_wider = of(after) < of(before);
             let shown = |value: Option<f64>| {
                 value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
             };

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{Permission, PluginName, RoleName};
+use crate::pattern;
 use crate::plugins::manifest::{Auth, Manifest, VersionBy};
 
 pub use examples::{Mock, mock_of, success};
@@ -140,7 +141,7 @@ pub fn document<'a>(
                 continue;
             }
             // Paths that differ in the names of parameters only are the same path.
-            let shape = operation::shape(&operation.path);
+            let shape = pattern::shape(&operation.path);
             let path = by_shape
                 .entry(shape)
                 .or_insert_with(|| operation.path.clone());

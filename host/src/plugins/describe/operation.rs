@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ACCESS_TOKEN, API_KEY, Described, answers, component, examples};
 use crate::ids::PluginName;
+use crate::pattern;
 use crate::plugins::manifest::{Auth, Idempotency, Manifest, Place, Route, VersionBy, Versioning};
 use crate::plugins::schema::NAMED;
 
@@ -103,38 +104,22 @@ fn template(pattern: &str, mount: &str) -> String {
     }
 }
 
-/// What stays of a path without the names of its parameters.
-pub(super) fn shape(path: &str) -> String {
-    let mut parts = path.split('{');
-    let mut shape = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        shape.push_str("{}");
-        shape.push_str(part.split_once('}').map_or("", |(_, rest)| rest));
-    }
-    shape
-}
-
 /// The operation with the names that its parameters have in another path of the same shape.
 pub(super) fn renamed(body: &Value, own: &str, other: &str) -> Value {
     let mut body = body.clone();
     if own == other {
         return body;
     }
-    let names = |path: &str| -> Vec<String> {
-        let parts = path.split('{').skip(1);
-        parts
-            .filter_map(|part| Some(part.split_once('}')?.0.to_owned()))
-            .collect()
-    };
-    let renamed: Vec<(String, String)> = names(own).into_iter().zip(names(other)).collect();
+    let names = |path| pattern::parameters(path).map(|parameter| parameter.name);
+    let renamed: Vec<(&str, &str)> = names(own).zip(names(other)).collect();
     let parameters = body.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         if parameter["in"] != "path" {
             continue;
         }
-        let name = renamed.iter().find(|(old, _)| parameter["name"] == **old);
+        let name = renamed.iter().find(|(old, _)| parameter["name"] == *old);
         if let Some((_, new)) = name {
-            parameter["name"] = new.as_str().into();
+            parameter["name"] = (*new).into();
         }
     }
     body
@@ -229,7 +214,7 @@ fn parameters(manifest: &Manifest, route: &Route, shown: &examples::Shown) -> Ve
         let mut parameters = route.contract.parameters.iter();
         parameters.find(|parameter| parameter.place == Place::Path && parameter.name == name)
     };
-    for (name, is_rest) in names(&route.path) {
+    for pattern::Parameter { name, is_rest } in pattern::parameters(&route.path) {
         let mut parameter = Map::new();
         parameter.insert("name".to_owned(), name.into());
         parameter.insert("in".to_owned(), "path".into());
@@ -320,17 +305,10 @@ fn is_covered(manifest: &Manifest, index: usize, route: &Route, method: &Method)
     let own = rank(route.version.as_deref());
     manifest.routes.iter().enumerate().any(|(other, found)| {
         other != index
-            && shape(&found.path) == shape(&route.path)
+            && pattern::shape(&found.path) == pattern::shape(&route.path)
             && found.methods.contains(method)
             && rank(found.version.as_deref()) > own
     })
-}
-
-/// Names of the parameters of a pattern, and whether they take the rest of the path.
-fn names(pattern: &str) -> impl Iterator<Item = (&str, bool)> {
-    let parts = pattern.split('{').skip(1);
-    let names = parts.filter_map(|part| Some(part.split_once('}')?.0));
-    names.map(|name| (name.trim_start_matches('*'), name.starts_with('*')))
 }
 
 fn request_body(

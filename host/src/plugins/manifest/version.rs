@@ -6,6 +6,8 @@ use std::{fmt, ops::Range};
 use http::HeaderName;
 use toml::{Spanned, de::DeValue};
 
+use crate::pattern;
+
 use super::reader::{Fields, Reader, clip, nearest, refuse_duplicates, string};
 use super::route::choice;
 
@@ -290,9 +292,11 @@ impl Deprecation {
         if let Some((at, successor)) = successor {
             let found = super::path::mistake(&successor).or_else(|| {
                 let known = path?;
-                let unknown = parameters(&successor)
-                    .find(|name| !parameters(known).any(|known| known == *name))?;
-                Some(format!("the route has no parameter `{unknown}`"))
+                let mut wanted = pattern::parameters(&successor);
+                let unknown = wanted.find(|wanted| {
+                    pattern::parameters(known).all(|known| known.name != wanted.name)
+                })?;
+                Some(format!("the route has no parameter `{}`", unknown.name))
             });
             if let Some(found) = found {
                 reader.mistake(at, format!("`successor`: {found}"));
@@ -331,14 +335,6 @@ pub(super) fn read_names(
     }
     refuse_duplicates(reader, "the version", names.iter().cloned());
     names.into_iter().map(|(_, name)| name.to_owned()).collect()
-}
-
-/// The names in `{name}` and `{*name}`.
-fn parameters(pattern: &str) -> impl Iterator<Item = &str> {
-    let parts = pattern.split('{').skip(1);
-    parts
-        .filter_map(|part| part.split_once('}'))
-        .map(|(name, _)| name.trim_start_matches('*'))
 }
 
 fn check_name(reader: &mut Reader<'_>, key: &str, at: &Range<usize>, name: &str, known: &[&str]) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::EntryKind;
+use crate::pattern;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::Manifest;
 use crate::plugins::routes;
@@ -28,7 +29,7 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
             let help = "only components of `wasi:http` take and give bodies piece by piece";
             mistakes.push(Mistake::new(message).at(place).with_help(help));
         }
-        let pattern = nameless(&route.path);
+        let pattern = pattern::shape(&route.path);
         if !patterns.contains_key(&pattern)
             && let Err(error) = router.insert(pattern.clone(), ())
         {
@@ -66,16 +67,4 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
         }
     }
     mistakes
-}
-
-/// The pattern with its parameters numbered: `/{id}` and `/{name}` match the same paths.
-fn nameless(pattern: &str) -> String {
-    let mut parts = pattern.split('{');
-    let mut result = parts.next().unwrap_or_default().to_owned();
-    for (index, part) in parts.enumerate() {
-        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        let star = if name.starts_with('*') { "*" } else { "" };
-        result.push_str(&format!("{{{star}p{index}}}{rest}"));
-    }
-    result
 }

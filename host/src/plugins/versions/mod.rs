@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PluginName;
+use crate::pattern;
 use crate::plugins::Mount;
 use crate::plugins::manifest::{self, Manifest, Successor, VersionBy};
 
@@ -344,26 +345,17 @@ impl Retirement {
 
 /// The pattern with these values in the place of its parameters.
 fn filled(pattern: &str, params: &[(String, String)]) -> String {
-    let mut parts = pattern.split('{');
-    let mut path = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        let (name, is_rest) = match name.strip_prefix('*') {
-            Some(name) => (name, true),
-            None => (name, false),
-        };
-        let value = params.iter().find(|(known, _)| known == name);
+    pattern::filled(pattern, |parameter| {
+        let value = params.iter().find(|(known, _)| known == parameter.name);
         let value = value.map_or("", |(_, value)| value);
-        if is_rest {
+        if parameter.is_rest {
             let segments = value.split('/');
             let encoded = segments.map(|part| utf8_percent_encode(part, SEGMENT).to_string());
-            path.push_str(&encoded.collect::<Vec<_>>().join("/"));
+            encoded.collect::<Vec<_>>().join("/")
         } else {
-            path.extend(utf8_percent_encode(value, SEGMENT));
+            utf8_percent_encode(value, SEGMENT).to_string()
         }
-        path.push_str(rest);
-    }
-    path
+    })
 }
 
 /// The date of RFC 9110.
