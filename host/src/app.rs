@@ -151,6 +151,7 @@ impl App {
         }
         let auth_config = config.auth.clone();
         let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
+        auth.register_metrics(&metrics)?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
         let cluster = Cluster::open(&config.cluster, &metrics).await?;
         // What is rehearsed is not for other hosts.

@@ -38,6 +38,7 @@ mod random;
 mod registry;
 mod restore;
 mod scale;
+mod security;
 mod services;
 mod soak;
 mod streams;

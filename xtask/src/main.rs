@@ -12,9 +12,11 @@ mod golden;
 mod guests;
 mod languages;
 mod oidc;
+mod pypi;
 mod redis;
 mod references;
 mod registry;
+mod schemathesis;
 mod smtp;
 mod test;
 
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         "demo" => demo::run(options),
         "test" => test::run(options),
         "hostile" => test::run_hostile(options),
+        "security" => test::run_security(options),
         "bench" => bench::run(options),
         "guests" => guests::run(options),
         "languages" => languages::run(options),
@@ -53,6 +56,7 @@ const HELP: &str = "\
 cargo xtask demo [--once]              start a server with a restaurant in it; with --once, only try everything out
 cargo xtask test [-- FILTER]           build what tests need and run all of them
 cargo xtask hostile [FILTER]            let everything that is hostile try to hurt a host: docs/operate/hostile.md
+cargo xtask security [FILTER]           try out what people on the network could: docs/operate/security-suite.md
 cargo xtask bench [--only GROUP,…]      measure how fast the host is, side by side with native servers; needs `wrk`
 cargo xtask guests [--list]            build all guests and check their sizes; list what they import and export
 cargo xtask languages [--measure]      build the plugins in other languages; measure what each language costs

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, languages, oidc, redis, registry, smtp};
+use crate::{bindings, command, guests, languages, oidc, redis, registry, schemathesis, smtp};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
@@ -23,15 +23,7 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     if !registry::prepare() {
         without.push(registry::PROGRAM.to_owned());
     }
-    if !redis::prepare() {
-        without.push(redis::PROGRAM.to_owned());
-    }
-    if !smtp::prepare() {
-        without.push(smtp::PROGRAM.to_owned());
-    }
-    if !oidc::prepare() {
-        without.push(oidc::PROGRAM.to_owned());
-    }
+    without.extend(prepare_servers());
     // Not `GANTRY_…`: the servers that tests start would take it for a setting.
     tests.env("TESTS_WITHOUT", without.join(","));
     if !filter.is_empty() {
@@ -53,6 +45,34 @@ pub(crate) fn run_hostile(options: &[String]) -> anyhow::Result<()> {
         _ => bail!("`cargo xtask hostile` takes at most one name"),
     };
     command::run(&mut scenes)
+}
+
+/// Builds what the security suite needs, and runs its scenes: those of `docs/operate/security-suite.md` that are named for it. A
+/// name as option runs those with this in their name.
+pub(crate) fn run_security(options: &[String]) -> anyhow::Result<()> {
+    guests::run(&[])?;
+    build_programs()?;
+    let mut scenes = command::cargo(&["test", "--no-fail-fast"]);
+    scenes.args(SELECTION).args(["--test", "it"]);
+    scenes.env("TESTS_WITHOUT", prepare_servers().join(","));
+    match options {
+        [] => scenes.args(["--", "security::"]),
+        [name] => scenes.args(["--", name]),
+        _ => bail!("`cargo xtask security` takes at most one name"),
+    };
+    command::run(&mut scenes)
+}
+
+/// Finds or fetches the programs that scenes of a whole host talk to. The names of those that are not to be had.
+fn prepare_servers() -> Vec<String> {
+    let programs = [
+        (redis::prepare(), redis::PROGRAM),
+        (smtp::prepare(), smtp::PROGRAM),
+        (oidc::prepare(), oidc::PROGRAM),
+        (schemathesis::prepare(), schemathesis::PROGRAM),
+    ];
+    let missing = programs.into_iter().filter(|(is_there, _)| !is_there);
+    missing.map(|(_, name)| name.to_owned()).collect()
 }
 
 /// Builds `gantry` and all tests in one go: with `--tests` the program gets the same features as the tests have, so that

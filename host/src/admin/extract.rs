@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, net::IpAddr, sync::Arc};
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::{HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use crate::admin::{ApiError, Shared};
@@ -91,8 +91,8 @@ impl Credentials {
         let client = parts.extensions.get::<ClientAddress>();
         Self {
             client: client.map(|client| client.0),
-            authorization: headers.get(header::AUTHORIZATION).cloned(),
-            api_key: headers.get(API_KEY).cloned(),
+            authorization: only(headers, &header::AUTHORIZATION),
+            api_key: only(headers, &API_KEY),
         }
     }
 
@@ -116,6 +116,17 @@ impl Credentials {
         principal.require_platform(permission)?;
         Ok(principal)
     }
+}
+
+/// The value of a header. Of several, which counts must not be a matter of taste: then it is one that is no credential.
+fn only(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    let is_only = values.next().is_none();
+    Some(match is_only {
+        true => value.clone(),
+        false => HeaderValue::from_static("several"),
+    })
 }
 
 /// A JSON body.

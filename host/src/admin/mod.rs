@@ -36,6 +36,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
@@ -45,6 +46,7 @@ use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::openapi::failures;
 use crate::plugins::Plugins;
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
@@ -112,8 +114,8 @@ impl std::ops::Deref for Shared {
 
 /// The whole API. Every path is below [`BASE`].
 pub fn router(state: State) -> Router {
-    let (router, contract) = api().split_for_parts();
-    let contract = axum::Json(contract);
+    let contract = axum::Json(contract());
+    let router = Router::from(api());
     let shared = Shared {
         state,
         began: Instant::now(),
@@ -135,8 +137,11 @@ pub fn router(state: State) -> Router {
 }
 
 /// The contract, for programs that speak to the API.
-pub fn contract() -> OpenApi {
-    api().split_for_parts().1
+pub fn contract() -> Value {
+    let contract = api().split_for_parts().1;
+    let mut contract = serde_json::to_value(contract).unwrap_or_default();
+    failures::complete(&mut contract);
+    contract
 }
 
 /// Every path of the API, one line each resource.

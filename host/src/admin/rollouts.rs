@@ -67,7 +67,7 @@ pub struct ApprovalBody {
 
 /// One line of a plugin's history.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct EventBody {
+pub struct RolloutEventBody {
     #[schema(format = DateTime)]
     pub at: String,
     /// `deployed`, `canary-started`, `canary-weight`, `promoted`, `rolled-back`, `approval-asked`, `approved` or `rejected`.
@@ -162,7 +162,7 @@ impl From<Approval> for ApprovalBody {
     }
 }
 
-impl From<Event> for EventBody {
+impl From<Event> for RolloutEventBody {
     fn from(event: Event) -> Self {
         Self {
             at: rfc3339(event.at_ms),
@@ -204,13 +204,13 @@ pub(super) async fn show_status(
 /// List what happened to the versions of a plugin
 ///
 /// Who did it and why, newest first.
-#[utoipa::path(get, path = "/plugins/{name}/history", tag = "plugins", params(("name" = String, Path), PageQuery), responses((status = 200, body = PageBody<EventBody>)))]
+#[utoipa::path(get, path = "/plugins/{name}/history", tag = "plugins", params(("name" = String, Path), PageQuery), responses((status = 200, body = PageBody<RolloutEventBody>)))]
 pub(super) async fn list_history(
     State(shared): State<Shared>,
     _: Caller<may::Read>,
     Path(name): Path<PluginName>,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<PageBody<EventBody>>, ApiError> {
+) -> Result<axum::Json<PageBody<RolloutEventBody>>, ApiError> {
     let limit = query.limit()?;
     let before = query.cursor_as::<DeploymentId>()?;
     // One more than wanted tells whether there is another page.

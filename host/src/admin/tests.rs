@@ -6,7 +6,7 @@ use super::*;
 use crate::plugins::{DeployError, Location, Mistake};
 
 fn document() -> Value {
-    serde_json::to_value(contract()).unwrap()
+    contract()
 }
 
 fn operations(document: &Value) -> Vec<(String, Value)> {

@@ -159,6 +159,12 @@ impl Auth {
         })
     }
 
+    /// Lets these metrics tell how often passwords are hashed, which is what logins cost.
+    pub fn register_metrics(&self, metrics: &prometheus::Registry) -> prometheus::Result<()> {
+        let hashed = self.inner.passwords.hashed().clone();
+        metrics.register(Box::new(hashed))
+    }
+
     /// Who sent these headers (`Authorization` and `X-API-Key`); None if there are none. Answers from memory: an
     /// access token seen before costs a digest and a look-up, an API key always. A key that is bound to networks counts only
     /// `from` one of them.

@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _};
+use prometheus::IntCounter;
 use rustix::process::nice;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -29,6 +30,7 @@ pub(super) struct Passwords {
     queue_max: usize,
     chars_min: usize,
     bytes_max: usize,
+    hashed: IntCounter,
     /// Of no password: what an unknown account is checked against, so that it takes as long as a known one.
     nobody: String,
 }
@@ -38,6 +40,7 @@ pub(super) struct Turn {
     argon2: Argon2<'static>,
     threads: Handle,
     permit: OwnedSemaphorePermit,
+    hashed: IntCounter,
 }
 
 /// What checking a password showed.
@@ -63,6 +66,11 @@ impl Passwords {
             queue_max: config.hash_queue_max,
             chars_min: config.password_chars_min,
             bytes_max: config.password_bytes_max,
+            hashed: IntCounter::new(
+                "gantry_passwords_hashed_total",
+                "Passwords that were hashed, to be kept or to be checked.",
+            )
+            .map_err(|error| Error::Config(error.to_string()))?,
             nobody: String::new(),
         };
         let password = hex::encode(rand::random::<[u8; 16]>());
@@ -107,7 +115,13 @@ impl Passwords {
             argon2: self.argon2.clone(),
             threads: self.threads.handle.clone(),
             permit,
+            hashed: self.hashed.clone(),
         })
+    }
+
+    /// How often something was hashed.
+    pub(super) fn hashed(&self) -> &IntCounter {
+        &self.hashed
     }
 
     pub(super) fn nobody(&self) -> &str {
@@ -122,7 +136,9 @@ impl Turn {
             argon2,
             threads,
             permit,
+            hashed,
         } = self;
+        hashed.inc();
         let work = threads.spawn_blocking(move || {
             // Held until the work is done, even if nobody waits for it any more.
             let _permit = permit;
@@ -138,7 +154,9 @@ impl Turn {
             argon2,
             threads,
             permit,
+            hashed,
         } = self;
+        hashed.inc();
         let work = threads.spawn_blocking(move || {
             let stored = PasswordHash::new(&stored).map_err(|error| Error::Hash(error.into()))?;
             let is_right = match argon2.verify_password(password.as_bytes(), &stored) {

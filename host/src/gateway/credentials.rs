@@ -303,9 +303,12 @@ fn csrf_refused() -> Problem {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    // A value that is not text is no credential of ours; it must not count as none.
-    let value = headers.get(name);
-    value.map(|value| value.to_str().unwrap_or("\u{fffd}"))
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    // A value that is not text is no credential of ours; it must not count as none. Nor must it be a matter of taste which of
+    // several counts.
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    Some(text.unwrap_or("\u{fffd}"))
 }
 
 fn rejected(rejection: Rejection) -> Problem {

@@ -1,6 +1,6 @@
 //! Bounds on the head of a request, and the headers that every answer has.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, uri::Authority};
 
 use crate::gateway::Config;
 use crate::http::Problem;
@@ -37,6 +37,13 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
             "the request has more than one `Host` header",
         ));
     }
+    if !is_host(uri.authority().map(Authority::as_str), headers) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request.invalid",
+            "`Host` is no host name with, perhaps, a port",
+        ));
+    }
     let bytes: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
@@ -53,6 +60,15 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
         ));
     }
     Ok(())
+}
+
+/// Whether what names the host names one (RFC 9112, section 3.2). What stands before an `@` is for no server.
+fn is_host(authority: Option<&str>, headers: &HeaderMap) -> bool {
+    let header = headers.get(header::HOST).map(|value| value.to_str());
+    let is_one = |name: &str| {
+        name.is_empty() || (!name.contains(['@', ',']) && name.parse::<Authority>().is_ok())
+    };
+    authority.is_none_or(is_one) && header.is_none_or(|name| name.is_ok_and(is_one))
 }
 
 /// Why two readers could see two different paths. The route is chosen, and with it who may call, by the path as it
@@ -197,6 +213,35 @@ pub async fn isolate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_a_name_and_perhaps_a_port() {
+        for (name, wanted) in [
+            ("shop.example", true),
+            ("shop.example:8080", true),
+            ("127.0.0.1:80", true),
+            ("[::1]:80", true),
+            ("", true),
+            ("a b", false),
+            ("a, b", false),
+            ("a,b", false),
+            ("user@shop.example", false),
+            ("a/b", false),
+            ("a?b", false),
+            ("a#b", false),
+            ("a:b:c", false),
+            ("\u{e9}", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::HOST,
+                HeaderValue::from_bytes(name.as_bytes()).unwrap(),
+            );
+            assert_eq!(is_host(None, &headers), wanted, "{name}");
+        }
+        assert!(!is_host(Some("user@shop.example"), &HeaderMap::new()));
+        assert!(is_host(None, &HeaderMap::new()));
+    }
 
     #[test]
     fn what_a_browser_could_show_as_a_page_is_kept_in_a_sandbox() {

@@ -1,7 +1,8 @@
-//! OpenAPI documents as data: what two of them promise differently, requests for Postman, and values that fit a schema. Where
+//! OpenAPI documents as data: what two of them promise differently, requests for Postman, errors that they tell of, and values that fit a schema. Where
 //! documents come from and who may see them is decided elsewhere.
 
 pub mod compare;
+pub mod failures;
 pub mod postman;
 pub mod sample;
 #[cfg(test)]

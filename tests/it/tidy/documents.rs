@@ -74,21 +74,31 @@ fn every_guest_is_in_a_test() {
 
 #[test]
 fn the_hostile_set_and_its_table_agree() {
+    holds_together("docs/operate/hostile.md", "hostile");
+}
+
+#[test]
+fn the_security_suite_and_its_table_agree() {
+    holds_together("docs/operate/security-suite.md", "security");
+}
+
+/// The table in this document names scenes that exist, and every one that is in a module of this name.
+fn holds_together(document: &str, module: &str) {
     const TEST: &str = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn ";
     let mut scenes = BTreeSet::new();
-    let mut hostile = BTreeSet::new();
+    let mut own = BTreeSet::new();
     for file in files("tests/it", ".rs") {
-        let module = file.path["tests/it/".len()..].trim_end_matches(".rs");
-        let module = module.trim_end_matches("/mod").replace('/', "::");
+        let place = file.path["tests/it/".len()..].trim_end_matches(".rs");
+        let place = place.trim_end_matches("/mod").replace('/', "::");
         for name in after(&file.text, TEST).map(super::name) {
-            let scene = format!("{module}::{name}");
-            if module.split("::").any(|part| part == "hostile") {
-                hostile.insert(scene.clone());
+            let scene = format!("{place}::{name}");
+            if place.split("::").any(|part| part == module) {
+                own.insert(scene.clone());
             }
             scenes.insert(scene);
         }
     }
-    let table = std::fs::read_to_string(root().join("docs/operate/hostile.md")).unwrap();
+    let table = std::fs::read_to_string(root().join(document)).unwrap();
     let lines = table.lines().filter_map(|line| line.strip_suffix("` |"));
     let listed: BTreeSet<String> = lines
         .filter_map(|line| line.rsplit('`').next().map(str::to_owned))
@@ -97,10 +107,31 @@ fn the_hostile_set_and_its_table_agree() {
     let absent: Vec<String> = listed.difference(&scenes).cloned().collect();
     assert_none(
         &absent,
-        "docs/operate/hostile.md names scenes that do not exist:",
+        &format!("{document} names scenes that do not exist:"),
     );
-    let unlisted: Vec<String> = hostile.difference(&listed).cloned().collect();
-    assert_none(&unlisted, "list these scenes in docs/operate/hostile.md:");
+    let unlisted: Vec<String> = own.difference(&listed).cloned().collect();
+    assert_none(&unlisted, &format!("list these scenes in {document}:"));
+}
+
+#[test]
+fn types_of_one_api_have_names_of_their_own() {
+    for folder in ["host/src/admin", "host/src/gateway/accounts"] {
+        let mut seen = BTreeSet::new();
+        let mut twice = Vec::new();
+        for file in files(folder, ".rs") {
+            for rest in after(&file.text, "ToSchema)]") {
+                let kinds = ["struct ", "enum "].into_iter();
+                let place = kinds.filter_map(|kind| Some(rest.find(kind)? + kind.len()));
+                let Some(place) = place.min() else { continue };
+                let name = super::name(&rest[place..]);
+                if !seen.insert(name.to_owned()) {
+                    twice.push(format!("{}: {name}", file.path));
+                }
+            }
+        }
+        assert!(seen.len() > 10, "this test looks in the wrong place");
+        assert_none(&twice, "a document has one schema for each name:");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `gantry plugin history`: what happened to the versions of a plugin, who did it and why.
 
 use crate::admin::page::PageBody;
-use crate::admin::rollouts::EventBody;
+use crate::admin::rollouts::RolloutEventBody;
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     let client = Client::new(server)?;
     let limit = args.limit.to_string();
     let path = ["plugins", &args.name, "history"];
-    let page: PageBody<EventBody> = client.get_with(&path, &[("limit", &limit)]).await?;
+    let page: PageBody<RolloutEventBody> = client.get_with(&path, &[("limit", &limit)]).await?;
     if args.json {
         return output::print_json(&page.items);
     }

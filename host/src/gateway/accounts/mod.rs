@@ -24,11 +24,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde_json::Value;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::gateway::State;
 use crate::gateway::credentials::ACCESS_COOKIE;
+use crate::openapi::failures;
 
 pub use limit::Policies;
 
@@ -43,8 +45,8 @@ pub fn router(state: &State) -> Router {
     if mount.is_empty() {
         return router.with_state(shared);
     }
-    let (accounts, contract) = api(mount).split_for_parts();
-    let contract = axum::Json(contract);
+    let contract = axum::Json(contract(mount));
+    let accounts = Router::from(api(mount));
     let accounts = accounts.route(
         "/openapi.json",
         get(move || std::future::ready(contract.clone())),
@@ -53,8 +55,11 @@ pub fn router(state: &State) -> Router {
 }
 
 /// The contract, for programs that speak to the API, as it is below this mount.
-pub fn contract(mount: &str) -> OpenApi {
-    api(mount).split_for_parts().1
+pub fn contract(mount: &str) -> Value {
+    let contract = api(mount).split_for_parts().1;
+    let mut contract = serde_json::to_value(contract).unwrap_or_default();
+    failures::complete(&mut contract);
+    contract
 }
 
 /// Every path, one line each.

@@ -149,10 +149,8 @@ pub fn router(config: &Config, state: &State) -> Router {
         return Router::new();
     }
     let mount = state.config.auth_mount.trim_end_matches('/');
-    let accounts = (config.has_accounts && !mount.is_empty()).then(|| {
-        let contract = serde_json::to_value(accounts::contract(mount)).unwrap_or_default();
-        document::part_of_accounts(&contract, mount)
-    });
+    let accounts = (config.has_accounts && !mount.is_empty())
+        .then(|| document::part_of_accounts(&accounts::contract(mount), mount));
     let shared = Arc::new(Shared {
         documents: Documents::new(config, accounts),
         config: config.clone(),

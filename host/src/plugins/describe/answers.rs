@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::examples::Shown;
 use super::operation::with_components;
+use crate::openapi::failures::reason;
 use crate::plugins::manifest::{Auth, Manifest, Route, Statuses, VersionBy};
 
 /// All answers of a route by status.
@@ -97,8 +98,13 @@ fn answer(
     if let Some(example) = example {
         media_type.insert("example".to_owned(), example.clone());
     }
-    let mut types = route.contract.produces.clone();
-    if types.is_empty() && (has_schema || example.is_some()) {
+    // RFC 9110, section 15: these have none.
+    let has_body = !matches!(statuses, Statuses::One(204 | 205 | 304));
+    let mut types = match has_body {
+        true => route.contract.produces.clone(),
+        false => Vec::new(),
+    };
+    if has_body && types.is_empty() && (has_schema || example.is_some()) {
         types.push("application/json".to_owned());
     }
     let content: Map<String, Value> = types
@@ -190,6 +196,11 @@ fn codes(
             403,
             "auth.condition_unmet",
         ),
+        (
+            takes_body && route.auth != Auth::Public,
+            403,
+            "auth.csrf_refused",
+        ),
         (!contract.produces.is_empty(), 406, "request.not_acceptable"),
         (by_header && is_by_media_type, 406, "route.version_unknown"),
         (takes_body, 408, "request.body_timeout"),
@@ -214,7 +225,12 @@ fn codes(
         ),
         (route.idempotency.is_some(), 409, "idempotency.in_progress"),
         (route.idempotency.is_some(), 422, "idempotency.key_reused"),
-        (has_limits, 429, "limit.quota_exceeded"),
+        // A key can have a limit of its own.
+        (
+            has_limits || route.auth != Auth::Public,
+            429,
+            "limit.quota_exceeded",
+        ),
         (true, 500, "host.internal"),
         (true, 502, "plugin.failed"),
         (true, 502, "plugin.trapped"),
@@ -230,66 +246,6 @@ fn codes(
     }
     codes.retain(|_, codes| !codes.is_empty());
     codes
-}
-
-fn reason(status: u16) -> String {
-    let reason = match status {
-        200 => "Success",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "Done, with nothing to show",
-        400 => "The request is not as it must be",
-        401 => "Nobody is logged in",
-        403 => "This caller may not",
-        404 => "There is no such thing",
-        406 => "Nothing of what is accepted can be given",
-        408 => "The request did not come in time",
-        409 => "It does not go with what is there",
-        410 => "Gone",
-        413 => "The body is too large",
-        415 => "The body is of a type that is not taken",
-        422 => "The body does not fit its schema",
-        429 => "Too many requests",
-        500 => "The server failed",
-        502 => "What answers here failed",
-        503 => "Not now; try again",
-        504 => "No answer came in time",
-        status if status < 300 => "Success",
-        status if status < 400 => "Look elsewhere",
-        status if status < 500 => "The request cannot be done",
-        _ => "A failure",
-    };
-    reason.to_owned()
-}
-
-/// The schema of every error.
-pub(super) fn problem_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "An error (RFC 9457).",
-        "required": ["type", "title", "status", "code", "detail"],
-        "properties": {
-            "type": { "type": "string", "format": "uri-reference", "description": "Where the code is explained." },
-            "title": { "type": "string", "description": "The status in words." },
-            "status": { "type": "integer", "description": "The HTTP status, repeated." },
-            "code": { "type": "string", "description": "Stable and dotted; programs match on this." },
-            "detail": { "type": "string", "description": "What happened and how to mend it." },
-            "request_id": { "type": "string", "description": "The id in `X-Request-Id` and in the logs." },
-            "errors": {
-                "type": "array",
-                "description": "The single mistakes, where there are several.",
-                "items": {
-                    "type": "object",
-                    "required": ["detail"],
-                    "properties": {
-                        "at": { "type": "string" },
-                        "detail": { "type": "string" },
-                        "help": { "type": "string" },
-                    },
-                },
-            },
-        },
-    })
 }
 
 /// Headers of answers that several operations have.

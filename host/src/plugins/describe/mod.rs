@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{Permission, PluginName, RoleName};
+use crate::openapi::failures;
 use crate::pattern;
 use crate::plugins::manifest::{Auth, Manifest, VersionBy};
 
@@ -163,7 +164,7 @@ pub fn document<'a>(
             }
         }
     }
-    schemas.insert("Problem".to_owned(), answers::problem_schema());
+    schemas.insert("Problem".to_owned(), failures::problem_schema());
     let tags: Vec<Value> = tags
         .into_iter()
         .map(|(name, text)| match text {
