@@ -76,7 +76,7 @@ async fn raw(host: &TestHost, bytes: &[u8]) -> String {
     // The host may close before it has read all.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let mut part = [0; 16 << 10];
+    let mut part = vec![0; 16 << 10];
     loop {
         let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut part)).await;
         match read {

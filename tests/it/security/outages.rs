@@ -114,8 +114,7 @@ async fn the_shared_server_and_the_mail_server_die_under_traffic_and_nothing_is_
     until_cluster_is(&host, "ok").await;
     let (is_over, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let goes_on = || !is_over.load(Ordering::Relaxed);
-    let [open, closed, local, kept, logins, refreshes] =
-        [const { () }; 6].map(|()| Seen::default());
+    let [open, closed, local, kept, logins, refreshes] = <[Seen; 6]>::default();
     let registered = AtomicUsize::new(0);
     let orders = Mutex::new(BTreeSet::new());
     let get = async |path: &str, seen: &Seen| {
