@@ -183,7 +183,7 @@ fn decode_unreserved(path: &str) -> String {
 
 /// The same pattern with its parameters numbered. Two routes may call the same parameter by different names; to the
 /// router they are one.
-fn numbered(pattern: &str) -> String {
+pub(super) fn numbered(pattern: &str) -> String {
     let mut numbers = 0..;
     pattern::filled(pattern, |parameter| {
         let star = if parameter.is_rest { "*" } else { "" };

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::EntryKind;
-use crate::pattern;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::Manifest;
 use crate::plugins::routes;
@@ -29,7 +28,7 @@ pub(super) fn check(manifest: &Manifest, entry: Option<EntryKind>) -> Vec<Mistak
             let help = "only components of `wasi:http` take and give bodies piece by piece";
             mistakes.push(Mistake::new(message).at(place).with_help(help));
         }
-        let pattern = pattern::shape(&route.path);
+        let pattern = routes::numbered(&route.path);
         if !patterns.contains_key(&pattern)
             && let Err(error) = router.insert(pattern.clone(), ())
         {
