@@ -84,13 +84,18 @@ fn the_security_suite_and_its_table_agree() {
 
 /// The table in this document names scenes that exist, and every one that is in a module of this name.
 fn holds_together(document: &str, module: &str) {
-    const TEST: &str = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn ";
+    const TESTS: [&str; 3] = [
+        "#[tokio::test(flavor = \"multi_thread\")]\nasync fn ",
+        "#[tokio::test]\nasync fn ",
+        "#[test]\nfn ",
+    ];
     let mut scenes = BTreeSet::new();
     let mut own = BTreeSet::new();
     for file in files("tests/it", ".rs") {
         let place = file.path["tests/it/".len()..].trim_end_matches(".rs");
         let place = place.trim_end_matches("/mod").replace('/', "::");
-        for name in after(&file.text, TEST).map(super::name) {
+        let tests = TESTS.iter().flat_map(|test| after(&file.text, test));
+        for name in tests.map(super::name) {
             let scene = format!("{place}::{name}");
             if place.split("::").any(|part| part == module) {
                 own.insert(scene.clone());
