@@ -52,7 +52,11 @@ impl Auth {
                     Some(account) if settings.links_by_email && account.is_email_confirmed => {
                         self.link_by_email(name, found, &account).await
                     }
-                    Some(_) => Err(Error::IdentityNotLinked),
+                    // Two may have come at once, and the other one was faster.
+                    Some(_) => {
+                        let account = self.linked_account(found).await?;
+                        account.ok_or(Error::IdentityNotLinked)
+                    }
                     None if settings.may_sign_up => self.sign_up(live, email, found).await,
                     None => Err(Error::IdentityUnknown),
                 }
@@ -93,7 +97,11 @@ impl Auth {
         if account.user.is_disabled {
             return Err(Error::AccountDisabled);
         }
-        self.link(account.user.id, provider, found, None).await?;
+        match self.link(account.user.id, provider, found, None).await {
+            // Or linked by another login of the same person, which was faster.
+            Ok(_) | Err(Error::IdentityTaken) => {}
+            Err(error) => return Err(error),
+        }
         let account = self.linked_account(found).await?;
         account.ok_or(Error::IdentityUnknown)
     }

@@ -113,7 +113,7 @@ fn a_manifest_becomes_operations_with_all_that_callers_must_know() {
     );
     assert_eq!(
         put["responses"]["403"]["x-gantry-codes"],
-        json!(["auth.permission_missing"])
+        json!(["auth.permission_missing", "auth.csrf_refused"])
     );
     assert_eq!(put["requestBody"]["required"], true);
     let body = &put["requestBody"]["content"]["application/json"];
