@@ -383,6 +383,8 @@ impl App {
         if let Some(cluster) = cluster {
             let (kept, until) = (kept.clone(), stop.clone());
             tasks.spawn(async move { kept.follow(until).await });
+            let (sharing, until) = (auth.clone(), stop.clone());
+            tasks.spawn(sharing.share_revocations(cluster.clone(), until));
             tasks.spawn(cluster.run(stop.clone()));
         }
         let trail = (CancellationToken::new(), TaskTracker::new());

@@ -35,6 +35,9 @@ pub struct Config {
     /// Whose access tokens are taken, too: `[[auth.issuers]]` with `issuer`, `jwks_url`, `audience`, and if need be
     /// `algorithms`, `roles`, `skew_s`, `refresh_s`. Default: none.
     pub issuers: Vec<Issuer>,
+    /// How often this host looks for what other issuers have revoked on the server that hosts share (`[cluster]`), in
+    /// milliseconds, 10 to 60000. Default: 250.
+    pub revocation_notice_ms: u32,
     /// Where people can log in instead: `[[auth.providers]]` with `name`, `kind` (`oidc`, `google`, `facebook`), `client_id`,
     /// with `oidc` the `issuer`, and if need be `title`, `client_secret_file` (or `client_secret_env`, `client_secret`),
     /// `scopes`, `email_domains`, `may_sign_up`, `roles`, `links_by_email`, `algorithms`, `skew_s`; with `facebook`
@@ -143,6 +146,7 @@ impl Default for Config {
             issuer: "gantry".to_owned(),
             audience: "gantry".to_owned(),
             issuers: Vec::new(),
+            revocation_notice_ms: 250,
             providers: Vec::new(),
             public_url: String::new(),
             return_paths: vec!["/".to_owned()],
@@ -272,6 +276,10 @@ impl Config {
             (
                 self.code_tries_max > 0 && self.codes_per_hour_max > 0 && self.codes_max > 0,
                 "`code_tries_max`, `codes_per_hour_max` and `codes_max` must be at least 1",
+            ),
+            (
+                (10..=60_000).contains(&self.revocation_notice_ms),
+                "`revocation_notice_ms` must be 10 to 60000",
             ),
             (
                 self.even_answer_ms <= 5000,

@@ -24,6 +24,7 @@ mod roles;
 mod rotation;
 mod service_accounts;
 mod sessions;
+mod shared_revocations;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,7 @@ struct Inner {
     sessions: sessions::Sessions,
     revoked: sessions::Revoked,
     external: external::External,
+    untold: shared_revocations::Untold,
     codes: codes::Codes,
     factors: totp::SecondFactors,
     letters: letters::Letters,
@@ -147,6 +149,7 @@ impl Auth {
                 providers: providers::Providers::new(&config, keys)?,
                 mail,
                 access_tokens,
+                untold: shared_revocations::Untold::default(),
                 revoked: sessions.revoked().await?,
                 sessions,
                 changes: tokio::sync::Mutex::default(),

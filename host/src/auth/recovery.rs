@@ -3,6 +3,7 @@
 use crate::auth::codes::Purpose;
 use crate::auth::even::evenly;
 use crate::auth::password::Verdict;
+use crate::auth::shared_revocations::Revocation;
 use crate::auth::store::Account;
 use crate::auth::throttle::Parties;
 use crate::auth::{Auth, Client, Error, Tokens, codes};
@@ -163,6 +164,8 @@ impl Auth {
             auth.commit(transaction, event).await?;
             inner.mail.wake();
             inner.directory.put_user(&account);
+            let revocation = Revocation::User(id, account.generation);
+            inner.untold.add([revocation]);
             tracing::info!(user.id = %id, "A password was changed");
             Ok(account.generation)
         })

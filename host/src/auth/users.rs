@@ -1,6 +1,7 @@
 //! Accounts of people.
 
 use crate::auth::registration::NewAccount;
+use crate::auth::shared_revocations::Revocation;
 use crate::auth::{Auth, Error};
 use crate::ids::{RoleName, UserId};
 use crate::ledger::Event;
@@ -153,6 +154,8 @@ impl Auth {
             };
             auth.commit(transaction, Event::new(action, id)).await?;
             auth.inner.directory.put_user(&account);
+            let revocation = Revocation::User(id, account.generation);
+            auth.inner.untold.add([revocation]);
             Ok(account.user)
         })
         .await
@@ -168,6 +171,7 @@ impl Auth {
             auth.commit(transaction, Event::new("user.deleted", id))
                 .await?;
             auth.inner.directory.remove_user(id);
+            auth.inner.untold.add([Revocation::User(id, i64::MAX)]);
             tracing::info!(user.id = %id, "An account was deleted");
             Ok(())
         })

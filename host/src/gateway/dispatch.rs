@@ -274,6 +274,7 @@ pub(super) async fn ask(
     used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
+    let principal = context.principal.clone();
     let invocation = Invocation {
         context,
         trigger: Trigger::Http(call),
@@ -299,12 +300,13 @@ pub(super) async fn ask(
     let event = pass.settle(end_of(outcome.result.as_ref().err()), now_ns);
     tell(event, plugin, route);
     match outcome.rest {
-        Some(rest) => see_to_its_end(state, arrival, plugin, route, rest),
+        Some(rest) => see_to_its_end(state, arrival, principal.clone(), plugin, route, rest),
         None => *used = Some(outcome.usage),
     }
     let answer = outcome.result.unwrap_or_else(|error| {
         route.metrics.count_fault(error.fault());
-        let problem = response::explain(&error, plugin).with_request_id(arrival.id);
+        response::report(&error, plugin, arrival.id, principal.as_deref());
+        let problem = response::explain(&error).with_request_id(arrival.id);
         let mut answer = response::of_plugin(problem);
         if is_platforms {
             answer.extensions_mut().insert(NotDone);
@@ -323,6 +325,7 @@ pub(super) async fn ask(
 fn see_to_its_end(
     state: &State,
     arrival: Arrival,
+    principal: Option<Arc<Principal>>,
     plugin: &Arc<LivePlugin>,
     route: &Arc<Route>,
     rest: Rest,
@@ -334,7 +337,7 @@ fn see_to_its_end(
         let cause = ended.result.as_ref().err();
         if let Some(error) = cause {
             route.metrics.count_fault(error.fault());
-            response::report(error, &plugin);
+            response::report(error, &plugin, arrival.id, principal.as_deref());
             if error.is_crash() {
                 let now_ns = clock.monotonic_ns();
                 let event = route.breaker.count(arrival.client, End::Crashed, now_ns);

@@ -406,6 +406,7 @@ impl<'a> Passage<'a> {
         };
         let direction = direction.as_str();
         tracing::warn!(
+            request.id = %self.id,
             filter.name = %name,
             filter.direction = direction,
             plugin.name = %user,

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use crate::auth::Principal;
 use crate::gateway::body;
 use crate::http::Problem;
 use crate::ids::RequestId;
@@ -24,8 +25,7 @@ pub(super) fn of_plugin(problem: Problem) -> Response<runtime::Body> {
 
 /// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong goes
 /// to the log, under the request id.
-pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
-    report(error, plugin);
+pub(super) fn explain(error: &InvokeError) -> Problem {
     let plugin_fault =
         |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
     match error {
@@ -69,8 +69,13 @@ pub(super) fn explain(error: &InvokeError, plugin: &LivePlugin) -> Problem {
     }
 }
 
-/// Tells the host's log of a call that failed, unless that is the client's doing.
-pub(super) fn report(error: &InvokeError, plugin: &LivePlugin) {
+/// Tells the host's log of a call that failed, and whose it was, unless that is the client's doing.
+pub(super) fn report(
+    error: &InvokeError,
+    plugin: &LivePlugin,
+    id: RequestId,
+    principal: Option<&Principal>,
+) {
     let name = plugin.name();
     let is_the_clients = matches!(
         error,
@@ -78,7 +83,11 @@ pub(super) fn report(error: &InvokeError, plugin: &LivePlugin) {
     );
     if !is_the_clients {
         let cause = one_line(&error.to_string());
-        tracing::warn!(plugin.name = %name, error.cause = %cause, "An invocation of `{name}` failed");
+        let principal = principal.map(|principal| &*principal.id);
+        tracing::warn!(
+            request.id = %id, principal.id = principal, plugin.name = %name, error.cause = %cause,
+            "An invocation of `{name}` failed"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod issuers;
 mod mail;
+mod nodes;
 mod pages;
 mod providers;
 mod recovery;

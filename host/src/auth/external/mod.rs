@@ -2,8 +2,9 @@
 //! waits for them.
 
 mod keys;
+mod revoked;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::{
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::ids::RoleName;
 
 use keys::KeySet;
+use revoked::Revoked;
 
 /// Longest subject and name that is taken, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
@@ -112,6 +114,7 @@ pub(super) struct External {
 struct Live {
     issuer: Issuer,
     keys: ArcSwap<KeySet>,
+    revoked: Revoked,
     /// Somebody came with a key that is not known.
     is_wanted: Notify,
 }
@@ -157,6 +160,7 @@ impl External {
             Arc::new(Live {
                 issuer: issuer.clone(),
                 keys: ArcSwap::from_pointee(KeySet::default()),
+                revoked: Revoked::default(),
                 is_wanted: Notify::new(),
             })
         };
@@ -216,8 +220,22 @@ impl External {
                 }
             }
         };
-        let issuer = &self.issuers[known.issuer].issuer;
+        let Live {
+            issuer, revoked, ..
+        } = &*self.issuers[known.issuer];
+        if revoked.contains(&known.claims.sub, &known.others) {
+            return Some(Err(Rejection::TokenRevoked));
+        }
         Some(admit(issuer, &known, directory, clock.now_ms()))
+    }
+
+    /// Remembers a revocation, with `iss` and what is revoked, if it is of one of these issuers.
+    pub(super) fn learn(&self, told: &HashMap<String, String>) {
+        let issuer = told.get("iss");
+        let its = |live: &&Arc<Live>| issuer.is_some_and(|issuer| *issuer == live.issuer.issuer);
+        if let Some(live) = self.issuers.iter().find(its) {
+            live.revoked.learn(told);
+        }
     }
 }
 
@@ -393,6 +411,7 @@ mod tests {
         let live = Live {
             issuer,
             keys: ArcSwap::from_pointee(keys),
+            revoked: Revoked::default(),
             is_wanted: Notify::new(),
         };
         External {

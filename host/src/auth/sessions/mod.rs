@@ -14,6 +14,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use subtle::ConstantTimeEq as _;
 
+use crate::auth::shared_revocations::Revocation;
 use crate::auth::{Auth, Config, Error, Keys, Principal};
 use crate::clock::Clock;
 use crate::db::Db;
@@ -117,6 +118,11 @@ impl Sessions {
             revoked.add([id], at_ms + self.access_ms, at_ms);
         }
         Ok(revoked)
+    }
+
+    /// How long an access token that is out may still be used.
+    pub(super) fn access_ms(&self) -> i64 {
+        self.access_ms
     }
 
     fn idle_since_ms(&self, now_ms: i64) -> i64 {
@@ -420,6 +426,10 @@ impl Auth {
 
     fn deny(&self, ended: impl IntoIterator<Item = SessionId>, now_ms: i64) {
         let until_ms = now_ms + self.inner.sessions.access_ms;
+        let ended: Vec<SessionId> = ended.into_iter().collect();
+        self.inner
+            .untold
+            .add(ended.iter().copied().map(Revocation::Session));
         self.inner.revoked.add(ended, until_ms, now_ms);
     }
 }

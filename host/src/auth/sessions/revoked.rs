@@ -34,6 +34,12 @@ impl Revoked {
         until_ms.contains_key(&id)
     }
 
+    /// All of them, in no order.
+    pub(in crate::auth) fn all(&self) -> Vec<SessionId> {
+        let until_ms = self.until_ms.read().unwrap_or_else(PoisonError::into_inner);
+        until_ms.keys().copied().collect()
+    }
+
     /// Adds sessions of which access tokens may be out until then.
     pub(super) fn add(&self, ids: impl IntoIterator<Item = SessionId>, until_ms: i64, now_ms: i64) {
         let mut table = self

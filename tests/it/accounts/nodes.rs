@@ -1,0 +1,88 @@
+//! What one host revokes, seen from another that takes its tokens.
+
+use std::time::{Duration, Instant};
+
+use gantry::auth::Issuer;
+use gantry_harness::RedisServer;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn host(server: &RedisServer, name: &str, issuers: Vec<Issuer>) -> TestHost {
+    let host = TestHost::build().with(|config| {
+        server.serve(config);
+        config.auth.issuer = name.to_owned();
+        config.auth.issuers = issuers;
+    });
+    host.start().await
+}
+
+/// Asks until the answer has this status, for some seconds.
+async fn until(client: &Client, status: u16) -> Answer {
+    let began = Instant::now();
+    loop {
+        let answer = client.get("/api/auth/me").await;
+        if answer.status.as_u16() == status || began.elapsed() > PATIENCE {
+            return answer.assert_status(status);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn log_out(host: &TestHost, tokens: &Value) {
+    let path = format!("/api/auth/sessions/{}", tokens["session"].as_str().unwrap());
+    let answer = with(host, tokens).delete(&path).await;
+    answer.assert_status(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_where_the_accounts_are_is_revoked_on_hosts_that_take_their_tokens() {
+    let Some(mut server) = RedisServer::start().await else {
+        return;
+    };
+    let login = host(&server, "login", Vec::new()).await;
+    let issuer = json!({
+        "issuer": "login", "audience": "gantry",
+        "jwks_url": format!("http://{}/.well-known/jwks.json", login.app().address),
+    });
+    let shop = host(
+        &server,
+        "shop",
+        vec![serde_json::from_value(issuer).unwrap()],
+    )
+    .await;
+    login.user("ann@example.com", &[]).await;
+    login.user("bob@example.com", &[]).await;
+    let ann = log_in(&login, "ann@example.com", PASSWORD).await;
+    let ann_later = log_in(&login, "ann@example.com", PASSWORD).await;
+    let bob = log_in(&login, "bob@example.com", PASSWORD).await;
+    for tokens in [&ann, &ann_later, &bob] {
+        until(&with(&shop, tokens), 200).await;
+    }
+
+    log_out(&login, &ann).await;
+    let refused = until(&with(&shop, &ann), 401).await;
+    refused.assert_problem(401, "auth.token_revoked");
+    for tokens in [&ann_later, &bob] {
+        until(&with(&shop, tokens), 200).await;
+    }
+
+    let id = bob["user"]["id"].as_str().unwrap();
+    let user = id.parse().unwrap();
+    login.app().auth.set_disabled(user, true).await.unwrap();
+    until(&with(&shop, &bob), 401).await;
+    login.app().auth.set_disabled(user, false).await.unwrap();
+    let bob = log_in(&login, "bob@example.com", PASSWORD).await;
+    until(&with(&shop, &bob), 200).await;
+
+    // What cannot be told now is told later.
+    server.die().await;
+    log_out(&login, &ann_later).await;
+    until(&with(&shop, &ann_later), 200).await;
+    server.go_on().await;
+    until(&with(&shop, &ann_later), 401).await;
+    until(&with(&shop, &bob), 200).await;
+    login.stop().await;
+    shop.stop().await;
+}
