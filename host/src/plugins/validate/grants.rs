@@ -129,7 +129,8 @@ impl FromIterator<Grant> for Grants {
     }
 }
 
-/// Everything that is asked for and not given, each with the command that gives it.
+/// Everything that is asked for and not given. Only a first deployment is refused by this, and before it there is no plugin that
+/// `gantry plugin grant` could give something to.
 pub(super) fn check(manifest: &Manifest, grants: &Grants) -> Vec<Mistake> {
     asked(manifest)
         .filter(|(grant, _)| !grants.covers(grant))
@@ -137,9 +138,9 @@ pub(super) fn check(manifest: &Manifest, grants: &Grants) -> Vec<Mistake> {
             let name = &manifest.plugin.name;
             Mistake::new(format!("`{grant}` is not granted to the plugin `{name}`"))
                 .at(manifest.place(&place))
-                .with_help(format!(
-                    "an operator grants it with `gantry plugin grant {name} {grant}`"
-                ))
+                .with_help(
+                    "`gantry plugin deploy --grant-all` grants all that plugin.toml asks for",
+                )
         })
         .collect()
 }

@@ -396,9 +396,9 @@ fn everything_that_is_not_granted_is_told_with_the_command_that_grants_it() {
 
     let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(told.join("\n"), @r"
-    plugin.toml:12:8: `sql:main` is not granted to the plugin `shop` (an operator grants it with `gantry plugin grant shop sql:main`)
-    plugin.toml:13:18: `http:api.stripe.com` is not granted to the plugin `shop` (an operator grants it with `gantry plugin grant shop http:api.stripe.com`)
-    plugin.toml:14:22: `secret:stripe@api.stripe.com` is not granted to the plugin `shop` (an operator grants it with `gantry plugin grant shop secret:stripe@api.stripe.com`)
+    plugin.toml:12:8: `sql:main` is not granted to the plugin `shop` (`gantry plugin deploy --grant-all` grants all that plugin.toml asks for)
+    plugin.toml:13:18: `http:api.stripe.com` is not granted to the plugin `shop` (`gantry plugin deploy --grant-all` grants all that plugin.toml asks for)
+    plugin.toml:14:22: `secret:stripe@api.stripe.com` is not granted to the plugin `shop` (`gantry plugin deploy --grant-all` grants all that plugin.toml asks for)
     ");
 }
 
