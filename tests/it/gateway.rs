@@ -377,8 +377,11 @@ async fn a_request_has_one_host_and_the_plugin_sees_the_one_by_which_it_was_foun
     let host = TestHost::start().await;
     host.deploy(&manifests::open("echo"), guest("echo")).await;
     let two = "GET /echo/ HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n";
-    let answer = raw(&host, two.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let none = "GET /echo/ HTTP/1.1\r\nconnection: close\r\n\r\n";
+    for request in [two, none] {
+        let answer = raw(&host, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
     let absolute =
         "GET http://shop.example/echo/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
     let answer = raw(&host, absolute.as_bytes()).await;

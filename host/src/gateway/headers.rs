@@ -1,6 +1,8 @@
 //! Bounds on the head of a request, and the headers that every answer has.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
+};
 
 use crate::gateway::Config;
 use crate::http::Problem;
@@ -35,6 +37,15 @@ pub(super) fn check<B>(request: &Request<B>, config: &Config) -> Result<(), Prob
             StatusCode::BAD_REQUEST,
             "request.invalid",
             "the request has more than one `Host` header",
+        ));
+    }
+    let is_named = uri.authority().is_some() || headers.contains_key(header::HOST);
+    if !is_named && request.version() == Version::HTTP_11 {
+        // The same section: whoever stands in front may have taken the request for somebody else.
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request.invalid",
+            "the request has no `Host` header",
         ));
     }
     if !is_host(uri.authority().map(Authority::as_str), headers) {
