@@ -45,7 +45,13 @@ use crate::plugins::{
 };
 use crate::runtime::{Runtime, Services};
 use crate::services::{
-    cache::Values, kv::Kv, log::Logs, outbound::Outbound, secrets::Secrets, sql::Sql,
+    blobs::{self, Blobs},
+    cache::Values,
+    kv::Kv,
+    log::Logs,
+    outbound::Outbound,
+    secrets::Secrets,
+    sql::Sql,
 };
 
 pub use rehearsal::{rehearse, serve as serve_tests};
@@ -158,8 +164,18 @@ impl App {
         let shared = cluster.clone().filter(|_| rehearsal.is_none());
         let kept = Cache::new(config.cache.clone(), clock.clone(), shared);
         let once = Idempotency::new(db.clone(), clock.clone(), config.idempotency.clone());
+        let setting = blobs::Setting {
+            db: db.clone(),
+            clock: clock.clone(),
+            key: keys.derive("blobs"),
+            folder: &data.file("blobs"),
+            metrics: &metrics,
+        };
+        let blobs = Blobs::start(config.blobs.clone(), setting);
+        let blobs = blobs.context("cannot keep the files of plugins")?;
         let services = Services {
             values: Values::new(kept.clone()),
+            blobs,
             kv: Kv::with_clock(db.clone(), config.services.kv.clone(), {
                 let clock = clock.clone();
                 Arc::new(move || clock.now_ms())
@@ -234,6 +250,7 @@ impl App {
             Kept {
                 sql: services.sql.clone(),
                 kv: services.kv.clone(),
+                blobs: services.blobs.clone(),
                 secrets: services.secrets.clone(),
                 logs: logs.clone(),
                 cache: kept.clone(),
@@ -378,6 +395,7 @@ impl App {
             rehearsal.is_none().then(|| audit.clone()),
             stop.clone(),
         ));
+        tasks.spawn(services.blobs.clone().run(stop.clone()));
         let (keeper, until) = (Arc::clone(&limiter), stop.clone());
         tasks.spawn(async move { keeper.run(until).await });
         if let Some(cluster) = cluster {
@@ -421,6 +439,11 @@ impl App {
         })
     }
 
+    /// The files of plugins.
+    pub fn blobs(&self) -> &Blobs {
+        &self.services.blobs
+    }
+
     /// Stops taking requests, lets those in progress finish, and closes everything.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -432,6 +455,7 @@ impl App {
         self.trail.0.cancel();
         self.trail.1.wait().await;
         self.services.sql.close().await;
+        self.services.blobs.close().await;
         self.db.close().await;
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub limits: limits::Config,
     /// Answers and values that are kept for a while.
     pub cache: cache::Config,
+    /// Files of plugins.
+    pub blobs: services::blobs::Config,
     /// Requests that are done once, by their key.
     pub idempotency: idempotency::Config,
     /// What plugins may ask for.
@@ -72,6 +74,7 @@ impl Default for Config {
             mail: mail::Config::default(),
             limits: limits::Config::default(),
             cache: cache::Config::default(),
+            blobs: services::blobs::Config::default(),
             idempotency: idempotency::Config::default(),
             services: ServicesConfig::default(),
             runtime: runtime::Config::default(),
@@ -127,6 +130,7 @@ impl Config {
         mistakes.extend(self.docs.mistakes());
         mistakes.extend(self.cluster.mistakes());
         mistakes.extend(self.audit.mistakes());
+        mistakes.extend(self.blobs.mistakes());
         if let Err(found) = gateway::AccountPolicies::new(&self.gateway) {
             mistakes.extend(found);
         }

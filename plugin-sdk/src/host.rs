@@ -2,6 +2,7 @@
 
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::bindings::module::{
+    gantry::blobs::store as blobs,
     gantry::cache::{purge, store as cache},
     gantry::context::{identity, invocation},
     gantry::http::request_headers,
@@ -17,6 +18,6 @@ pub(crate) use crate::outbound::wasi as outbound;
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use crate::testing::host::{
-    cache, config, identity, invocation, kv, logging, outbound, purge, request_headers, reveal,
-    secrets, sql, tokens,
+    blobs, cache, config, identity, invocation, kv, logging, outbound, purge, request_headers,
+    reveal, secrets, sql, tokens,
 };

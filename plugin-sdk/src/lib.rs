@@ -78,6 +78,7 @@ extern crate self as gantry_sdk;
 mod arena;
 #[doc(hidden)]
 pub mod bindings;
+pub mod blobs;
 pub mod cache;
 pub mod config;
 pub mod context;

@@ -57,6 +57,8 @@ pub struct Host {
     pub kv: BTreeMap<String, BTreeMap<String, KvEntry>>,
     /// Values that are kept for a while, by label and key.
     pub cache: BTreeMap<(String, String), CacheEntry>,
+    /// Files, by label and name.
+    pub blobs: BTreeMap<(String, String), BlobEntry>,
     /// What the plugin logged, in order.
     pub logs: Vec<LogLine>,
     /// What the plugin sent to the outside, in order.
@@ -81,6 +83,15 @@ pub struct KvEntry {
     pub version: String,
     /// When it vanishes, on the clock of the host.
     pub expires_at_ms: Option<u64>,
+}
+
+/// A file of the host in memory.
+#[derive(Debug, Clone)]
+pub struct BlobEntry {
+    /// What is known of it. The digest is not computed.
+    pub object: crate::blobs::Object,
+    /// Its bytes.
+    pub content: Vec<u8>,
 }
 
 /// A value in a cache of the host in memory.

@@ -50,7 +50,7 @@ pub struct TotalsBody {
 /// What was asked of one service.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HostCallsBody {
-    /// `kv`, `keyvalue`, `cache`, `sql`, `secrets`, `tokens`, `config`, `log` or `outbound`.
+    /// `kv`, `keyvalue`, `cache`, `blobs`, `sql`, `secrets`, `tokens`, `config`, `log` or `outbound`.
     pub service: String,
     pub calls: u64,
     /// Microseconds until the answers were there, waiting included.

@@ -72,6 +72,12 @@ fn granted(row: &LiveRow, manifest: &Manifest) -> Granted {
             .filter(|label| grants.has_cache(label))
             .cloned()
             .collect(),
+        blobs: asked
+            .blobs
+            .iter()
+            .filter(|label| grants.has_blobs(label))
+            .cloned()
+            .collect(),
         sql: asked
             .sql
             .iter()

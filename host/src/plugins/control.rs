@@ -17,6 +17,7 @@ use crate::plugins::trust::Trust;
 use crate::plugins::validate::{Grant, Grants};
 use crate::plugins::{Config, DeployError, Mount};
 use crate::runtime::Runtime;
+use crate::services::blobs::Blobs;
 use crate::services::kv::Kv;
 use crate::services::log::Logs;
 use crate::services::secrets::Secrets;
@@ -27,6 +28,7 @@ use crate::services::sql::Sql;
 pub struct Kept {
     pub sql: Sql,
     pub kv: Kv,
+    pub blobs: Blobs,
     pub secrets: Secrets,
     pub logs: Logs,
     pub cache: Cache,
@@ -204,6 +206,8 @@ impl Plugins {
         self.store.forget_migrations(plugin).await?;
         self.kept.sql.delete(plugin).await.map_err(host)?;
         self.kept.kv.delete_plugin(plugin).await.map_err(host)?;
+        let blobs = self.kept.blobs.delete_plugin(plugin).await;
+        blobs.map_err(|error| host(error.into()))?;
         let forgotten = self.kept.idempotency.delete_plugin(plugin).await;
         forgotten.map_err(|error| DeployError::Host(error.into()))?;
         if with_secrets {
@@ -220,7 +224,10 @@ impl Plugins {
     pub(super) async fn begin_first(&self, plugin: &PluginName) -> Result<(), DeployError> {
         let host = |error: crate::services::Error| DeployError::Host(error.into());
         let has_entries = self.kept.kv.usage(plugin).await.map_err(host)?.entries > 0;
+        let files = self.kept.blobs.usage_of(plugin).await;
+        let has_files = files.map_err(|error| host(error.into()))?.objects > 0;
         if !has_entries
+            && !has_files
             && !self.kept.sql.has_any(plugin).await
             && !self.store.has_migrated(plugin).await?
         {

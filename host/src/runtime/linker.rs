@@ -5,12 +5,13 @@
 
 use wasmtime::{Engine, component::Linker};
 
-use crate::bindings::gantry::{cache, context, http, kv, secrets, sql, tokens};
+use crate::bindings::gantry::{blobs, cache, context, http, kv, secrets, sql, tokens};
 use crate::bindings::wasi;
 use crate::runtime::context as call;
 use crate::runtime::state::PluginState;
 use crate::runtime::wasi_http::head;
 use crate::runtime::{CallContext, Config, EngineKind, PluginSpec, Services};
+use crate::services::blobs::host as blobs_host;
 use crate::services::cache::host as cache_host;
 use crate::services::kv::host as kv_host;
 use crate::services::secrets::host as secrets_host;
@@ -34,6 +35,7 @@ pub(super) fn link(
     wasi::keyvalue::batch::add_to_linker::<_, kv_host::HasView>(l, lend_keyvalue)?;
     cache::store::add_to_linker::<_, cache_host::HasView>(l, lend_cache)?;
     cache::purge::add_to_linker::<_, cache_host::HasView>(l, lend_cache)?;
+    blobs::store::add_to_linker::<_, blobs_host::HasView>(l, lend_blobs)?;
     sql::client::add_to_linker::<_, sql_host::HasView>(l, lend_sql)?;
     secrets::store::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
     secrets::reveal::add_to_linker::<_, secrets_host::HasView>(l, lend_secrets)?;
@@ -126,6 +128,19 @@ fn lend_cache(state: &mut PluginState) -> cache_host::View<'_> {
         allowance: &state.allowance,
         table: &mut state.table,
         timed: state.allowance.time(Service::Cache),
+    }
+}
+
+fn lend_blobs(state: &mut PluginState) -> blobs_host::View<'_> {
+    blobs_host::View {
+        rehearsal: state.services.rehearsal.as_deref(),
+        blobs: state.services.blobs.charged_to(&state.allowance),
+        plugin: &state.plugin.name,
+        granted: &state.plugin.granted.blobs,
+        refusals: refusals(&state.services, &state.plugin, &state.call),
+        allowance: &state.allowance,
+        table: &mut state.table,
+        timed: state.allowance.time(Service::Blobs),
     }
 }
 

@@ -41,6 +41,7 @@ pub struct PluginSpec {
 pub struct Granted {
     pub kv: Vec<Label>,
     pub cache: Vec<Label>,
+    pub blobs: Vec<Label>,
     pub sql: Vec<Label>,
     pub secrets: Vec<GrantedSecret>,
     pub injected: Vec<InjectedSecret>,

@@ -18,6 +18,7 @@ use crate::runtime::extism;
 use crate::runtime::limit::MemoryLimiter;
 use crate::runtime::stdio::LogStream;
 use crate::runtime::{CallContext, Config, PluginSpec};
+use crate::services::blobs::Blobs;
 use crate::services::cache::Values;
 use crate::services::kv::Kv;
 use crate::services::log::{CallLog, Level, Logs};
@@ -32,6 +33,7 @@ use crate::services::{Allowance, Quota};
 pub struct Services {
     pub kv: Kv,
     pub values: Values,
+    pub blobs: Blobs,
     pub sql: Sql,
     pub secrets: Secrets,
     pub logs: Logs,

@@ -13,6 +13,7 @@ pub enum Service {
     /// The standard `wasi:keyvalue`, on the stores of `kv`.
     Keyvalue,
     Cache,
+    Blobs,
     Sql,
     Secrets,
     Tokens,
@@ -24,10 +25,11 @@ pub enum Service {
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kv,
         Self::Keyvalue,
         Self::Cache,
+        Self::Blobs,
         Self::Sql,
         Self::Secrets,
         Self::Tokens,
@@ -42,6 +44,7 @@ impl Service {
             Self::Kv => "kv",
             Self::Keyvalue => "keyvalue",
             Self::Cache => "cache",
+            Self::Blobs => "blobs",
             Self::Sql => "sql",
             Self::Secrets => "secrets",
             Self::Tokens => "tokens",

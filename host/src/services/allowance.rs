@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::db::Meter;
 use crate::services::{Account, Error, Kind, Service};
 
 /// The allowance of one call. Cheap to clone; all clones are the same allowance.
@@ -125,6 +126,29 @@ impl Drop for Timed<'_> {
         let took = nanoseconds(self.began.elapsed());
         let used = &self.allowance.0.used;
         used.add_host_calls(self.service, 1, took);
+    }
+}
+
+/// Charges what a connection to the rows computes, from when it was taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    meter: Meter,
+    payer: Option<Allowance>,
+}
+
+impl Charge {
+    /// Nothing is charged without a payer.
+    pub(super) fn new(meter: Meter, payer: Option<&Allowance>) -> Self {
+        let payer = payer.cloned();
+        Self { meter, payer }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(payer) = &self.payer {
+            payer.charge(self.meter.used());
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod allowance;
+pub mod blobs;
 pub mod cache;
 pub mod config;
 mod error;
@@ -14,9 +15,12 @@ pub mod rehearsal;
 pub mod secrets;
 pub mod sql;
 pub mod tokens;
+mod turn;
 
 pub use account::{Account, Service, ServiceTotals, Totals};
+use allowance::Charge;
 pub use allowance::{Allowance, Held, Quota, Timed};
 pub use error::{Error, Kind};
 pub use host::Refusals;
 use host::granted;
+use turn::{Turn, Turns};

@@ -194,7 +194,7 @@ pub fn failures_of(call: &str) -> Vec<Error> {
         return Vec::new();
     };
     match (service, function) {
-        ("kv" | "sql" | "cache", "open") => vec![denied("capability.not_granted")],
+        ("kv" | "sql" | "cache" | "blobs", "open") => vec![denied("capability.not_granted")],
         ("kv", "put" | "increment") => {
             vec![busy("kv.busy"), full("kv.full"), broken("kv.failed")]
         }
@@ -207,6 +207,13 @@ pub fn failures_of(call: &str) -> Vec<Error> {
         ],
         ("sql", "commit") => vec![late("sql.transaction_expired"), broken("sql.failed")],
         ("sql", _) => vec![busy("sql.busy"), late("sql.timeout"), broken("sql.failed")],
+        ("blobs", "put" | "upload" | "write" | "finish") => vec![
+            busy("blobs.unavailable"),
+            full("blobs.full"),
+            broken("blobs.failed"),
+        ],
+        ("blobs", "signed_url") => Vec::new(),
+        ("blobs", _) => vec![busy("blobs.unavailable"), broken("blobs.failed")],
         ("secrets", "get") => vec![
             denied("capability.not_granted"),
             Error::new(Kind::NotFound, "secrets.not_set", "the secret has no value"),

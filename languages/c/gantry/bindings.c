@@ -351,6 +351,38 @@ extern void __wasm_import_gantry_cache_purge_by_tag(uint8_t *, size_t, uint8_t *
 __attribute__((__import_module__("gantry:cache/purge@0.1.0"), __import_name__("by-route")))
 extern void __wasm_import_gantry_cache_purge_by_route(uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `gantry:blobs/store@0.1.0`
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[static]bucket.open")))
+extern void __wasm_import_gantry_blobs_store_static_bucket_open(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.info")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_info(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.read")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_read(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int64_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.put")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_put(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.upload")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_upload(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.delete")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_delete(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.list-objects")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_list_objects(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]bucket.signed-url")))
+extern void __wasm_import_gantry_blobs_store_method_bucket_signed_url(int32_t, uint8_t *, size_t, int32_t, int64_t, int32_t, int32_t, int64_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[method]upload.write")))
+extern void __wasm_import_gantry_blobs_store_method_upload_write(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[static]upload.finish")))
+extern void __wasm_import_gantry_blobs_store_static_upload_finish(int32_t, uint8_t *);
+
 // Imported Functions from `gantry:sql/client@0.1.0`
 
 __attribute__((__import_module__("gantry:sql/client@0.1.0"), __import_name__("[static]connection.open")))
@@ -1401,6 +1433,135 @@ void gantry_cache_purge_result_u64_error_free(gantry_cache_purge_result_u64_erro
   if (!ptr->is_err) {
   } else {
     gantry_cache_purge_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_error_free(gantry_blobs_store_error_t *ptr) {
+  gantry_types_types_error_free(ptr);
+}
+
+void gantry_blobs_store_object_free(gantry_blobs_store_object_t *ptr) {
+  bindings_string_free(&ptr->name);
+  bindings_string_free(&ptr->etag);
+  bindings_string_free(&ptr->content_type);
+  bindings_string_free(&ptr->sha256);
+}
+
+void gantry_blobs_store_list_object_free(gantry_blobs_store_list_object_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    gantry_blobs_store_object_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      gantry_blobs_store_object_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void gantry_blobs_store_object_page_free(gantry_blobs_store_object_page_t *ptr) {
+  gantry_blobs_store_list_object_free(&ptr->objects);
+}
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[resource-drop]bucket")))
+extern void __wasm_import_gantry_blobs_store_bucket_drop(int32_t handle);
+
+void gantry_blobs_store_bucket_drop_own(gantry_blobs_store_own_bucket_t handle) {
+  __wasm_import_gantry_blobs_store_bucket_drop(handle.__handle);
+}
+
+void gantry_blobs_store_bucket_drop_borrow(gantry_blobs_store_borrow_bucket_t handle) {
+  __wasm_import_gantry_blobs_store_bucket_drop(handle.__handle);
+}
+
+gantry_blobs_store_borrow_bucket_t gantry_blobs_store_borrow_bucket(gantry_blobs_store_own_bucket_t arg) {
+  return (gantry_blobs_store_borrow_bucket_t) { arg.__handle };
+}
+
+__attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[resource-drop]upload")))
+extern void __wasm_import_gantry_blobs_store_upload_drop(int32_t handle);
+
+void gantry_blobs_store_upload_drop_own(gantry_blobs_store_own_upload_t handle) {
+  __wasm_import_gantry_blobs_store_upload_drop(handle.__handle);
+}
+
+void gantry_blobs_store_upload_drop_borrow(gantry_blobs_store_borrow_upload_t handle) {
+  __wasm_import_gantry_blobs_store_upload_drop(handle.__handle);
+}
+
+gantry_blobs_store_borrow_upload_t gantry_blobs_store_borrow_upload(gantry_blobs_store_own_upload_t arg) {
+  return (gantry_blobs_store_borrow_upload_t) { arg.__handle };
+}
+
+void gantry_blobs_store_result_own_bucket_error_free(gantry_blobs_store_result_own_bucket_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_option_object_free(gantry_blobs_store_option_object_t *ptr) {
+  if (ptr->is_some) {
+    gantry_blobs_store_object_free(&ptr->val);
+  }
+}
+
+void gantry_blobs_store_result_option_object_error_free(gantry_blobs_store_result_option_object_error_t *ptr) {
+  if (!ptr->is_err) {
+    gantry_blobs_store_option_object_free(&ptr->val.ok);
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_list_u8_error_free(gantry_blobs_store_result_list_u8_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_object_error_free(gantry_blobs_store_result_object_error_t *ptr) {
+  if (!ptr->is_err) {
+    gantry_blobs_store_object_free(&ptr->val.ok);
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_own_upload_error_free(gantry_blobs_store_result_own_upload_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_bool_error_free(gantry_blobs_store_result_bool_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_object_page_error_free(gantry_blobs_store_result_object_page_error_t *ptr) {
+  if (!ptr->is_err) {
+    gantry_blobs_store_object_page_free(&ptr->val.ok);
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_string_error_free(gantry_blobs_store_result_string_error_t *ptr) {
+  if (!ptr->is_err) {
+    bindings_string_free(&ptr->val.ok);
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
+  }
+}
+
+void gantry_blobs_store_result_void_error_free(gantry_blobs_store_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    gantry_blobs_store_error_free(&ptr->val.err);
   }
 }
 
@@ -9298,6 +9459,2168 @@ bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gant
             (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
             (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
             (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_static_bucket_open(bindings_string_t *label, gantry_blobs_store_own_bucket_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_static_bucket_open((uint8_t *) (*label).ptr, (*label).len, ptr);
+  gantry_blobs_store_result_own_bucket_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (gantry_blobs_store_own_bucket_t) { *((int32_t*) (ptr + 8)) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_info(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, gantry_blobs_store_option_object_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(40+12*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_info((self).__handle, (uint8_t *) (*name).ptr, (*name).len, ptr);
+  gantry_blobs_store_result_option_object_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      gantry_blobs_store_option_object_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + 8))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          bindings_option_string_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (24+10*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+11*sizeof(void*))))), (*((size_t*) (ptr + (24+12*sizeof(void*))))) };
+              break;
+            }
+          }
+
+          option0.val = (gantry_blobs_store_object_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + (16+4*sizeof(void*))))),
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+4*sizeof(void*))))), (*((size_t*) (ptr + (24+5*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+6*sizeof(void*))))), (*((size_t*) (ptr + (24+7*sizeof(void*))))) },
+            (bindings_list_tuple2_string_string_t) (bindings_list_tuple2_string_string_t) { (bindings_tuple2_string_string_t*)(*((uint8_t **) (ptr + (24+8*sizeof(void*))))), (*((size_t*) (ptr + (24+9*sizeof(void*))))) },
+            (bindings_option_string_t) option,
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr + (32+12*sizeof(void*))))),
+          };
+          break;
+        }
+      }
+
+      result.val.ok = option0;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_read(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_string_t *maybe_if_etag, uint64_t offset, uint32_t length, bindings_list_u8_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  bindings_option_string_t if_etag;
+  if_etag.is_some = maybe_if_etag != NULL;if (maybe_if_etag) {
+    if_etag.val = *maybe_if_etag;
+  }
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if ((if_etag).is_some) {
+    const bindings_string_t *payload0 = &(if_etag).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_read((self).__handle, (uint8_t *) (*name).ptr, (*name).len, option, option1, option2, (int64_t) (offset), (int32_t) (length), ptr);
+  gantry_blobs_store_result_list_u8_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_put(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_list_u8_t *content, gantry_blobs_store_put_options_t *options, gantry_blobs_store_object_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(24+14*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int32_t*)(ptr + 0)) = (self).__handle;
+  *((size_t*)(ptr + (2*sizeof(void*)))) = (*name).len;
+  *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*name).ptr;
+  *((size_t*)(ptr + (4*sizeof(void*)))) = (*content).len;
+  *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) (*content).ptr;
+  if (((*options).content_type).is_some) {
+    const bindings_string_t *payload0 = &((*options).content_type).val;
+    *((int8_t*)(ptr + (5*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (7*sizeof(void*)))) = (*payload0).len;
+    *((uint8_t **)(ptr + (6*sizeof(void*)))) = (uint8_t *) (*payload0).ptr;
+  } else {
+    *((int8_t*)(ptr + (5*sizeof(void*)))) = 0;
+  }
+  *((size_t*)(ptr + (9*sizeof(void*)))) = ((*options).metadata).len;
+  *((uint8_t **)(ptr + (8*sizeof(void*)))) = (uint8_t *) ((*options).metadata).ptr;
+  if (((*options).owner).is_some) {
+    const bindings_string_t *payload2 = &((*options).owner).val;
+    *((int8_t*)(ptr + (10*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (12*sizeof(void*)))) = (*payload2).len;
+    *((uint8_t **)(ptr + (11*sizeof(void*)))) = (uint8_t *) (*payload2).ptr;
+  } else {
+    *((int8_t*)(ptr + (10*sizeof(void*)))) = 0;
+  }
+  *((int8_t*)(ptr + (13*sizeof(void*)))) = (*options).if_absent;
+  if (((*options).if_etag).is_some) {
+    const bindings_string_t *payload4 = &((*options).if_etag).val;
+    *((int8_t*)(ptr + (14*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (16*sizeof(void*)))) = (*payload4).len;
+    *((uint8_t **)(ptr + (15*sizeof(void*)))) = (uint8_t *) (*payload4).ptr;
+  } else {
+    *((int8_t*)(ptr + (14*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr5 = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_put(ptr, ptr5);
+  gantry_blobs_store_result_object_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr5 + 0))) {
+    case 0: {
+      result.is_err = false;
+      bindings_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr5 + (16+10*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+11*sizeof(void*))))), (*((size_t*) (ptr5 + (16+12*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.ok = (gantry_blobs_store_object_t) {
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 8))), (*((size_t*) (ptr5 + (8+1*sizeof(void*))))) },
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (8+2*sizeof(void*))))), (*((size_t*) (ptr5 + (8+3*sizeof(void*))))) },
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr5 + (8+4*sizeof(void*))))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+4*sizeof(void*))))), (*((size_t*) (ptr5 + (16+5*sizeof(void*))))) },
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+6*sizeof(void*))))), (*((size_t*) (ptr5 + (16+7*sizeof(void*))))) },
+        (bindings_list_tuple2_string_string_t) (bindings_list_tuple2_string_string_t) { (bindings_tuple2_string_string_t*)(*((uint8_t **) (ptr5 + (16+8*sizeof(void*))))), (*((size_t*) (ptr5 + (16+9*sizeof(void*))))) },
+        (bindings_option_string_t) option,
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr5 + (24+12*sizeof(void*))))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr5 + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option11,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option12,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option13;
+          switch ((int32_t) *((uint8_t*) (ptr5 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option13.is_some = false;
+              break;
+            }
+            case 1: {
+              option13.is_some = true;
+              option13.val = (uint64_t) (*((int64_t*) (ptr5 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + 16))), (*((size_t*) (ptr5 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (16+2*sizeof(void*))))), (*((size_t*) (ptr5 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option13,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_upload(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, uint64_t *maybe_length, gantry_blobs_store_put_options_t *options, gantry_blobs_store_own_upload_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(24+14*sizeof(void*))];
+  bindings_option_u64_t length;
+  length.is_some = maybe_length != NULL;if (maybe_length) {
+    length.val = *maybe_length;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int32_t*)(ptr + 0)) = (self).__handle;
+  *((size_t*)(ptr + (2*sizeof(void*)))) = (*name).len;
+  *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*name).ptr;
+  if ((length).is_some) {
+    const uint64_t *payload0 = &(length).val;
+    *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (16+2*sizeof(void*)))) = (int64_t) (*payload0);
+  } else {
+    *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 0;
+  }
+  if (((*options).content_type).is_some) {
+    const bindings_string_t *payload2 = &((*options).content_type).val;
+    *((int8_t*)(ptr + (24+2*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (24+4*sizeof(void*)))) = (*payload2).len;
+    *((uint8_t **)(ptr + (24+3*sizeof(void*)))) = (uint8_t *) (*payload2).ptr;
+  } else {
+    *((int8_t*)(ptr + (24+2*sizeof(void*)))) = 0;
+  }
+  *((size_t*)(ptr + (24+6*sizeof(void*)))) = ((*options).metadata).len;
+  *((uint8_t **)(ptr + (24+5*sizeof(void*)))) = (uint8_t *) ((*options).metadata).ptr;
+  if (((*options).owner).is_some) {
+    const bindings_string_t *payload4 = &((*options).owner).val;
+    *((int8_t*)(ptr + (24+7*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (24+9*sizeof(void*)))) = (*payload4).len;
+    *((uint8_t **)(ptr + (24+8*sizeof(void*)))) = (uint8_t *) (*payload4).ptr;
+  } else {
+    *((int8_t*)(ptr + (24+7*sizeof(void*)))) = 0;
+  }
+  *((int8_t*)(ptr + (24+10*sizeof(void*)))) = (*options).if_absent;
+  if (((*options).if_etag).is_some) {
+    const bindings_string_t *payload6 = &((*options).if_etag).val;
+    *((int8_t*)(ptr + (24+11*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (24+13*sizeof(void*)))) = (*payload6).len;
+    *((uint8_t **)(ptr + (24+12*sizeof(void*)))) = (uint8_t *) (*payload6).ptr;
+  } else {
+    *((int8_t*)(ptr + (24+11*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr7 = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_upload(ptr, ptr7);
+  gantry_blobs_store_result_own_upload_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr7 + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (gantry_blobs_store_own_upload_t) { *((int32_t*) (ptr7 + 8)) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr7 + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option11,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option12,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option13;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option13.is_some = false;
+              break;
+            }
+            case 1: {
+              option13.is_some = true;
+              option13.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option13,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option14;
+          switch ((int32_t) *((uint8_t*) (ptr7 + (16+4*sizeof(void*))))) {
+            case 0: {
+              option14.is_some = false;
+              break;
+            }
+            case 1: {
+              option14.is_some = true;
+              option14.val = (uint64_t) (*((int64_t*) (ptr7 + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + 16))), (*((size_t*) (ptr7 + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr7 + (16+2*sizeof(void*))))), (*((size_t*) (ptr7 + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option14,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_delete(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_string_t *maybe_if_etag, bool *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  bindings_option_string_t if_etag;
+  if_etag.is_some = maybe_if_etag != NULL;if (maybe_if_etag) {
+    if_etag.val = *maybe_if_etag;
+  }
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if ((if_etag).is_some) {
+    const bindings_string_t *payload0 = &(if_etag).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_delete((self).__handle, (uint8_t *) (*name).ptr, (*name).len, option, option1, option2, ptr);
+  gantry_blobs_store_result_bool_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (int32_t) *((uint8_t*) (ptr + 8));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_list_objects(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *prefix, bindings_string_t *maybe_cursor, uint32_t max, gantry_blobs_store_object_page_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  bindings_option_string_t cursor;
+  cursor.is_some = maybe_cursor != NULL;if (maybe_cursor) {
+    cursor.val = *maybe_cursor;
+  }
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if ((cursor).is_some) {
+    const bindings_string_t *payload0 = &(cursor).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_list_objects((self).__handle, (uint8_t *) (*prefix).ptr, (*prefix).len, option, option1, option2, (int32_t) (max), ptr);
+  gantry_blobs_store_result_object_page_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      bindings_option_string_t option4;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+2*sizeof(void*))))) {
+        case 0: {
+          option4.is_some = false;
+          break;
+        }
+        case 1: {
+          option4.is_some = true;
+          option4.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+3*sizeof(void*))))), (*((size_t*) (ptr + (8+4*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.ok = (gantry_blobs_store_object_page_t) {
+        (gantry_blobs_store_list_object_t) (gantry_blobs_store_list_object_t) { (gantry_blobs_store_object_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (bindings_option_string_t) option4,
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option11,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option12,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_bucket_signed_url(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, gantry_blobs_store_access_t access, gantry_blobs_store_link_options_t *options, bindings_string_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  int32_t option;
+  int64_t option1;
+  if (((*options).bytes_max).is_some) {
+    const uint64_t *payload0 = &((*options).bytes_max).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t option4;
+  uint8_t * option5;
+  size_t option6;
+  if (((*options).owner).is_some) {
+    const bindings_string_t *payload3 = &((*options).owner).val;
+    option4 = 1;
+    option5 = (uint8_t *) (*payload3).ptr;
+    option6 = (*payload3).len;
+  } else {
+    option4 = 0;
+    option5 = 0;
+    option6 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_bucket_signed_url((self).__handle, (uint8_t *) (*name).ptr, (*name).len, (int32_t) access, (int64_t) ((*options).ttl_s), (*options).inline_, option, option1, (uint8_t *) ((*options).types).ptr, ((*options).types).len, option4, option5, option6, ptr);
+  gantry_blobs_store_result_string_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option8,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option9,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option10,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option11,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option12,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option13;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option13.is_some = false;
+              break;
+            }
+            case 1: {
+              option13.is_some = true;
+              option13.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option13,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option14;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option14.is_some = false;
+              break;
+            }
+            case 1: {
+              option14.is_some = true;
+              option14.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option14,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_method_upload_write(gantry_blobs_store_borrow_upload_t self, bindings_list_u8_t *piece, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_method_upload_write((self).__handle, (uint8_t *) (*piece).ptr, (*piece).len, ptr);
+  gantry_blobs_store_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_blobs_store_static_upload_finish(gantry_blobs_store_own_upload_t this_, gantry_blobs_store_object_t *ret, gantry_blobs_store_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+12*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_blobs_store_static_upload_finish((this_).__handle, ptr);
+  gantry_blobs_store_result_object_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      bindings_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (16+10*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+11*sizeof(void*))))), (*((size_t*) (ptr + (16+12*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.ok = (gantry_blobs_store_object_t) {
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) },
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (8+4*sizeof(void*))))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+4*sizeof(void*))))), (*((size_t*) (ptr + (16+5*sizeof(void*))))) },
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+6*sizeof(void*))))), (*((size_t*) (ptr + (16+7*sizeof(void*))))) },
+        (bindings_list_tuple2_string_string_t) (bindings_list_tuple2_string_string_t) { (bindings_tuple2_string_string_t*)(*((uint8_t **) (ptr + (16+8*sizeof(void*))))), (*((size_t*) (ptr + (16+9*sizeof(void*))))) },
+        (bindings_option_string_t) option,
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (24+12*sizeof(void*))))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option7;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option7.is_some = false;
+              break;
+            }
+            case 1: {
+              option7.is_some = true;
+              option7.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option7,
           };
           break;
         }

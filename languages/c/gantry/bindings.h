@@ -816,6 +816,160 @@ typedef struct {
   } val;
 } gantry_cache_purge_result_u64_error_t;
 
+typedef gantry_types_types_error_t gantry_blobs_store_error_t;
+
+// One state of an object.
+typedef struct gantry_blobs_store_object_t {
+  bindings_string_t   name;
+  // Changes with each write, also of the same bytes. Opaque; the `ETag` of the object, without quotation marks.
+  bindings_string_t   etag;
+  uint64_t   size;
+  // As it was declared, or as the bytes look; checked against the bytes.
+  bindings_string_t   content_type;
+  // Of all bytes, 64 hexadecimal digits.
+  bindings_string_t   sha256;
+  bindings_list_tuple2_string_string_t   metadata;
+  // The id of the principal whom it belongs to; nothing for what belongs to nobody in particular.
+  bindings_option_string_t   owner;
+  // Milliseconds since 1970.
+  uint64_t   created_at_ms;
+} gantry_blobs_store_object_t;
+
+typedef struct {
+  gantry_blobs_store_object_t *ptr;
+  size_t len;
+} gantry_blobs_store_list_object_t;
+
+typedef struct gantry_blobs_store_object_page_t {
+  gantry_blobs_store_list_object_t   objects;
+  // Give it to the next call of `list-objects`; nothing means that this was the last page.
+  bindings_option_string_t   cursor;
+} gantry_blobs_store_object_page_t;
+
+typedef struct gantry_blobs_store_put_options_t {
+  // A media type. It is checked against the bytes; nothing leaves it to them.
+  bindings_option_string_t   content_type;
+  // Small texts that are kept with the object. Keys have 1 to 64 small letters, digits, hyphens and underscores.
+  bindings_list_tuple2_string_string_t   metadata;
+  // The id of the principal whom it belongs to.
+  bindings_option_string_t   owner;
+  // Write only if nothing has this name; else `conflict`.
+  bool   if_absent;
+  // Write only if the object with this name has this `etag` still; else `conflict`.
+  bindings_option_string_t   if_etag;
+} gantry_blobs_store_put_options_t;
+
+// What somebody with a link may do.
+typedef uint8_t gantry_blobs_store_access_t;
+
+#define GANTRY_BLOBS_STORE_ACCESS_GET 0
+#define GANTRY_BLOBS_STORE_ACCESS_PUT 1
+
+typedef struct gantry_blobs_store_link_options_t {
+  // How long it is good for, in seconds. At least 1; the operator has a bound.
+  uint64_t   ttl_s;
+  // To get: whether a browser may show it, in a sandbox, instead of saving it.
+  bool   inline_;
+  // To put: most bytes.
+  bindings_option_u64_t   bytes_max;
+  // To put: only these types, like `image/png` or `image/*`; empty means all. At most 16.
+  bindings_list_string_t   types;
+  // To put: the id of the principal whom the object will belong to.
+  bindings_option_string_t   owner;
+} gantry_blobs_store_link_options_t;
+
+typedef struct gantry_blobs_store_own_bucket_t {
+  int32_t __handle;
+} gantry_blobs_store_own_bucket_t;
+
+typedef struct gantry_blobs_store_borrow_bucket_t {
+  int32_t __handle;
+} gantry_blobs_store_borrow_bucket_t;
+
+typedef struct gantry_blobs_store_own_upload_t {
+  int32_t __handle;
+} gantry_blobs_store_own_upload_t;
+
+typedef struct gantry_blobs_store_borrow_upload_t {
+  int32_t __handle;
+} gantry_blobs_store_borrow_upload_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_own_bucket_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_own_bucket_error_t;
+
+typedef struct {
+  bool is_some;
+  gantry_blobs_store_object_t val;
+} gantry_blobs_store_option_object_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_option_object_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_option_object_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bindings_list_u8_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_list_u8_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_object_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_object_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_own_upload_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_own_upload_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bool ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_bool_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_object_page_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_object_page_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bindings_string_t ok;
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_string_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    gantry_blobs_store_error_t err;
+  } val;
+} gantry_blobs_store_result_void_error_t;
+
 typedef gantry_types_types_error_t gantry_sql_client_error_t;
 
 // Few, wide cases. Everything else travels as `text`.
@@ -1655,6 +1809,30 @@ extern bool gantry_cache_purge_by_tag(bindings_string_t *tag, uint64_t *ret, gan
 // The answers of the routes with this pattern, as the manifest has it.
 extern bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gantry_cache_purge_error_t *err);
 
+// Imported Functions from `gantry:blobs/store@0.1.0`
+// `denied` if the label is not declared or not granted.
+extern bool gantry_blobs_store_static_bucket_open(bindings_string_t *label, gantry_blobs_store_own_bucket_t *ret, gantry_blobs_store_error_t *err);
+// The object with this name, or nothing.
+extern bool gantry_blobs_store_method_bucket_info(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, gantry_blobs_store_option_object_t *ret, gantry_blobs_store_error_t *err);
+// At most `length` bytes from `offset` on; fewer at the end of the object, none beyond it. The operator has a bound
+// on `length`. With an `etag`, only of that state of the object; else `conflict`.
+extern bool gantry_blobs_store_method_bucket_read(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_string_t *maybe_if_etag, uint64_t offset, uint32_t length, bindings_list_u8_t *ret, gantry_blobs_store_error_t *err);
+// Keeps an object in the place of the one that has the name.
+extern bool gantry_blobs_store_method_bucket_put(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_list_u8_t *content, gantry_blobs_store_put_options_t *options, gantry_blobs_store_object_t *ret, gantry_blobs_store_error_t *err);
+// Begins an object that is written in pieces. `length` is reserved, and must be what is written, if it is given.
+extern bool gantry_blobs_store_method_bucket_upload(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, uint64_t *maybe_length, gantry_blobs_store_put_options_t *options, gantry_blobs_store_own_upload_t *ret, gantry_blobs_store_error_t *err);
+// Whether there was an object. With an `etag`, deletes only that state; else `conflict`. Who reads it, reads it to its
+// end.
+extern bool gantry_blobs_store_method_bucket_delete(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, bindings_string_t *maybe_if_etag, bool *ret, gantry_blobs_store_error_t *err);
+// Objects whose names begin with this, in ascending order, `max` (1 to 1000) at a time.
+extern bool gantry_blobs_store_method_bucket_list_objects(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *prefix, bindings_string_t *maybe_cursor, uint32_t max, gantry_blobs_store_object_page_t *ret, gantry_blobs_store_error_t *err);
+// A link to the object on this host, from `/` on, which needs no account. Whether there is an object is not asked.
+extern bool gantry_blobs_store_method_bucket_signed_url(gantry_blobs_store_borrow_bucket_t self, bindings_string_t *name, gantry_blobs_store_access_t access, gantry_blobs_store_link_options_t *options, bindings_string_t *ret, gantry_blobs_store_error_t *err);
+// Adds bytes. The operator has a bound on a piece. After an error nothing can be added.
+extern bool gantry_blobs_store_method_upload_write(gantry_blobs_store_borrow_upload_t self, bindings_list_u8_t *piece, gantry_blobs_store_error_t *err);
+// Makes it an object.
+extern bool gantry_blobs_store_static_upload_finish(gantry_blobs_store_own_upload_t this_, gantry_blobs_store_object_t *ret, gantry_blobs_store_error_t *err);
+
 // Imported Functions from `gantry:sql/client@0.1.0`
 // `denied` if the label is not declared or not granted.
 extern bool gantry_sql_client_static_connection_open(bindings_string_t *label, gantry_sql_client_own_connection_t *ret, gantry_sql_client_error_t *err);
@@ -1974,6 +2152,46 @@ void gantry_cache_store_result_bool_error_free(gantry_cache_store_result_bool_er
 void gantry_cache_purge_error_free(gantry_cache_purge_error_t *ptr);
 
 void gantry_cache_purge_result_u64_error_free(gantry_cache_purge_result_u64_error_t *ptr);
+
+void gantry_blobs_store_error_free(gantry_blobs_store_error_t *ptr);
+
+void gantry_blobs_store_object_free(gantry_blobs_store_object_t *ptr);
+
+void gantry_blobs_store_list_object_free(gantry_blobs_store_list_object_t *ptr);
+
+void gantry_blobs_store_object_page_free(gantry_blobs_store_object_page_t *ptr);
+
+extern void gantry_blobs_store_bucket_drop_own(gantry_blobs_store_own_bucket_t handle);
+
+extern void gantry_blobs_store_bucket_drop_borrow(gantry_blobs_store_borrow_bucket_t handle);
+
+extern gantry_blobs_store_borrow_bucket_t gantry_blobs_store_borrow_bucket(gantry_blobs_store_own_bucket_t handle);
+
+extern void gantry_blobs_store_upload_drop_own(gantry_blobs_store_own_upload_t handle);
+
+extern void gantry_blobs_store_upload_drop_borrow(gantry_blobs_store_borrow_upload_t handle);
+
+extern gantry_blobs_store_borrow_upload_t gantry_blobs_store_borrow_upload(gantry_blobs_store_own_upload_t handle);
+
+void gantry_blobs_store_result_own_bucket_error_free(gantry_blobs_store_result_own_bucket_error_t *ptr);
+
+void gantry_blobs_store_option_object_free(gantry_blobs_store_option_object_t *ptr);
+
+void gantry_blobs_store_result_option_object_error_free(gantry_blobs_store_result_option_object_error_t *ptr);
+
+void gantry_blobs_store_result_list_u8_error_free(gantry_blobs_store_result_list_u8_error_t *ptr);
+
+void gantry_blobs_store_result_object_error_free(gantry_blobs_store_result_object_error_t *ptr);
+
+void gantry_blobs_store_result_own_upload_error_free(gantry_blobs_store_result_own_upload_error_t *ptr);
+
+void gantry_blobs_store_result_bool_error_free(gantry_blobs_store_result_bool_error_t *ptr);
+
+void gantry_blobs_store_result_object_page_error_free(gantry_blobs_store_result_object_page_error_t *ptr);
+
+void gantry_blobs_store_result_string_error_free(gantry_blobs_store_result_string_error_t *ptr);
+
+void gantry_blobs_store_result_void_error_free(gantry_blobs_store_result_void_error_t *ptr);
 
 void gantry_sql_client_error_free(gantry_sql_client_error_t *ptr);
 

@@ -7,6 +7,5831 @@
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod gantry {
+    pub mod blobs {
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod store {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Error = super::super::super::gantry::types::types::Error;
+            /// One state of an object.
+            #[derive(Clone)]
+            pub struct Object {
+                pub name: _rt::String,
+                /// Changes with each write, also of the same bytes. Opaque; the `ETag` of the object, without quotation marks.
+                pub etag: _rt::String,
+                pub size: u64,
+                /// As it was declared, or as the bytes look; checked against the bytes.
+                pub content_type: _rt::String,
+                /// Of all bytes, 64 hexadecimal digits.
+                pub sha256: _rt::String,
+                pub metadata: _rt::Vec<(_rt::String, _rt::String)>,
+                /// The id of the principal whom it belongs to; nothing for what belongs to nobody in particular.
+                pub owner: ::core::option::Option<_rt::String>,
+                /// Milliseconds since 1970.
+                pub created_at_ms: u64,
+            }
+            impl ::core::fmt::Debug for Object {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Object")
+                        .field("name", &self.name)
+                        .field("etag", &self.etag)
+                        .field("size", &self.size)
+                        .field("content-type", &self.content_type)
+                        .field("sha256", &self.sha256)
+                        .field("metadata", &self.metadata)
+                        .field("owner", &self.owner)
+                        .field("created-at-ms", &self.created_at_ms)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct ObjectPage {
+                pub objects: _rt::Vec<Object>,
+                /// Give it to the next call of `list-objects`; nothing means that this was the last page.
+                pub cursor: ::core::option::Option<_rt::String>,
+            }
+            impl ::core::fmt::Debug for ObjectPage {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ObjectPage")
+                        .field("objects", &self.objects)
+                        .field("cursor", &self.cursor)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct PutOptions {
+                /// A media type. It is checked against the bytes; nothing leaves it to them.
+                pub content_type: ::core::option::Option<_rt::String>,
+                /// Small texts that are kept with the object. Keys have 1 to 64 small letters, digits, hyphens and underscores.
+                pub metadata: _rt::Vec<(_rt::String, _rt::String)>,
+                /// The id of the principal whom it belongs to.
+                pub owner: ::core::option::Option<_rt::String>,
+                /// Write only if nothing has this name; else `conflict`.
+                pub if_absent: bool,
+                /// Write only if the object with this name has this `etag` still; else `conflict`.
+                pub if_etag: ::core::option::Option<_rt::String>,
+            }
+            impl ::core::fmt::Debug for PutOptions {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("PutOptions")
+                        .field("content-type", &self.content_type)
+                        .field("metadata", &self.metadata)
+                        .field("owner", &self.owner)
+                        .field("if-absent", &self.if_absent)
+                        .field("if-etag", &self.if_etag)
+                        .finish()
+                }
+            }
+            /// What somebody with a link may do.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Access {
+                Get,
+                Put,
+            }
+            impl ::core::fmt::Debug for Access {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Access::Get => f.debug_tuple("Access::Get").finish(),
+                        Access::Put => f.debug_tuple("Access::Put").finish(),
+                    }
+                }
+            }
+            impl Access {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Access {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Access::Get,
+                        1 => Access::Put,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            #[derive(Clone)]
+            pub struct LinkOptions {
+                /// How long it is good for, in seconds. At least 1; the operator has a bound.
+                pub ttl_s: u64,
+                /// To get: whether a browser may show it, in a sandbox, instead of saving it.
+                pub inline: bool,
+                /// To put: most bytes.
+                pub bytes_max: ::core::option::Option<u64>,
+                /// To put: only these types, like `image/png` or `image/*`; empty means all. At most 16.
+                pub types: _rt::Vec<_rt::String>,
+                /// To put: the id of the principal whom the object will belong to.
+                pub owner: ::core::option::Option<_rt::String>,
+            }
+            impl ::core::fmt::Debug for LinkOptions {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("LinkOptions")
+                        .field("ttl-s", &self.ttl_s)
+                        .field("inline", &self.inline)
+                        .field("bytes-max", &self.bytes_max)
+                        .field("types", &self.types)
+                        .field("owner", &self.owner)
+                        .finish()
+                }
+            }
+            /// One bucket, opened by the label that the manifest declares under `[capabilities] blobs`.
+            /// Names are 1 to 512 bytes, in parts between single slashes. How large an object and all objects may be is the
+            /// operator's setting.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Bucket {
+                handle: _rt::Resource<Bucket>,
+            }
+            impl Bucket {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Bucket {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]bucket"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            /// An object that is being written, within one call of the plugin. Nothing is there before `finish`; dropped without it,
+            /// nothing is left.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Upload {
+                handle: _rt::Resource<Upload>,
+            }
+            impl Upload {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Upload {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]upload"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// `denied` if the label is not declared or not granted.
+                #[allow(async_fn_in_trait)]
+                pub fn open(label: &str) -> ::core::result::Result<Bucket, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = label;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[static]bucket.open"]
+                            fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2(ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result71 = match l3 {
+                            0 => {
+                                let e = {
+                                    let l4 = *ptr1.add(8).cast::<i32>();
+                                    Bucket::from_handle(l4 as u32)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l5 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V70;
+                                    let v70 = match l5 {
+                                        0 => {
+                                            let e70 = {
+                                                let l6 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l7 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len8 = l7;
+                                                let bytes8 = _rt::Vec::from_raw_parts(
+                                                    l6.cast(),
+                                                    len8,
+                                                    len8,
+                                                );
+                                                let l9 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l10 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len11 = l10;
+                                                let bytes11 = _rt::Vec::from_raw_parts(
+                                                    l9.cast(),
+                                                    len11,
+                                                    len11,
+                                                );
+                                                let l12 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes8),
+                                                    message: _rt::string_lift(bytes11),
+                                                    retry_after_ms: match l12 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l13 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l13 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Denied(e70)
+                                        }
+                                        1 => {
+                                            let e70 = {
+                                                let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l15 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                let l17 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes16),
+                                                    message: _rt::string_lift(bytes19),
+                                                    retry_after_ms: match l20 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l21 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l21 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::NotFound(e70)
+                                        }
+                                        2 => {
+                                            let e70 = {
+                                                let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l23 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l26 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes24),
+                                                    message: _rt::string_lift(bytes27),
+                                                    retry_after_ms: match l28 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l29 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l29 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Invalid(e70)
+                                        }
+                                        3 => {
+                                            let e70 = {
+                                                let l30 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l31 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                let bytes32 = _rt::Vec::from_raw_parts(
+                                                    l30.cast(),
+                                                    len32,
+                                                    len32,
+                                                );
+                                                let l33 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l34 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes32),
+                                                    message: _rt::string_lift(bytes35),
+                                                    retry_after_ms: match l36 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l37 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l37 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Conflict(e70)
+                                        }
+                                        4 => {
+                                            let e70 = {
+                                                let l38 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l39 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len40 = l39;
+                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                    l38.cast(),
+                                                    len40,
+                                                    len40,
+                                                );
+                                                let l41 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l42 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes40),
+                                                    message: _rt::string_lift(bytes43),
+                                                    retry_after_ms: match l44 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l45 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l45 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Limit(e70)
+                                        }
+                                        5 => {
+                                            let e70 = {
+                                                let l46 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l47 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len48 = l47;
+                                                let bytes48 = _rt::Vec::from_raw_parts(
+                                                    l46.cast(),
+                                                    len48,
+                                                    len48,
+                                                );
+                                                let l49 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l50 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes48),
+                                                    message: _rt::string_lift(bytes51),
+                                                    retry_after_ms: match l52 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l53 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l53 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Timeout(e70)
+                                        }
+                                        6 => {
+                                            let e70 = {
+                                                let l54 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l55 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len56 = l55;
+                                                let bytes56 = _rt::Vec::from_raw_parts(
+                                                    l54.cast(),
+                                                    len56,
+                                                    len56,
+                                                );
+                                                let l57 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l58 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes56),
+                                                    message: _rt::string_lift(bytes59),
+                                                    retry_after_ms: match l60 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l61 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l61 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Unavailable(e70)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e70 = {
+                                                let l62 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l63 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len64 = l63;
+                                                let bytes64 = _rt::Vec::from_raw_parts(
+                                                    l62.cast(),
+                                                    len64,
+                                                    len64,
+                                                );
+                                                let l65 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l66 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes64),
+                                                    message: _rt::string_lift(bytes67),
+                                                    retry_after_ms: match l68 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l69 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l69 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V70::Internal(e70)
+                                        }
+                                    };
+                                    v70
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result71
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The object with this name, or nothing.
+                #[allow(async_fn_in_trait)]
+                pub fn info(
+                    &self,
+                    name: &str,
+                ) -> ::core::result::Result<::core::option::Option<Object>, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 40 + 12 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 40
+                                + 12 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.info"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result98 = match l3 {
+                            0 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    match l4 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l5 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l6 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len7 = l6;
+                                                let bytes7 = _rt::Vec::from_raw_parts(
+                                                    l5.cast(),
+                                                    len7,
+                                                    len7,
+                                                );
+                                                let l8 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l9 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = *ptr1
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                let l12 = *ptr1
+                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l13 = *ptr1
+                                                    .add(24 + 5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len14 = l13;
+                                                let bytes14 = _rt::Vec::from_raw_parts(
+                                                    l12.cast(),
+                                                    len14,
+                                                    len14,
+                                                );
+                                                let l15 = *ptr1
+                                                    .add(24 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l16 = *ptr1
+                                                    .add(24 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len17 = l16;
+                                                let bytes17 = _rt::Vec::from_raw_parts(
+                                                    l15.cast(),
+                                                    len17,
+                                                    len17,
+                                                );
+                                                let l18 = *ptr1
+                                                    .add(24 + 8 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l19 = *ptr1
+                                                    .add(24 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base26 = l18;
+                                                let len26 = l19;
+                                                let mut result26 = _rt::Vec::with_capacity(len26);
+                                                for i in 0..len26 {
+                                                    let base = base26
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e26 = {
+                                                        let l20 = *base.add(0).cast::<*mut u8>();
+                                                        let l21 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len22 = l21;
+                                                        let bytes22 = _rt::Vec::from_raw_parts(
+                                                            l20.cast(),
+                                                            len22,
+                                                            len22,
+                                                        );
+                                                        let l23 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l24 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len25 = l24;
+                                                        let bytes25 = _rt::Vec::from_raw_parts(
+                                                            l23.cast(),
+                                                            len25,
+                                                            len25,
+                                                        );
+                                                        (_rt::string_lift(bytes22), _rt::string_lift(bytes25))
+                                                    };
+                                                    result26.push(e26);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base26,
+                                                    len26 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l27 = i32::from(
+                                                    *ptr1
+                                                        .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let l31 = *ptr1
+                                                    .add(32 + 12 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                Object {
+                                                    name: _rt::string_lift(bytes7),
+                                                    etag: _rt::string_lift(bytes10),
+                                                    size: l11 as u64,
+                                                    content_type: _rt::string_lift(bytes14),
+                                                    sha256: _rt::string_lift(bytes17),
+                                                    metadata: result26,
+                                                    owner: match l27 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l28 = *ptr1
+                                                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l29 = *ptr1
+                                                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len30 = l29;
+                                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                                    l28.cast(),
+                                                                    len30,
+                                                                    len30,
+                                                                );
+                                                                _rt::string_lift(bytes30)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    created_at_ms: l31 as u64,
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l32 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V97;
+                                    let v97 = match l32 {
+                                        0 => {
+                                            let e97 = {
+                                                let l33 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l34 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l37 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                let l39 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes35),
+                                                    message: _rt::string_lift(bytes38),
+                                                    retry_after_ms: match l39 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l40 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l40 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Denied(e97)
+                                        }
+                                        1 => {
+                                            let e97 = {
+                                                let l41 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l42 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l45 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
+                                                );
+                                                let l47 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes43),
+                                                    message: _rt::string_lift(bytes46),
+                                                    retry_after_ms: match l47 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l48 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l48 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::NotFound(e97)
+                                        }
+                                        2 => {
+                                            let e97 = {
+                                                let l49 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l50 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l53 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len54 = l53;
+                                                let bytes54 = _rt::Vec::from_raw_parts(
+                                                    l52.cast(),
+                                                    len54,
+                                                    len54,
+                                                );
+                                                let l55 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes51),
+                                                    message: _rt::string_lift(bytes54),
+                                                    retry_after_ms: match l55 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l56 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l56 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Invalid(e97)
+                                        }
+                                        3 => {
+                                            let e97 = {
+                                                let l57 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l58 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l61 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len62 = l61;
+                                                let bytes62 = _rt::Vec::from_raw_parts(
+                                                    l60.cast(),
+                                                    len62,
+                                                    len62,
+                                                );
+                                                let l63 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes59),
+                                                    message: _rt::string_lift(bytes62),
+                                                    retry_after_ms: match l63 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l64 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l64 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Conflict(e97)
+                                        }
+                                        4 => {
+                                            let e97 = {
+                                                let l65 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l66 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l69 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len70 = l69;
+                                                let bytes70 = _rt::Vec::from_raw_parts(
+                                                    l68.cast(),
+                                                    len70,
+                                                    len70,
+                                                );
+                                                let l71 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes67),
+                                                    message: _rt::string_lift(bytes70),
+                                                    retry_after_ms: match l71 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l72 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l72 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Limit(e97)
+                                        }
+                                        5 => {
+                                            let e97 = {
+                                                let l73 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l74 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len75 = l74;
+                                                let bytes75 = _rt::Vec::from_raw_parts(
+                                                    l73.cast(),
+                                                    len75,
+                                                    len75,
+                                                );
+                                                let l76 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l77 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len78 = l77;
+                                                let bytes78 = _rt::Vec::from_raw_parts(
+                                                    l76.cast(),
+                                                    len78,
+                                                    len78,
+                                                );
+                                                let l79 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes75),
+                                                    message: _rt::string_lift(bytes78),
+                                                    retry_after_ms: match l79 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l80 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l80 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Timeout(e97)
+                                        }
+                                        6 => {
+                                            let e97 = {
+                                                let l81 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l82 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len83 = l82;
+                                                let bytes83 = _rt::Vec::from_raw_parts(
+                                                    l81.cast(),
+                                                    len83,
+                                                    len83,
+                                                );
+                                                let l84 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l85 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len86 = l85;
+                                                let bytes86 = _rt::Vec::from_raw_parts(
+                                                    l84.cast(),
+                                                    len86,
+                                                    len86,
+                                                );
+                                                let l87 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes83),
+                                                    message: _rt::string_lift(bytes86),
+                                                    retry_after_ms: match l87 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l88 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l88 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Unavailable(e97)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e97 = {
+                                                let l89 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l90 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len91 = l90;
+                                                let bytes91 = _rt::Vec::from_raw_parts(
+                                                    l89.cast(),
+                                                    len91,
+                                                    len91,
+                                                );
+                                                let l92 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l93 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len94 = l93;
+                                                let bytes94 = _rt::Vec::from_raw_parts(
+                                                    l92.cast(),
+                                                    len94,
+                                                    len94,
+                                                );
+                                                let l95 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes91),
+                                                    message: _rt::string_lift(bytes94),
+                                                    retry_after_ms: match l95 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l96 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l96 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V97::Internal(e97)
+                                        }
+                                    };
+                                    v97
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result98
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// At most `length` bytes from `offset` on; fewer at the end of the object, none beyond it. The operator has a bound
+                /// on `length`. With an `etag`, only of that state of the object; else `conflict`.
+                #[allow(async_fn_in_trait)]
+                pub fn read(
+                    &self,
+                    name: &str,
+                    if_etag: ::core::option::Option<&str>,
+                    offset: u64,
+                    length: u32,
+                ) -> ::core::result::Result<_rt::Vec<u8>, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let (result2_0, result2_1, result2_2) = match if_etag {
+                            Some(e) => {
+                                let vec1 = e;
+                                let ptr1 = vec1.as_ptr().cast::<u8>();
+                                let len1 = vec1.len();
+                                (1i32, ptr1.cast_mut(), len1)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.read"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i64,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            result2_0,
+                            result2_1,
+                            result2_2,
+                            _rt::as_i64(&offset),
+                            _rt::as_i32(&length),
+                            ptr3,
+                        );
+                        let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                        let result75 = match l5 {
+                            0 => {
+                                let e = {
+                                    let l6 = *ptr3.add(8).cast::<*mut u8>();
+                                    let l7 = *ptr3
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len8 = l7;
+                                    <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8))
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l9 = i32::from(*ptr3.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V74;
+                                    let v74 = match l9 {
+                                        0 => {
+                                            let e74 = {
+                                                let l10 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l11 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len12 = l11;
+                                                let bytes12 = _rt::Vec::from_raw_parts(
+                                                    l10.cast(),
+                                                    len12,
+                                                    len12,
+                                                );
+                                                let l13 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l14 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len15 = l14;
+                                                let bytes15 = _rt::Vec::from_raw_parts(
+                                                    l13.cast(),
+                                                    len15,
+                                                    len15,
+                                                );
+                                                let l16 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes12),
+                                                    message: _rt::string_lift(bytes15),
+                                                    retry_after_ms: match l16 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l17 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l17 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Denied(e74)
+                                        }
+                                        1 => {
+                                            let e74 = {
+                                                let l18 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l19 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len20 = l19;
+                                                let bytes20 = _rt::Vec::from_raw_parts(
+                                                    l18.cast(),
+                                                    len20,
+                                                    len20,
+                                                );
+                                                let l21 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l22 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                let l24 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes20),
+                                                    message: _rt::string_lift(bytes23),
+                                                    retry_after_ms: match l24 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l25 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l25 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::NotFound(e74)
+                                        }
+                                        2 => {
+                                            let e74 = {
+                                                let l26 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l27 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len28 = l27;
+                                                let bytes28 = _rt::Vec::from_raw_parts(
+                                                    l26.cast(),
+                                                    len28,
+                                                    len28,
+                                                );
+                                                let l29 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l30 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len31 = l30;
+                                                let bytes31 = _rt::Vec::from_raw_parts(
+                                                    l29.cast(),
+                                                    len31,
+                                                    len31,
+                                                );
+                                                let l32 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes28),
+                                                    message: _rt::string_lift(bytes31),
+                                                    retry_after_ms: match l32 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l33 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l33 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Invalid(e74)
+                                        }
+                                        3 => {
+                                            let e74 = {
+                                                let l34 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l35 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len36 = l35;
+                                                let bytes36 = _rt::Vec::from_raw_parts(
+                                                    l34.cast(),
+                                                    len36,
+                                                    len36,
+                                                );
+                                                let l37 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l38 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len39 = l38;
+                                                let bytes39 = _rt::Vec::from_raw_parts(
+                                                    l37.cast(),
+                                                    len39,
+                                                    len39,
+                                                );
+                                                let l40 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes36),
+                                                    message: _rt::string_lift(bytes39),
+                                                    retry_after_ms: match l40 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l41 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l41 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Conflict(e74)
+                                        }
+                                        4 => {
+                                            let e74 = {
+                                                let l42 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l43 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len44 = l43;
+                                                let bytes44 = _rt::Vec::from_raw_parts(
+                                                    l42.cast(),
+                                                    len44,
+                                                    len44,
+                                                );
+                                                let l45 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l46 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len47 = l46;
+                                                let bytes47 = _rt::Vec::from_raw_parts(
+                                                    l45.cast(),
+                                                    len47,
+                                                    len47,
+                                                );
+                                                let l48 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes44),
+                                                    message: _rt::string_lift(bytes47),
+                                                    retry_after_ms: match l48 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l49 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l49 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Limit(e74)
+                                        }
+                                        5 => {
+                                            let e74 = {
+                                                let l50 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l51 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len52 = l51;
+                                                let bytes52 = _rt::Vec::from_raw_parts(
+                                                    l50.cast(),
+                                                    len52,
+                                                    len52,
+                                                );
+                                                let l53 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l54 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len55 = l54;
+                                                let bytes55 = _rt::Vec::from_raw_parts(
+                                                    l53.cast(),
+                                                    len55,
+                                                    len55,
+                                                );
+                                                let l56 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes52),
+                                                    message: _rt::string_lift(bytes55),
+                                                    retry_after_ms: match l56 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l57 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l57 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Timeout(e74)
+                                        }
+                                        6 => {
+                                            let e74 = {
+                                                let l58 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l59 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len60 = l59;
+                                                let bytes60 = _rt::Vec::from_raw_parts(
+                                                    l58.cast(),
+                                                    len60,
+                                                    len60,
+                                                );
+                                                let l61 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l62 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len63 = l62;
+                                                let bytes63 = _rt::Vec::from_raw_parts(
+                                                    l61.cast(),
+                                                    len63,
+                                                    len63,
+                                                );
+                                                let l64 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes60),
+                                                    message: _rt::string_lift(bytes63),
+                                                    retry_after_ms: match l64 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l65 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l65 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Unavailable(e74)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e74 = {
+                                                let l66 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l67 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len68 = l67;
+                                                let bytes68 = _rt::Vec::from_raw_parts(
+                                                    l66.cast(),
+                                                    len68,
+                                                    len68,
+                                                );
+                                                let l69 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l70 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len71 = l70;
+                                                let bytes71 = _rt::Vec::from_raw_parts(
+                                                    l69.cast(),
+                                                    len71,
+                                                    len71,
+                                                );
+                                                let l72 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes68),
+                                                    message: _rt::string_lift(bytes71),
+                                                    retry_after_ms: match l72 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l73 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l73 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V74::Internal(e74)
+                                        }
+                                    };
+                                    v74
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result75
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Keeps an object in the place of the one that has the name.
+                #[allow(async_fn_in_trait)]
+                pub fn put(
+                    &self,
+                    name: &str,
+                    content: &[u8],
+                    options: &PutOptions,
+                ) -> ::core::result::Result<Object, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 24 + 14 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 24
+                                + 14 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        *ptr0.add(0).cast::<i32>() = (self).handle() as i32;
+                        let vec1 = name;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len1;
+                        *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr1.cast_mut();
+                        let vec2 = content;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        *ptr0
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len2;
+                        *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr2.cast_mut();
+                        let PutOptions {
+                            content_type: content_type3,
+                            metadata: metadata3,
+                            owner: owner3,
+                            if_absent: if_absent3,
+                            if_etag: if_etag3,
+                        } = options;
+                        match content_type3 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec4 = e;
+                                let ptr4 = vec4.as_ptr().cast::<u8>();
+                                let len4 = vec4.len();
+                                *ptr0
+                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len4;
+                                *ptr0
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr4.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        let vec8 = metadata3;
+                        let len8 = vec8.len();
+                        let layout8 = _rt::alloc::Layout::from_size_align(
+                                vec8.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result8, _cleanup8) = ::wit_bindgen::rt::Cleanup::new(
+                            layout8,
+                        );
+                        for (i, e) in vec8.into_iter().enumerate() {
+                            let base = result8
+                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let (t5_0, t5_1) = e;
+                                let vec6 = t5_0;
+                                let ptr6 = vec6.as_ptr().cast::<u8>();
+                                let len6 = vec6.len();
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len6;
+                                *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                                let vec7 = t5_1;
+                                let ptr7 = vec7.as_ptr().cast::<u8>();
+                                let len7 = vec7.len();
+                                *base
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len7;
+                                *base
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr7.cast_mut();
+                            }
+                        }
+                        *ptr0
+                            .add(9 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len8;
+                        *ptr0
+                            .add(8 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = result8;
+                        match owner3 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec9 = e;
+                                let ptr9 = vec9.as_ptr().cast::<u8>();
+                                let len9 = vec9.len();
+                                *ptr0
+                                    .add(12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len9;
+                                *ptr0
+                                    .add(11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr9.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        *ptr0
+                            .add(13 * ::core::mem::size_of::<*const u8>())
+                            .cast::<u8>() = (match if_absent3 {
+                            true => 1,
+                            false => 0,
+                        }) as u8;
+                        match if_etag3 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec10 = e;
+                                let ptr10 = vec10.as_ptr().cast::<u8>();
+                                let len10 = vec10.len();
+                                *ptr0
+                                    .add(16 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len10;
+                                *ptr0
+                                    .add(15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr10.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        let ptr11 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.put"]
+                            fn wit_import12(_: *mut u8, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import12(_: *mut u8, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import12(ptr0, ptr11);
+                        let l13 = i32::from(*ptr11.add(0).cast::<u8>());
+                        let result107 = match l13 {
+                            0 => {
+                                let e = {
+                                    let l14 = *ptr11.add(8).cast::<*mut u8>();
+                                    let l15 = *ptr11
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len16 = l15;
+                                    let bytes16 = _rt::Vec::from_raw_parts(
+                                        l14.cast(),
+                                        len16,
+                                        len16,
+                                    );
+                                    let l17 = *ptr11
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l18 = *ptr11
+                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len19 = l18;
+                                    let bytes19 = _rt::Vec::from_raw_parts(
+                                        l17.cast(),
+                                        len19,
+                                        len19,
+                                    );
+                                    let l20 = *ptr11
+                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    let l21 = *ptr11
+                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l22 = *ptr11
+                                        .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len23 = l22;
+                                    let bytes23 = _rt::Vec::from_raw_parts(
+                                        l21.cast(),
+                                        len23,
+                                        len23,
+                                    );
+                                    let l24 = *ptr11
+                                        .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l25 = *ptr11
+                                        .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len26 = l25;
+                                    let bytes26 = _rt::Vec::from_raw_parts(
+                                        l24.cast(),
+                                        len26,
+                                        len26,
+                                    );
+                                    let l27 = *ptr11
+                                        .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l28 = *ptr11
+                                        .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base35 = l27;
+                                    let len35 = l28;
+                                    let mut result35 = _rt::Vec::with_capacity(len35);
+                                    for i in 0..len35 {
+                                        let base = base35
+                                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                        let e35 = {
+                                            let l29 = *base.add(0).cast::<*mut u8>();
+                                            let l30 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len31 = l30;
+                                            let bytes31 = _rt::Vec::from_raw_parts(
+                                                l29.cast(),
+                                                len31,
+                                                len31,
+                                            );
+                                            let l32 = *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l33 = *base
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len34 = l33;
+                                            let bytes34 = _rt::Vec::from_raw_parts(
+                                                l32.cast(),
+                                                len34,
+                                                len34,
+                                            );
+                                            (_rt::string_lift(bytes31), _rt::string_lift(bytes34))
+                                        };
+                                        result35.push(e35);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base35,
+                                        len35 * (4 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    );
+                                    let l36 = i32::from(
+                                        *ptr11
+                                            .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    let l40 = *ptr11
+                                        .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    Object {
+                                        name: _rt::string_lift(bytes16),
+                                        etag: _rt::string_lift(bytes19),
+                                        size: l20 as u64,
+                                        content_type: _rt::string_lift(bytes23),
+                                        sha256: _rt::string_lift(bytes26),
+                                        metadata: result35,
+                                        owner: match l36 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l37 = *ptr11
+                                                        .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l38 = *ptr11
+                                                        .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len39 = l38;
+                                                    let bytes39 = _rt::Vec::from_raw_parts(
+                                                        l37.cast(),
+                                                        len39,
+                                                        len39,
+                                                    );
+                                                    _rt::string_lift(bytes39)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        created_at_ms: l40 as u64,
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l41 = i32::from(*ptr11.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V106;
+                                    let v106 = match l41 {
+                                        0 => {
+                                            let e106 = {
+                                                let l42 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l43 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len44 = l43;
+                                                let bytes44 = _rt::Vec::from_raw_parts(
+                                                    l42.cast(),
+                                                    len44,
+                                                    len44,
+                                                );
+                                                let l45 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l46 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len47 = l46;
+                                                let bytes47 = _rt::Vec::from_raw_parts(
+                                                    l45.cast(),
+                                                    len47,
+                                                    len47,
+                                                );
+                                                let l48 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes44),
+                                                    message: _rt::string_lift(bytes47),
+                                                    retry_after_ms: match l48 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l49 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l49 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Denied(e106)
+                                        }
+                                        1 => {
+                                            let e106 = {
+                                                let l50 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l51 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len52 = l51;
+                                                let bytes52 = _rt::Vec::from_raw_parts(
+                                                    l50.cast(),
+                                                    len52,
+                                                    len52,
+                                                );
+                                                let l53 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l54 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len55 = l54;
+                                                let bytes55 = _rt::Vec::from_raw_parts(
+                                                    l53.cast(),
+                                                    len55,
+                                                    len55,
+                                                );
+                                                let l56 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes52),
+                                                    message: _rt::string_lift(bytes55),
+                                                    retry_after_ms: match l56 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l57 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l57 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::NotFound(e106)
+                                        }
+                                        2 => {
+                                            let e106 = {
+                                                let l58 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l59 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len60 = l59;
+                                                let bytes60 = _rt::Vec::from_raw_parts(
+                                                    l58.cast(),
+                                                    len60,
+                                                    len60,
+                                                );
+                                                let l61 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l62 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len63 = l62;
+                                                let bytes63 = _rt::Vec::from_raw_parts(
+                                                    l61.cast(),
+                                                    len63,
+                                                    len63,
+                                                );
+                                                let l64 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes60),
+                                                    message: _rt::string_lift(bytes63),
+                                                    retry_after_ms: match l64 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l65 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l65 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Invalid(e106)
+                                        }
+                                        3 => {
+                                            let e106 = {
+                                                let l66 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l67 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len68 = l67;
+                                                let bytes68 = _rt::Vec::from_raw_parts(
+                                                    l66.cast(),
+                                                    len68,
+                                                    len68,
+                                                );
+                                                let l69 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l70 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len71 = l70;
+                                                let bytes71 = _rt::Vec::from_raw_parts(
+                                                    l69.cast(),
+                                                    len71,
+                                                    len71,
+                                                );
+                                                let l72 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes68),
+                                                    message: _rt::string_lift(bytes71),
+                                                    retry_after_ms: match l72 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l73 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l73 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Conflict(e106)
+                                        }
+                                        4 => {
+                                            let e106 = {
+                                                let l74 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l75 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len76 = l75;
+                                                let bytes76 = _rt::Vec::from_raw_parts(
+                                                    l74.cast(),
+                                                    len76,
+                                                    len76,
+                                                );
+                                                let l77 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l78 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len79 = l78;
+                                                let bytes79 = _rt::Vec::from_raw_parts(
+                                                    l77.cast(),
+                                                    len79,
+                                                    len79,
+                                                );
+                                                let l80 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes76),
+                                                    message: _rt::string_lift(bytes79),
+                                                    retry_after_ms: match l80 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l81 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l81 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Limit(e106)
+                                        }
+                                        5 => {
+                                            let e106 = {
+                                                let l82 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l83 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len84 = l83;
+                                                let bytes84 = _rt::Vec::from_raw_parts(
+                                                    l82.cast(),
+                                                    len84,
+                                                    len84,
+                                                );
+                                                let l85 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l86 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len87 = l86;
+                                                let bytes87 = _rt::Vec::from_raw_parts(
+                                                    l85.cast(),
+                                                    len87,
+                                                    len87,
+                                                );
+                                                let l88 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes84),
+                                                    message: _rt::string_lift(bytes87),
+                                                    retry_after_ms: match l88 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l89 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l89 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Timeout(e106)
+                                        }
+                                        6 => {
+                                            let e106 = {
+                                                let l90 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l91 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len92 = l91;
+                                                let bytes92 = _rt::Vec::from_raw_parts(
+                                                    l90.cast(),
+                                                    len92,
+                                                    len92,
+                                                );
+                                                let l93 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l94 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len95 = l94;
+                                                let bytes95 = _rt::Vec::from_raw_parts(
+                                                    l93.cast(),
+                                                    len95,
+                                                    len95,
+                                                );
+                                                let l96 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes92),
+                                                    message: _rt::string_lift(bytes95),
+                                                    retry_after_ms: match l96 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l97 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l97 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Unavailable(e106)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e106 = {
+                                                let l98 = *ptr11.add(16).cast::<*mut u8>();
+                                                let l99 = *ptr11
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len100 = l99;
+                                                let bytes100 = _rt::Vec::from_raw_parts(
+                                                    l98.cast(),
+                                                    len100,
+                                                    len100,
+                                                );
+                                                let l101 = *ptr11
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l102 = *ptr11
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len103 = l102;
+                                                let bytes103 = _rt::Vec::from_raw_parts(
+                                                    l101.cast(),
+                                                    len103,
+                                                    len103,
+                                                );
+                                                let l104 = i32::from(
+                                                    *ptr11
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes100),
+                                                    message: _rt::string_lift(bytes103),
+                                                    retry_after_ms: match l104 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l105 = *ptr11
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l105 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V106::Internal(e106)
+                                        }
+                                    };
+                                    v106
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result107
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Begins an object that is written in pieces. `length` is reserved, and must be what is written, if it is given.
+                #[allow(async_fn_in_trait)]
+                pub fn upload(
+                    &self,
+                    name: &str,
+                    length: ::core::option::Option<u64>,
+                    options: &PutOptions,
+                ) -> ::core::result::Result<Upload, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 24 + 14 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 24
+                                + 14 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        *ptr0.add(0).cast::<i32>() = (self).handle() as i32;
+                        let vec1 = name;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len1;
+                        *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr1.cast_mut();
+                        match length {
+                            Some(e) => {
+                                *ptr0
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                *ptr0
+                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>() = _rt::as_i64(e);
+                            }
+                            None => {
+                                *ptr0
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        let PutOptions {
+                            content_type: content_type2,
+                            metadata: metadata2,
+                            owner: owner2,
+                            if_absent: if_absent2,
+                            if_etag: if_etag2,
+                        } = options;
+                        match content_type2 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec3 = e;
+                                let ptr3 = vec3.as_ptr().cast::<u8>();
+                                let len3 = vec3.len();
+                                *ptr0
+                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len3;
+                                *ptr0
+                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr3.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        let vec7 = metadata2;
+                        let len7 = vec7.len();
+                        let layout7 = _rt::alloc::Layout::from_size_align(
+                                vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result7, _cleanup7) = ::wit_bindgen::rt::Cleanup::new(
+                            layout7,
+                        );
+                        for (i, e) in vec7.into_iter().enumerate() {
+                            let base = result7
+                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let (t4_0, t4_1) = e;
+                                let vec5 = t4_0;
+                                let ptr5 = vec5.as_ptr().cast::<u8>();
+                                let len5 = vec5.len();
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len5;
+                                *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                                let vec6 = t4_1;
+                                let ptr6 = vec6.as_ptr().cast::<u8>();
+                                let len6 = vec6.len();
+                                *base
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len6;
+                                *base
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr6.cast_mut();
+                            }
+                        }
+                        *ptr0
+                            .add(24 + 6 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len7;
+                        *ptr0
+                            .add(24 + 5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = result7;
+                        match owner2 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(24 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec8 = e;
+                                let ptr8 = vec8.as_ptr().cast::<u8>();
+                                let len8 = vec8.len();
+                                *ptr0
+                                    .add(24 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len8;
+                                *ptr0
+                                    .add(24 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr8.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(24 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        *ptr0
+                            .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                            .cast::<u8>() = (match if_absent2 {
+                            true => 1,
+                            false => 0,
+                        }) as u8;
+                        match if_etag2 {
+                            Some(e) => {
+                                *ptr0
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                                let vec9 = e;
+                                let ptr9 = vec9.as_ptr().cast::<u8>();
+                                let len9 = vec9.len();
+                                *ptr0
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len9;
+                                *ptr0
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr9.cast_mut();
+                            }
+                            None => {
+                                *ptr0
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                        };
+                        let ptr10 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.upload"]
+                            fn wit_import11(_: *mut u8, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import11(_: *mut u8, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import11(ptr0, ptr10);
+                        let l12 = i32::from(*ptr10.add(0).cast::<u8>());
+                        let result80 = match l12 {
+                            0 => {
+                                let e = {
+                                    let l13 = *ptr10.add(8).cast::<i32>();
+                                    Upload::from_handle(l13 as u32)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l14 = i32::from(*ptr10.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V79;
+                                    let v79 = match l14 {
+                                        0 => {
+                                            let e79 = {
+                                                let l15 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l16 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len17 = l16;
+                                                let bytes17 = _rt::Vec::from_raw_parts(
+                                                    l15.cast(),
+                                                    len17,
+                                                    len17,
+                                                );
+                                                let l18 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l19 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len20 = l19;
+                                                let bytes20 = _rt::Vec::from_raw_parts(
+                                                    l18.cast(),
+                                                    len20,
+                                                    len20,
+                                                );
+                                                let l21 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes17),
+                                                    message: _rt::string_lift(bytes20),
+                                                    retry_after_ms: match l21 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l22 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l22 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Denied(e79)
+                                        }
+                                        1 => {
+                                            let e79 = {
+                                                let l23 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l24 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                let l26 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l27 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len28 = l27;
+                                                let bytes28 = _rt::Vec::from_raw_parts(
+                                                    l26.cast(),
+                                                    len28,
+                                                    len28,
+                                                );
+                                                let l29 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes25),
+                                                    message: _rt::string_lift(bytes28),
+                                                    retry_after_ms: match l29 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l30 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l30 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::NotFound(e79)
+                                        }
+                                        2 => {
+                                            let e79 = {
+                                                let l31 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l32 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len33 = l32;
+                                                let bytes33 = _rt::Vec::from_raw_parts(
+                                                    l31.cast(),
+                                                    len33,
+                                                    len33,
+                                                );
+                                                let l34 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l35 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len36 = l35;
+                                                let bytes36 = _rt::Vec::from_raw_parts(
+                                                    l34.cast(),
+                                                    len36,
+                                                    len36,
+                                                );
+                                                let l37 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes33),
+                                                    message: _rt::string_lift(bytes36),
+                                                    retry_after_ms: match l37 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l38 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l38 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Invalid(e79)
+                                        }
+                                        3 => {
+                                            let e79 = {
+                                                let l39 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l40 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len41 = l40;
+                                                let bytes41 = _rt::Vec::from_raw_parts(
+                                                    l39.cast(),
+                                                    len41,
+                                                    len41,
+                                                );
+                                                let l42 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l43 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len44 = l43;
+                                                let bytes44 = _rt::Vec::from_raw_parts(
+                                                    l42.cast(),
+                                                    len44,
+                                                    len44,
+                                                );
+                                                let l45 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes41),
+                                                    message: _rt::string_lift(bytes44),
+                                                    retry_after_ms: match l45 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l46 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l46 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Conflict(e79)
+                                        }
+                                        4 => {
+                                            let e79 = {
+                                                let l47 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l48 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len49 = l48;
+                                                let bytes49 = _rt::Vec::from_raw_parts(
+                                                    l47.cast(),
+                                                    len49,
+                                                    len49,
+                                                );
+                                                let l50 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l51 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len52 = l51;
+                                                let bytes52 = _rt::Vec::from_raw_parts(
+                                                    l50.cast(),
+                                                    len52,
+                                                    len52,
+                                                );
+                                                let l53 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes49),
+                                                    message: _rt::string_lift(bytes52),
+                                                    retry_after_ms: match l53 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l54 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l54 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Limit(e79)
+                                        }
+                                        5 => {
+                                            let e79 = {
+                                                let l55 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l56 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len57 = l56;
+                                                let bytes57 = _rt::Vec::from_raw_parts(
+                                                    l55.cast(),
+                                                    len57,
+                                                    len57,
+                                                );
+                                                let l58 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l59 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len60 = l59;
+                                                let bytes60 = _rt::Vec::from_raw_parts(
+                                                    l58.cast(),
+                                                    len60,
+                                                    len60,
+                                                );
+                                                let l61 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes57),
+                                                    message: _rt::string_lift(bytes60),
+                                                    retry_after_ms: match l61 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l62 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l62 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Timeout(e79)
+                                        }
+                                        6 => {
+                                            let e79 = {
+                                                let l63 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l64 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len65 = l64;
+                                                let bytes65 = _rt::Vec::from_raw_parts(
+                                                    l63.cast(),
+                                                    len65,
+                                                    len65,
+                                                );
+                                                let l66 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l67 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len68 = l67;
+                                                let bytes68 = _rt::Vec::from_raw_parts(
+                                                    l66.cast(),
+                                                    len68,
+                                                    len68,
+                                                );
+                                                let l69 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes65),
+                                                    message: _rt::string_lift(bytes68),
+                                                    retry_after_ms: match l69 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l70 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l70 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Unavailable(e79)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e79 = {
+                                                let l71 = *ptr10.add(16).cast::<*mut u8>();
+                                                let l72 = *ptr10
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len73 = l72;
+                                                let bytes73 = _rt::Vec::from_raw_parts(
+                                                    l71.cast(),
+                                                    len73,
+                                                    len73,
+                                                );
+                                                let l74 = *ptr10
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l75 = *ptr10
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len76 = l75;
+                                                let bytes76 = _rt::Vec::from_raw_parts(
+                                                    l74.cast(),
+                                                    len76,
+                                                    len76,
+                                                );
+                                                let l77 = i32::from(
+                                                    *ptr10
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes73),
+                                                    message: _rt::string_lift(bytes76),
+                                                    retry_after_ms: match l77 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l78 = *ptr10
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l78 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V79::Internal(e79)
+                                        }
+                                    };
+                                    v79
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result80
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Whether there was an object. With an `etag`, deletes only that state; else `conflict`. Who reads it, reads it to its
+                /// end.
+                #[allow(async_fn_in_trait)]
+                pub fn delete(
+                    &self,
+                    name: &str,
+                    if_etag: ::core::option::Option<&str>,
+                ) -> ::core::result::Result<bool, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let (result2_0, result2_1, result2_2) = match if_etag {
+                            Some(e) => {
+                                let vec1 = e;
+                                let ptr1 = vec1.as_ptr().cast::<u8>();
+                                let len1 = vec1.len();
+                                (1i32, ptr1.cast_mut(), len1)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.delete"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            result2_0,
+                            result2_1,
+                            result2_2,
+                            ptr3,
+                        );
+                        let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                        let result73 = match l5 {
+                            0 => {
+                                let e = {
+                                    let l6 = i32::from(*ptr3.add(8).cast::<u8>());
+                                    _rt::bool_lift(l6 as u8)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l7 = i32::from(*ptr3.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V72;
+                                    let v72 = match l7 {
+                                        0 => {
+                                            let e72 = {
+                                                let l8 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l9 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l12 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len13 = l12;
+                                                let bytes13 = _rt::Vec::from_raw_parts(
+                                                    l11.cast(),
+                                                    len13,
+                                                    len13,
+                                                );
+                                                let l14 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes10),
+                                                    message: _rt::string_lift(bytes13),
+                                                    retry_after_ms: match l14 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l15 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l15 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Denied(e72)
+                                        }
+                                        1 => {
+                                            let e72 = {
+                                                let l16 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l17 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
+                                                );
+                                                let l19 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l20 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
+                                                );
+                                                let l22 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes18),
+                                                    message: _rt::string_lift(bytes21),
+                                                    retry_after_ms: match l22 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l23 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l23 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::NotFound(e72)
+                                        }
+                                        2 => {
+                                            let e72 = {
+                                                let l24 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l25 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
+                                                );
+                                                let l27 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l28 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len29 = l28;
+                                                let bytes29 = _rt::Vec::from_raw_parts(
+                                                    l27.cast(),
+                                                    len29,
+                                                    len29,
+                                                );
+                                                let l30 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes26),
+                                                    message: _rt::string_lift(bytes29),
+                                                    retry_after_ms: match l30 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l31 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l31 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Invalid(e72)
+                                        }
+                                        3 => {
+                                            let e72 = {
+                                                let l32 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l33 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len34 = l33;
+                                                let bytes34 = _rt::Vec::from_raw_parts(
+                                                    l32.cast(),
+                                                    len34,
+                                                    len34,
+                                                );
+                                                let l35 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l36 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len37 = l36;
+                                                let bytes37 = _rt::Vec::from_raw_parts(
+                                                    l35.cast(),
+                                                    len37,
+                                                    len37,
+                                                );
+                                                let l38 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes34),
+                                                    message: _rt::string_lift(bytes37),
+                                                    retry_after_ms: match l38 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l39 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l39 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Conflict(e72)
+                                        }
+                                        4 => {
+                                            let e72 = {
+                                                let l40 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l41 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len42 = l41;
+                                                let bytes42 = _rt::Vec::from_raw_parts(
+                                                    l40.cast(),
+                                                    len42,
+                                                    len42,
+                                                );
+                                                let l43 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l44 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len45 = l44;
+                                                let bytes45 = _rt::Vec::from_raw_parts(
+                                                    l43.cast(),
+                                                    len45,
+                                                    len45,
+                                                );
+                                                let l46 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes42),
+                                                    message: _rt::string_lift(bytes45),
+                                                    retry_after_ms: match l46 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l47 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l47 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Limit(e72)
+                                        }
+                                        5 => {
+                                            let e72 = {
+                                                let l48 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l49 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len50 = l49;
+                                                let bytes50 = _rt::Vec::from_raw_parts(
+                                                    l48.cast(),
+                                                    len50,
+                                                    len50,
+                                                );
+                                                let l51 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l52 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len53 = l52;
+                                                let bytes53 = _rt::Vec::from_raw_parts(
+                                                    l51.cast(),
+                                                    len53,
+                                                    len53,
+                                                );
+                                                let l54 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes50),
+                                                    message: _rt::string_lift(bytes53),
+                                                    retry_after_ms: match l54 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l55 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l55 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Timeout(e72)
+                                        }
+                                        6 => {
+                                            let e72 = {
+                                                let l56 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l57 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len58 = l57;
+                                                let bytes58 = _rt::Vec::from_raw_parts(
+                                                    l56.cast(),
+                                                    len58,
+                                                    len58,
+                                                );
+                                                let l59 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l60 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len61 = l60;
+                                                let bytes61 = _rt::Vec::from_raw_parts(
+                                                    l59.cast(),
+                                                    len61,
+                                                    len61,
+                                                );
+                                                let l62 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes58),
+                                                    message: _rt::string_lift(bytes61),
+                                                    retry_after_ms: match l62 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l63 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l63 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Unavailable(e72)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e72 = {
+                                                let l64 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l65 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len66 = l65;
+                                                let bytes66 = _rt::Vec::from_raw_parts(
+                                                    l64.cast(),
+                                                    len66,
+                                                    len66,
+                                                );
+                                                let l67 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l68 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len69 = l68;
+                                                let bytes69 = _rt::Vec::from_raw_parts(
+                                                    l67.cast(),
+                                                    len69,
+                                                    len69,
+                                                );
+                                                let l70 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes66),
+                                                    message: _rt::string_lift(bytes69),
+                                                    retry_after_ms: match l70 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l71 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l71 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V72::Internal(e72)
+                                        }
+                                    };
+                                    v72
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result73
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Objects whose names begin with this, in ascending order, `max` (1 to 1000) at a time.
+                #[allow(async_fn_in_trait)]
+                pub fn list_objects(
+                    &self,
+                    prefix: &str,
+                    cursor: ::core::option::Option<&str>,
+                    max: u32,
+                ) -> ::core::result::Result<ObjectPage, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = prefix;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let (result2_0, result2_1, result2_2) = match cursor {
+                            Some(e) => {
+                                let vec1 = e;
+                                let ptr1 = vec1.as_ptr().cast::<u8>();
+                                let len1 = vec1.len();
+                                (1i32, ptr1.cast_mut(), len1)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.list-objects"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            result2_0,
+                            result2_1,
+                            result2_2,
+                            _rt::as_i32(&max),
+                            ptr3,
+                        );
+                        let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                        let result106 = match l5 {
+                            0 => {
+                                let e = {
+                                    let l6 = *ptr3.add(8).cast::<*mut u8>();
+                                    let l7 = *ptr3
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base35 = l6;
+                                    let len35 = l7;
+                                    let mut result35 = _rt::Vec::with_capacity(len35);
+                                    for i in 0..len35 {
+                                        let base = base35
+                                            .add(i * (24 + 12 * ::core::mem::size_of::<*const u8>()));
+                                        let e35 = {
+                                            let l8 = *base.add(0).cast::<*mut u8>();
+                                            let l9 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len10 = l9;
+                                            let bytes10 = _rt::Vec::from_raw_parts(
+                                                l8.cast(),
+                                                len10,
+                                                len10,
+                                            );
+                                            let l11 = *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l12 = *base
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len13 = l12;
+                                            let bytes13 = _rt::Vec::from_raw_parts(
+                                                l11.cast(),
+                                                len13,
+                                                len13,
+                                            );
+                                            let l14 = *base
+                                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<i64>();
+                                            let l15 = *base
+                                                .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l16 = *base
+                                                .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len17 = l16;
+                                            let bytes17 = _rt::Vec::from_raw_parts(
+                                                l15.cast(),
+                                                len17,
+                                                len17,
+                                            );
+                                            let l18 = *base
+                                                .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l19 = *base
+                                                .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len20 = l19;
+                                            let bytes20 = _rt::Vec::from_raw_parts(
+                                                l18.cast(),
+                                                len20,
+                                                len20,
+                                            );
+                                            let l21 = *base
+                                                .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l22 = *base
+                                                .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let base29 = l21;
+                                            let len29 = l22;
+                                            let mut result29 = _rt::Vec::with_capacity(len29);
+                                            for i in 0..len29 {
+                                                let base = base29
+                                                    .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                let e29 = {
+                                                    let l23 = *base.add(0).cast::<*mut u8>();
+                                                    let l24 = *base
+                                                        .add(::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len25 = l24;
+                                                    let bytes25 = _rt::Vec::from_raw_parts(
+                                                        l23.cast(),
+                                                        len25,
+                                                        len25,
+                                                    );
+                                                    let l26 = *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l27 = *base
+                                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len28 = l27;
+                                                    let bytes28 = _rt::Vec::from_raw_parts(
+                                                        l26.cast(),
+                                                        len28,
+                                                        len28,
+                                                    );
+                                                    (_rt::string_lift(bytes25), _rt::string_lift(bytes28))
+                                                };
+                                                result29.push(e29);
+                                            }
+                                            _rt::cabi_dealloc(
+                                                base29,
+                                                len29 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            );
+                                            let l30 = i32::from(
+                                                *base
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            let l34 = *base
+                                                .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<i64>();
+                                            Object {
+                                                name: _rt::string_lift(bytes10),
+                                                etag: _rt::string_lift(bytes13),
+                                                size: l14 as u64,
+                                                content_type: _rt::string_lift(bytes17),
+                                                sha256: _rt::string_lift(bytes20),
+                                                metadata: result29,
+                                                owner: match l30 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l31 = *base
+                                                                .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<*mut u8>();
+                                                            let l32 = *base
+                                                                .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<usize>();
+                                                            let len33 = l32;
+                                                            let bytes33 = _rt::Vec::from_raw_parts(
+                                                                l31.cast(),
+                                                                len33,
+                                                                len33,
+                                                            );
+                                                            _rt::string_lift(bytes33)
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                                created_at_ms: l34 as u64,
+                                            }
+                                        };
+                                        result35.push(e35);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base35,
+                                        len35 * (24 + 12 * ::core::mem::size_of::<*const u8>()),
+                                        8,
+                                    );
+                                    let l36 = i32::from(
+                                        *ptr3
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    ObjectPage {
+                                        objects: result35,
+                                        cursor: match l36 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l37 = *ptr3
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l38 = *ptr3
+                                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len39 = l38;
+                                                    let bytes39 = _rt::Vec::from_raw_parts(
+                                                        l37.cast(),
+                                                        len39,
+                                                        len39,
+                                                    );
+                                                    _rt::string_lift(bytes39)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l40 = i32::from(*ptr3.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V105;
+                                    let v105 = match l40 {
+                                        0 => {
+                                            let e105 = {
+                                                let l41 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l42 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l45 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
+                                                );
+                                                let l47 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes43),
+                                                    message: _rt::string_lift(bytes46),
+                                                    retry_after_ms: match l47 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l48 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l48 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Denied(e105)
+                                        }
+                                        1 => {
+                                            let e105 = {
+                                                let l49 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l50 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l53 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len54 = l53;
+                                                let bytes54 = _rt::Vec::from_raw_parts(
+                                                    l52.cast(),
+                                                    len54,
+                                                    len54,
+                                                );
+                                                let l55 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes51),
+                                                    message: _rt::string_lift(bytes54),
+                                                    retry_after_ms: match l55 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l56 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l56 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::NotFound(e105)
+                                        }
+                                        2 => {
+                                            let e105 = {
+                                                let l57 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l58 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l61 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len62 = l61;
+                                                let bytes62 = _rt::Vec::from_raw_parts(
+                                                    l60.cast(),
+                                                    len62,
+                                                    len62,
+                                                );
+                                                let l63 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes59),
+                                                    message: _rt::string_lift(bytes62),
+                                                    retry_after_ms: match l63 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l64 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l64 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Invalid(e105)
+                                        }
+                                        3 => {
+                                            let e105 = {
+                                                let l65 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l66 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l69 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len70 = l69;
+                                                let bytes70 = _rt::Vec::from_raw_parts(
+                                                    l68.cast(),
+                                                    len70,
+                                                    len70,
+                                                );
+                                                let l71 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes67),
+                                                    message: _rt::string_lift(bytes70),
+                                                    retry_after_ms: match l71 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l72 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l72 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Conflict(e105)
+                                        }
+                                        4 => {
+                                            let e105 = {
+                                                let l73 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l74 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len75 = l74;
+                                                let bytes75 = _rt::Vec::from_raw_parts(
+                                                    l73.cast(),
+                                                    len75,
+                                                    len75,
+                                                );
+                                                let l76 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l77 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len78 = l77;
+                                                let bytes78 = _rt::Vec::from_raw_parts(
+                                                    l76.cast(),
+                                                    len78,
+                                                    len78,
+                                                );
+                                                let l79 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes75),
+                                                    message: _rt::string_lift(bytes78),
+                                                    retry_after_ms: match l79 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l80 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l80 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Limit(e105)
+                                        }
+                                        5 => {
+                                            let e105 = {
+                                                let l81 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l82 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len83 = l82;
+                                                let bytes83 = _rt::Vec::from_raw_parts(
+                                                    l81.cast(),
+                                                    len83,
+                                                    len83,
+                                                );
+                                                let l84 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l85 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len86 = l85;
+                                                let bytes86 = _rt::Vec::from_raw_parts(
+                                                    l84.cast(),
+                                                    len86,
+                                                    len86,
+                                                );
+                                                let l87 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes83),
+                                                    message: _rt::string_lift(bytes86),
+                                                    retry_after_ms: match l87 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l88 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l88 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Timeout(e105)
+                                        }
+                                        6 => {
+                                            let e105 = {
+                                                let l89 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l90 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len91 = l90;
+                                                let bytes91 = _rt::Vec::from_raw_parts(
+                                                    l89.cast(),
+                                                    len91,
+                                                    len91,
+                                                );
+                                                let l92 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l93 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len94 = l93;
+                                                let bytes94 = _rt::Vec::from_raw_parts(
+                                                    l92.cast(),
+                                                    len94,
+                                                    len94,
+                                                );
+                                                let l95 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes91),
+                                                    message: _rt::string_lift(bytes94),
+                                                    retry_after_ms: match l95 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l96 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l96 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Unavailable(e105)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e105 = {
+                                                let l97 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l98 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len99 = l98;
+                                                let bytes99 = _rt::Vec::from_raw_parts(
+                                                    l97.cast(),
+                                                    len99,
+                                                    len99,
+                                                );
+                                                let l100 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l101 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len102 = l101;
+                                                let bytes102 = _rt::Vec::from_raw_parts(
+                                                    l100.cast(),
+                                                    len102,
+                                                    len102,
+                                                );
+                                                let l103 = i32::from(
+                                                    *ptr3
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes99),
+                                                    message: _rt::string_lift(bytes102),
+                                                    retry_after_ms: match l103 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l104 = *ptr3
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l104 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V105::Internal(e105)
+                                        }
+                                    };
+                                    v105
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result106
+                    }
+                }
+            }
+            impl Bucket {
+                #[allow(unused_unsafe, clippy::all)]
+                /// A link to the object on this host, from `/` on, which needs no account. Whether there is an object is not asked.
+                #[allow(async_fn_in_trait)]
+                pub fn signed_url(
+                    &self,
+                    name: &str,
+                    access: Access,
+                    options: &LinkOptions,
+                ) -> ::core::result::Result<_rt::String, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let LinkOptions {
+                            ttl_s: ttl_s1,
+                            inline: inline1,
+                            bytes_max: bytes_max1,
+                            types: types1,
+                            owner: owner1,
+                        } = options;
+                        let (result2_0, result2_1) = match bytes_max1 {
+                            Some(e) => (1i32, _rt::as_i64(e)),
+                            None => (0i32, 0i64),
+                        };
+                        let vec4 = types1;
+                        let len4 = vec4.len();
+                        let layout4 = _rt::alloc::Layout::from_size_align(
+                                vec4.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result4, _cleanup4) = ::wit_bindgen::rt::Cleanup::new(
+                            layout4,
+                        );
+                        for (i, e) in vec4.into_iter().enumerate() {
+                            let base = result4
+                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let vec3 = e;
+                                let ptr3 = vec3.as_ptr().cast::<u8>();
+                                let len3 = vec3.len();
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len3;
+                                *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            }
+                        }
+                        let (result6_0, result6_1, result6_2) = match owner1 {
+                            Some(e) => {
+                                let vec5 = e;
+                                let ptr5 = vec5.as_ptr().cast::<u8>();
+                                let len5 = vec5.len();
+                                (1i32, ptr5.cast_mut(), len5)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr7 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]bucket.signed-url"]
+                            fn wit_import8(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: i64,
+                                _: i32,
+                                _: i32,
+                                _: i64,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import8(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i64,
+                            _: i32,
+                            _: i32,
+                            _: i64,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import8(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            access.clone() as i32,
+                            _rt::as_i64(ttl_s1),
+                            match inline1 {
+                                true => 1,
+                                false => 0,
+                            },
+                            result2_0,
+                            result2_1,
+                            result4,
+                            len4,
+                            result6_0,
+                            result6_1,
+                            result6_2,
+                            ptr7,
+                        );
+                        let l9 = i32::from(*ptr7.add(0).cast::<u8>());
+                        let result79 = match l9 {
+                            0 => {
+                                let e = {
+                                    let l10 = *ptr7.add(8).cast::<*mut u8>();
+                                    let l11 = *ptr7
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len12 = l11;
+                                    let bytes12 = _rt::Vec::from_raw_parts(
+                                        l10.cast(),
+                                        len12,
+                                        len12,
+                                    );
+                                    _rt::string_lift(bytes12)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l13 = i32::from(*ptr7.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V78;
+                                    let v78 = match l13 {
+                                        0 => {
+                                            let e78 = {
+                                                let l14 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l15 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                let l17 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes16),
+                                                    message: _rt::string_lift(bytes19),
+                                                    retry_after_ms: match l20 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l21 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l21 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Denied(e78)
+                                        }
+                                        1 => {
+                                            let e78 = {
+                                                let l22 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l23 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                let l25 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l26 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                let l28 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes24),
+                                                    message: _rt::string_lift(bytes27),
+                                                    retry_after_ms: match l28 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l29 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l29 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::NotFound(e78)
+                                        }
+                                        2 => {
+                                            let e78 = {
+                                                let l30 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l31 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                let bytes32 = _rt::Vec::from_raw_parts(
+                                                    l30.cast(),
+                                                    len32,
+                                                    len32,
+                                                );
+                                                let l33 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l34 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes32),
+                                                    message: _rt::string_lift(bytes35),
+                                                    retry_after_ms: match l36 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l37 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l37 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Invalid(e78)
+                                        }
+                                        3 => {
+                                            let e78 = {
+                                                let l38 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l39 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len40 = l39;
+                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                    l38.cast(),
+                                                    len40,
+                                                    len40,
+                                                );
+                                                let l41 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l42 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
+                                                );
+                                                let l44 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes40),
+                                                    message: _rt::string_lift(bytes43),
+                                                    retry_after_ms: match l44 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l45 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l45 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Conflict(e78)
+                                        }
+                                        4 => {
+                                            let e78 = {
+                                                let l46 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l47 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len48 = l47;
+                                                let bytes48 = _rt::Vec::from_raw_parts(
+                                                    l46.cast(),
+                                                    len48,
+                                                    len48,
+                                                );
+                                                let l49 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l50 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len51 = l50;
+                                                let bytes51 = _rt::Vec::from_raw_parts(
+                                                    l49.cast(),
+                                                    len51,
+                                                    len51,
+                                                );
+                                                let l52 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes48),
+                                                    message: _rt::string_lift(bytes51),
+                                                    retry_after_ms: match l52 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l53 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l53 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Limit(e78)
+                                        }
+                                        5 => {
+                                            let e78 = {
+                                                let l54 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l55 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len56 = l55;
+                                                let bytes56 = _rt::Vec::from_raw_parts(
+                                                    l54.cast(),
+                                                    len56,
+                                                    len56,
+                                                );
+                                                let l57 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l58 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len59 = l58;
+                                                let bytes59 = _rt::Vec::from_raw_parts(
+                                                    l57.cast(),
+                                                    len59,
+                                                    len59,
+                                                );
+                                                let l60 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes56),
+                                                    message: _rt::string_lift(bytes59),
+                                                    retry_after_ms: match l60 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l61 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l61 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Timeout(e78)
+                                        }
+                                        6 => {
+                                            let e78 = {
+                                                let l62 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l63 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len64 = l63;
+                                                let bytes64 = _rt::Vec::from_raw_parts(
+                                                    l62.cast(),
+                                                    len64,
+                                                    len64,
+                                                );
+                                                let l65 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l66 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len67 = l66;
+                                                let bytes67 = _rt::Vec::from_raw_parts(
+                                                    l65.cast(),
+                                                    len67,
+                                                    len67,
+                                                );
+                                                let l68 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes64),
+                                                    message: _rt::string_lift(bytes67),
+                                                    retry_after_ms: match l68 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l69 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l69 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Unavailable(e78)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e78 = {
+                                                let l70 = *ptr7.add(16).cast::<*mut u8>();
+                                                let l71 = *ptr7
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len72 = l71;
+                                                let bytes72 = _rt::Vec::from_raw_parts(
+                                                    l70.cast(),
+                                                    len72,
+                                                    len72,
+                                                );
+                                                let l73 = *ptr7
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l74 = *ptr7
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len75 = l74;
+                                                let bytes75 = _rt::Vec::from_raw_parts(
+                                                    l73.cast(),
+                                                    len75,
+                                                    len75,
+                                                );
+                                                let l76 = i32::from(
+                                                    *ptr7
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes72),
+                                                    message: _rt::string_lift(bytes75),
+                                                    retry_after_ms: match l76 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l77 = *ptr7
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l77 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V78::Internal(e78)
+                                        }
+                                    };
+                                    v78
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result79
+                    }
+                }
+            }
+            impl Upload {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Adds bytes. The operator has a bound on a piece. After an error nothing can be added.
+                #[allow(async_fn_in_trait)]
+                pub fn write(&self, piece: &[u8]) -> ::core::result::Result<(), Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = piece;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]upload.write"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result70 = match l3 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V69;
+                                    let v69 = match l4 {
+                                        0 => {
+                                            let e69 = {
+                                                let l5 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l6 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len7 = l6;
+                                                let bytes7 = _rt::Vec::from_raw_parts(
+                                                    l5.cast(),
+                                                    len7,
+                                                    len7,
+                                                );
+                                                let l8 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l9 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes7),
+                                                    message: _rt::string_lift(bytes10),
+                                                    retry_after_ms: match l11 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l12 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l12 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Denied(e69)
+                                        }
+                                        1 => {
+                                            let e69 = {
+                                                let l13 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l14 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len15 = l14;
+                                                let bytes15 = _rt::Vec::from_raw_parts(
+                                                    l13.cast(),
+                                                    len15,
+                                                    len15,
+                                                );
+                                                let l16 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l17 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
+                                                );
+                                                let l19 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes15),
+                                                    message: _rt::string_lift(bytes18),
+                                                    retry_after_ms: match l19 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l20 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l20 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::NotFound(e69)
+                                        }
+                                        2 => {
+                                            let e69 = {
+                                                let l21 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l22 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                let l24 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l25 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
+                                                );
+                                                let l27 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes23),
+                                                    message: _rt::string_lift(bytes26),
+                                                    retry_after_ms: match l27 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l28 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l28 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Invalid(e69)
+                                        }
+                                        3 => {
+                                            let e69 = {
+                                                let l29 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l30 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len31 = l30;
+                                                let bytes31 = _rt::Vec::from_raw_parts(
+                                                    l29.cast(),
+                                                    len31,
+                                                    len31,
+                                                );
+                                                let l32 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l33 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len34 = l33;
+                                                let bytes34 = _rt::Vec::from_raw_parts(
+                                                    l32.cast(),
+                                                    len34,
+                                                    len34,
+                                                );
+                                                let l35 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes31),
+                                                    message: _rt::string_lift(bytes34),
+                                                    retry_after_ms: match l35 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l36 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l36 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Conflict(e69)
+                                        }
+                                        4 => {
+                                            let e69 = {
+                                                let l37 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l38 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len39 = l38;
+                                                let bytes39 = _rt::Vec::from_raw_parts(
+                                                    l37.cast(),
+                                                    len39,
+                                                    len39,
+                                                );
+                                                let l40 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l41 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len42 = l41;
+                                                let bytes42 = _rt::Vec::from_raw_parts(
+                                                    l40.cast(),
+                                                    len42,
+                                                    len42,
+                                                );
+                                                let l43 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes39),
+                                                    message: _rt::string_lift(bytes42),
+                                                    retry_after_ms: match l43 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l44 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l44 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Limit(e69)
+                                        }
+                                        5 => {
+                                            let e69 = {
+                                                let l45 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l46 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len47 = l46;
+                                                let bytes47 = _rt::Vec::from_raw_parts(
+                                                    l45.cast(),
+                                                    len47,
+                                                    len47,
+                                                );
+                                                let l48 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l49 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len50 = l49;
+                                                let bytes50 = _rt::Vec::from_raw_parts(
+                                                    l48.cast(),
+                                                    len50,
+                                                    len50,
+                                                );
+                                                let l51 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes47),
+                                                    message: _rt::string_lift(bytes50),
+                                                    retry_after_ms: match l51 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l52 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l52 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Timeout(e69)
+                                        }
+                                        6 => {
+                                            let e69 = {
+                                                let l53 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l54 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len55 = l54;
+                                                let bytes55 = _rt::Vec::from_raw_parts(
+                                                    l53.cast(),
+                                                    len55,
+                                                    len55,
+                                                );
+                                                let l56 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l57 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len58 = l57;
+                                                let bytes58 = _rt::Vec::from_raw_parts(
+                                                    l56.cast(),
+                                                    len58,
+                                                    len58,
+                                                );
+                                                let l59 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes55),
+                                                    message: _rt::string_lift(bytes58),
+                                                    retry_after_ms: match l59 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l60 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l60 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Unavailable(e69)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e69 = {
+                                                let l61 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l62 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len63 = l62;
+                                                let bytes63 = _rt::Vec::from_raw_parts(
+                                                    l61.cast(),
+                                                    len63,
+                                                    len63,
+                                                );
+                                                let l64 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l65 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len66 = l65;
+                                                let bytes66 = _rt::Vec::from_raw_parts(
+                                                    l64.cast(),
+                                                    len66,
+                                                    len66,
+                                                );
+                                                let l67 = i32::from(
+                                                    *ptr1
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes63),
+                                                    message: _rt::string_lift(bytes66),
+                                                    retry_after_ms: match l67 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l68 = *ptr1
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l68 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V69::Internal(e69)
+                                        }
+                                    };
+                                    v69
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result70
+                    }
+                }
+            }
+            impl Upload {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Makes it an object.
+                #[allow(async_fn_in_trait)]
+                pub fn finish(this: Upload) -> ::core::result::Result<Object, Error> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 32 + 12 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32
+                                + 12 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "gantry:blobs/store@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[static]upload.finish"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((&this).take_handle() as i32, ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result96 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<*mut u8>();
+                                    let l4 = *ptr0
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len5 = l4;
+                                    let bytes5 = _rt::Vec::from_raw_parts(
+                                        l3.cast(),
+                                        len5,
+                                        len5,
+                                    );
+                                    let l6 = *ptr0
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l7 = *ptr0
+                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len8 = l7;
+                                    let bytes8 = _rt::Vec::from_raw_parts(
+                                        l6.cast(),
+                                        len8,
+                                        len8,
+                                    );
+                                    let l9 = *ptr0
+                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    let l10 = *ptr0
+                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l11 = *ptr0
+                                        .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len12 = l11;
+                                    let bytes12 = _rt::Vec::from_raw_parts(
+                                        l10.cast(),
+                                        len12,
+                                        len12,
+                                    );
+                                    let l13 = *ptr0
+                                        .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l14 = *ptr0
+                                        .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len15 = l14;
+                                    let bytes15 = _rt::Vec::from_raw_parts(
+                                        l13.cast(),
+                                        len15,
+                                        len15,
+                                    );
+                                    let l16 = *ptr0
+                                        .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l17 = *ptr0
+                                        .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base24 = l16;
+                                    let len24 = l17;
+                                    let mut result24 = _rt::Vec::with_capacity(len24);
+                                    for i in 0..len24 {
+                                        let base = base24
+                                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                        let e24 = {
+                                            let l18 = *base.add(0).cast::<*mut u8>();
+                                            let l19 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len20 = l19;
+                                            let bytes20 = _rt::Vec::from_raw_parts(
+                                                l18.cast(),
+                                                len20,
+                                                len20,
+                                            );
+                                            let l21 = *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l22 = *base
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len23 = l22;
+                                            let bytes23 = _rt::Vec::from_raw_parts(
+                                                l21.cast(),
+                                                len23,
+                                                len23,
+                                            );
+                                            (_rt::string_lift(bytes20), _rt::string_lift(bytes23))
+                                        };
+                                        result24.push(e24);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base24,
+                                        len24 * (4 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    );
+                                    let l25 = i32::from(
+                                        *ptr0
+                                            .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    let l29 = *ptr0
+                                        .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    Object {
+                                        name: _rt::string_lift(bytes5),
+                                        etag: _rt::string_lift(bytes8),
+                                        size: l9 as u64,
+                                        content_type: _rt::string_lift(bytes12),
+                                        sha256: _rt::string_lift(bytes15),
+                                        metadata: result24,
+                                        owner: match l25 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l26 = *ptr0
+                                                        .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l27 = *ptr0
+                                                        .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len28 = l27;
+                                                    let bytes28 = _rt::Vec::from_raw_parts(
+                                                        l26.cast(),
+                                                        len28,
+                                                        len28,
+                                                    );
+                                                    _rt::string_lift(bytes28)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        created_at_ms: l29 as u64,
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l30 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    use super::super::super::gantry::types::types::Error as V95;
+                                    let v95 = match l30 {
+                                        0 => {
+                                            let e95 = {
+                                                let l31 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l32 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len33 = l32;
+                                                let bytes33 = _rt::Vec::from_raw_parts(
+                                                    l31.cast(),
+                                                    len33,
+                                                    len33,
+                                                );
+                                                let l34 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l35 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len36 = l35;
+                                                let bytes36 = _rt::Vec::from_raw_parts(
+                                                    l34.cast(),
+                                                    len36,
+                                                    len36,
+                                                );
+                                                let l37 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes33),
+                                                    message: _rt::string_lift(bytes36),
+                                                    retry_after_ms: match l37 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l38 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l38 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Denied(e95)
+                                        }
+                                        1 => {
+                                            let e95 = {
+                                                let l39 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l40 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len41 = l40;
+                                                let bytes41 = _rt::Vec::from_raw_parts(
+                                                    l39.cast(),
+                                                    len41,
+                                                    len41,
+                                                );
+                                                let l42 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l43 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len44 = l43;
+                                                let bytes44 = _rt::Vec::from_raw_parts(
+                                                    l42.cast(),
+                                                    len44,
+                                                    len44,
+                                                );
+                                                let l45 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes41),
+                                                    message: _rt::string_lift(bytes44),
+                                                    retry_after_ms: match l45 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l46 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l46 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::NotFound(e95)
+                                        }
+                                        2 => {
+                                            let e95 = {
+                                                let l47 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l48 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len49 = l48;
+                                                let bytes49 = _rt::Vec::from_raw_parts(
+                                                    l47.cast(),
+                                                    len49,
+                                                    len49,
+                                                );
+                                                let l50 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l51 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len52 = l51;
+                                                let bytes52 = _rt::Vec::from_raw_parts(
+                                                    l50.cast(),
+                                                    len52,
+                                                    len52,
+                                                );
+                                                let l53 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes49),
+                                                    message: _rt::string_lift(bytes52),
+                                                    retry_after_ms: match l53 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l54 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l54 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Invalid(e95)
+                                        }
+                                        3 => {
+                                            let e95 = {
+                                                let l55 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l56 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len57 = l56;
+                                                let bytes57 = _rt::Vec::from_raw_parts(
+                                                    l55.cast(),
+                                                    len57,
+                                                    len57,
+                                                );
+                                                let l58 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l59 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len60 = l59;
+                                                let bytes60 = _rt::Vec::from_raw_parts(
+                                                    l58.cast(),
+                                                    len60,
+                                                    len60,
+                                                );
+                                                let l61 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes57),
+                                                    message: _rt::string_lift(bytes60),
+                                                    retry_after_ms: match l61 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l62 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l62 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Conflict(e95)
+                                        }
+                                        4 => {
+                                            let e95 = {
+                                                let l63 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l64 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len65 = l64;
+                                                let bytes65 = _rt::Vec::from_raw_parts(
+                                                    l63.cast(),
+                                                    len65,
+                                                    len65,
+                                                );
+                                                let l66 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l67 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len68 = l67;
+                                                let bytes68 = _rt::Vec::from_raw_parts(
+                                                    l66.cast(),
+                                                    len68,
+                                                    len68,
+                                                );
+                                                let l69 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes65),
+                                                    message: _rt::string_lift(bytes68),
+                                                    retry_after_ms: match l69 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l70 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l70 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Limit(e95)
+                                        }
+                                        5 => {
+                                            let e95 = {
+                                                let l71 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l72 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len73 = l72;
+                                                let bytes73 = _rt::Vec::from_raw_parts(
+                                                    l71.cast(),
+                                                    len73,
+                                                    len73,
+                                                );
+                                                let l74 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l75 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len76 = l75;
+                                                let bytes76 = _rt::Vec::from_raw_parts(
+                                                    l74.cast(),
+                                                    len76,
+                                                    len76,
+                                                );
+                                                let l77 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes73),
+                                                    message: _rt::string_lift(bytes76),
+                                                    retry_after_ms: match l77 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l78 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l78 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Timeout(e95)
+                                        }
+                                        6 => {
+                                            let e95 = {
+                                                let l79 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l80 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len81 = l80;
+                                                let bytes81 = _rt::Vec::from_raw_parts(
+                                                    l79.cast(),
+                                                    len81,
+                                                    len81,
+                                                );
+                                                let l82 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l83 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len84 = l83;
+                                                let bytes84 = _rt::Vec::from_raw_parts(
+                                                    l82.cast(),
+                                                    len84,
+                                                    len84,
+                                                );
+                                                let l85 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes81),
+                                                    message: _rt::string_lift(bytes84),
+                                                    retry_after_ms: match l85 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l86 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l86 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Unavailable(e95)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                            let e95 = {
+                                                let l87 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l88 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len89 = l88;
+                                                let bytes89 = _rt::Vec::from_raw_parts(
+                                                    l87.cast(),
+                                                    len89,
+                                                    len89,
+                                                );
+                                                let l90 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l91 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len92 = l91;
+                                                let bytes92 = _rt::Vec::from_raw_parts(
+                                                    l90.cast(),
+                                                    len92,
+                                                    len92,
+                                                );
+                                                let l93 = i32::from(
+                                                    *ptr0
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::gantry::types::types::Detail {
+                                                    code: _rt::string_lift(bytes89),
+                                                    message: _rt::string_lift(bytes92),
+                                                    retry_after_ms: match l93 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l94 = *ptr0
+                                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<i64>();
+                                                                l94 as u64
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            V95::Internal(e95)
+                                        }
+                                    };
+                                    v95
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result96
+                    }
+                }
+            }
+        }
+    }
     pub mod cache {
         /// Values that may be gone at any time: what must last belongs into `gantry:kv` or `gantry:sql`.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -24109,9 +29934,9 @@ macro_rules! __export_module_impl {
         : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.63.0:gantry:worlds@0.1.0:module:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 9891] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10852] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa6L\x01A\x02\x01A7\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe7S\x01A\x02\x01A9\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -24280,47 +30105,69 @@ j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get
 \x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
 store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
 w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
-\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B)\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\
-\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05va\
-lue\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\
-\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0e\
-last-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\
-\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\
-\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\
-\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.qu\
-ery\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\
-\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\
-\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04\
-self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01\
-@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execu\
-te\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transactio\
-n.commit\x01\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:s\
-ql/client@0.1.0\x05\x17\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\
-\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revi\
-sion\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\
-\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x18\x02\x03\0\x0e\x06secret\x01\
-B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x19\x04\0\x06se\
-cret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\
-\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x1a\x01B\x07\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07su\
-bjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\
-\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1b\x01B\x0b\x01\
-q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\
-\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\
-\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-\
-rc.1\x05\x1c\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08cri\
-tical\x04\0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\
-\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1d\x01B\x07\
-\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\
-\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08respo\
-nse\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\x1e\x02\x03\0\x13\x07request\x02\
-\x03\0\x13\x08response\x01B\x09\x02\x03\x02\x01\x1f\x04\0\x07request\x03\0\0\x02\
-\x03\x02\x01\x20\x04\0\x08response\x03\0\x02\x02\x03\x02\x01\x11\x04\0\x05error\x03\
-\0\x04\x01j\x01\x03\x01\x05\x01@\x01\x07request\x01\0\x06\x04\0\x06handle\x01\x07\
-\x04\0\x19gantry:http/handler@0.1.0\x05!\x04\0\x1agantry:worlds/module@0.1.0\x04\
-\0\x0b\x0c\x01\0\x06module\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwi\
-t-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
+\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04\
+etags\x04sizew\x0ccontent-types\x06sha256s\x08metadata\x03\x05owner\x04\x0dcreat\
+ed-at-msw\x04\0\x06object\x03\0\x05\x01p\x06\x01r\x02\x07objects\x07\x06cursor\x04\
+\x04\0\x0bobject-page\x03\0\x08\x01r\x05\x0ccontent-type\x04\x08metadata\x03\x05\
+owner\x04\x09if-absent\x7f\x07if-etag\x04\x04\0\x0bput-options\x03\0\x0a\x01m\x02\
+\x03get\x03put\x04\0\x06access\x03\0\x0c\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inlin\
+e\x7f\x09bytes-max\x0e\x05types\x0f\x05owner\x04\x04\0\x0clink-options\x03\0\x10\
+\x04\0\x06bucket\x03\x01\x04\0\x06upload\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01\
+@\x01\x05labels\0\x15\x04\0\x13[static]bucket.open\x01\x16\x01h\x12\x01k\x06\x01\
+j\x01\x18\x01\x01\x01@\x02\x04self\x17\x04names\0\x19\x04\0\x13[method]bucket.in\
+fo\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01@\x05\x04self\x17\x04names\x07if-etag\x04\
+\x06offsetw\x06lengthy\0\x1c\x04\0\x13[method]bucket.read\x01\x1d\x01j\x01\x06\x01\
+\x01\x01@\x04\x04self\x17\x04names\x07content\x1b\x07options\x0b\0\x1e\x04\0\x12\
+[method]bucket.put\x01\x1f\x01i\x13\x01j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04\
+names\x06length\x0e\x07options\x0b\0!\x04\0\x15[method]bucket.upload\x01\"\x01j\x01\
+\x7f\x01\x01\x01@\x03\x04self\x17\x04names\x07if-etag\x04\0#\x04\0\x15[method]bu\
+cket.delete\x01$\x01j\x01\x09\x01\x01\x01@\x04\x04self\x17\x06prefixs\x06cursor\x04\
+\x03maxy\0%\x04\0\x1b[method]bucket.list-objects\x01&\x01j\x01s\x01\x01\x01@\x04\
+\x04self\x17\x04names\x06access\x0d\x07options\x11\0'\x04\0\x19[method]bucket.si\
+gned-url\x01(\x01h\x13\x01j\0\x01\x01\x01@\x02\x04self)\x05piece\x1b\0*\x04\0\x14\
+[method]upload.write\x01+\x01@\x01\x04this\x20\0\x1e\x04\0\x15[static]upload.fin\
+ish\x01,\x03\0\x18gantry:blobs/store@0.1.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\
+\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07integer\x01\
+x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\0\x03\x01\
+p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\
+\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-insert-id\x0b\x04\
+\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btransaction\x03\x01\
+\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17[static]connect\
+ion.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03\
+sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01j\x01\x0d\x01\
+\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[method]connectio\
+n.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\
+\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06pa\
+rams\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03\
+sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\
+\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\
+\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\
+\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01\
+h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01\
+j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:\
+secrets/store@0.1.0\x05\x19\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\
+\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01\
+p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\
+\0\x1bgantry:secrets/reveal@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05\
+error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\
+\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\
+\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\
+\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\
+\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\
+\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\
+\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\
+\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\
+\0\x20wasi:logging/logging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06method\
+s\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01\
+r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17g\
+antry:http/types@0.1.0\x05\x1f\x02\x03\0\x14\x07request\x02\x03\0\x14\x08respons\
+e\x01B\x09\x02\x03\x02\x01\x20\x04\0\x07request\x03\0\0\x02\x03\x02\x01!\x04\0\x08\
+response\x03\0\x02\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\x04\x01j\x01\x03\x01\
+\x05\x01@\x01\x07request\x01\0\x06\x04\0\x06handle\x01\x07\x04\0\x19gantry:http/\
+handler@0.1.0\x05\"\x04\0\x1agantry:worlds/module@0.1.0\x04\0\x0b\x0c\x01\0\x06m\
+odule\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.\
+0\x10wit-bindgen-rust\x060.63.0";
         };
     };
 }
@@ -24333,8 +30180,8 @@ pub use __export_module_impl as export_module;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 9813] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb8K\x01A\x02\x01A3\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 10774] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf9R\x01A\x02\x01A5\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -24503,44 +30350,66 @@ j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get
 \x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
 store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
 w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
-\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B)\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\
-\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05va\
-lue\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\
-\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0e\
-last-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\
-\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\
-\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\
-\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18[method]connection.qu\
-ery\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\
-\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\
-\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04\
-self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01\
-@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execu\
-te\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transactio\
-n.commit\x01\x20\x04\0\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:s\
-ql/client@0.1.0\x05\x17\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\
-\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revi\
-sion\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\
-\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x18\x02\x03\0\x0e\x06secret\x01\
-B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x19\x04\0\x06se\
-cret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\
-\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal@0.1.0\x05\x1a\x01B\x07\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07su\
-bjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\
-\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1b\x01B\x0b\x01\
-q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\
-\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\
-\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-\
-rc.1\x05\x1c\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08cri\
-tical\x04\0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\
-\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x1d\x01B\x07\
-\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\
-\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08respo\
-nse\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\x1e\x04\0:gantry:worlds/modul\
-e-with-all-of-its-exports-removed@0.1.0\x04\0\x0b,\x01\0&module-with-all-of-its-\
-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
-\x070.262.0\x10wit-bindgen-rust\x060.63.0";
+\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\0\x01o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04\
+etags\x04sizew\x0ccontent-types\x06sha256s\x08metadata\x03\x05owner\x04\x0dcreat\
+ed-at-msw\x04\0\x06object\x03\0\x05\x01p\x06\x01r\x02\x07objects\x07\x06cursor\x04\
+\x04\0\x0bobject-page\x03\0\x08\x01r\x05\x0ccontent-type\x04\x08metadata\x03\x05\
+owner\x04\x09if-absent\x7f\x07if-etag\x04\x04\0\x0bput-options\x03\0\x0a\x01m\x02\
+\x03get\x03put\x04\0\x06access\x03\0\x0c\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inlin\
+e\x7f\x09bytes-max\x0e\x05types\x0f\x05owner\x04\x04\0\x0clink-options\x03\0\x10\
+\x04\0\x06bucket\x03\x01\x04\0\x06upload\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01\
+@\x01\x05labels\0\x15\x04\0\x13[static]bucket.open\x01\x16\x01h\x12\x01k\x06\x01\
+j\x01\x18\x01\x01\x01@\x02\x04self\x17\x04names\0\x19\x04\0\x13[method]bucket.in\
+fo\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01@\x05\x04self\x17\x04names\x07if-etag\x04\
+\x06offsetw\x06lengthy\0\x1c\x04\0\x13[method]bucket.read\x01\x1d\x01j\x01\x06\x01\
+\x01\x01@\x04\x04self\x17\x04names\x07content\x1b\x07options\x0b\0\x1e\x04\0\x12\
+[method]bucket.put\x01\x1f\x01i\x13\x01j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04\
+names\x06length\x0e\x07options\x0b\0!\x04\0\x15[method]bucket.upload\x01\"\x01j\x01\
+\x7f\x01\x01\x01@\x03\x04self\x17\x04names\x07if-etag\x04\0#\x04\0\x15[method]bu\
+cket.delete\x01$\x01j\x01\x09\x01\x01\x01@\x04\x04self\x17\x06prefixs\x06cursor\x04\
+\x03maxy\0%\x04\0\x1b[method]bucket.list-objects\x01&\x01j\x01s\x01\x01\x01@\x04\
+\x04self\x17\x04names\x06access\x0d\x07options\x11\0'\x04\0\x19[method]bucket.si\
+gned-url\x01(\x01h\x13\x01j\0\x01\x01\x01@\x02\x04self)\x05piece\x1b\0*\x04\0\x14\
+[method]upload.write\x01+\x01@\x01\x04this\x20\0\x1e\x04\0\x15[static]upload.fin\
+ish\x01,\x03\0\x18gantry:blobs/store@0.1.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\
+\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07integer\x01\
+x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\0\x03\x01\
+p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\
+\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-insert-id\x0b\x04\
+\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btransaction\x03\x01\
+\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17[static]connect\
+ion.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03\
+sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01j\x01\x0d\x01\
+\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[method]connectio\
+n.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\
+\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06pa\
+rams\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03\
+sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\
+\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\
+\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\
+\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01\
+h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01\
+j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:\
+secrets/store@0.1.0\x05\x19\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\
+\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01\
+p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\
+\0\x1bgantry:secrets/reveal@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05\
+error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\
+\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\
+\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\
+\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\
+\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\
+\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\
+\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\
+\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\
+\0\x20wasi:logging/logging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06method\
+s\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01\
+r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17g\
+antry:http/types@0.1.0\x05\x1f\x04\0:gantry:worlds/module-with-all-of-its-export\
+s-removed@0.1.0\x04\0\x0b,\x01\0&module-with-all-of-its-exports-removed\x03\0\0\0\
+G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindge\
+n-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

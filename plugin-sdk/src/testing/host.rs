@@ -1,5 +1,6 @@
 //! The functions of the contract, natively: the same names and types as in the generated bindings.
 
+pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod kv;
 pub(crate) mod sql;

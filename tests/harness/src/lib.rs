@@ -8,6 +8,7 @@ mod oidc;
 mod process;
 mod redis;
 mod registry;
+mod s3;
 mod smtp;
 pub mod soak;
 
@@ -17,4 +18,5 @@ pub use oidc::OidcServer;
 pub use process::Process;
 pub use redis::RedisServer;
 pub use registry::OciRegistry;
+pub use s3::S3Server;
 pub use smtp::{Mail, SmtpServer};

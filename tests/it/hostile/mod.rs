@@ -2,6 +2,7 @@
 //! test in `tidy` holds that list and these scenes together.
 
 mod abi;
+mod files;
 mod guests;
 mod held;
 mod outside;

@@ -1,5 +1,6 @@
 //! What plugins may ask for, tried out by plugins.
 
+mod blobs;
 mod cache;
 mod config;
 mod egress;

@@ -159,6 +159,7 @@ fn links_between_documents_lead_somewhere() {
 const AREAS: &[&str] = &[
     "approval",
     "auth",
+    "blobs",
     "cache",
     "capability",
     "config",

@@ -26,6 +26,7 @@ use crate::plugins::manifest::TestCase;
 use crate::plugins::rehearsal::{Play, Report, Stage, TestReport};
 use crate::plugins::{self, DeployError, GrantMode, Tests, Upload, trust};
 use crate::runtime;
+use crate::services::blobs;
 use crate::services::rehearsal::{Rehearsal, failures_of};
 
 use run::Runner;
@@ -174,6 +175,10 @@ fn config_of(config: &Config, folder: &Path) -> Config {
         data_dir: folder.to_owned(),
         access_log: Target::Off,
         services: ServicesConfig::clone(&config.services),
+        blobs: blobs::Config {
+            store: blobs::StoreKind::Folder,
+            ..config.blobs.clone()
+        },
         runtime: runtime::Config {
             concurrency_max: CONCURRENCY_MAX,
             ..config.runtime.clone()

@@ -149,6 +149,7 @@ impl<'a> Runner<'a> {
         let (plugin, services) = (&self.play.plugin, &self.app.services);
         self.app.limiter.forget();
         services.kv.delete_plugin(plugin).await?;
+        services.blobs.delete_plugin(plugin).await?;
         if !self.play.databases.is_empty() {
             services.sql.delete(plugin).await?;
         }

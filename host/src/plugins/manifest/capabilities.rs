@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub kv: Vec<Label>,
     /// Values that are kept for a while.
     pub cache: Vec<Label>,
+    /// Files.
+    pub blobs: Vec<Label>,
     /// Databases.
     pub sql: Vec<SqlDatabase>,
     /// Secrets, to be used by the host or read by the plugin.
@@ -76,7 +78,6 @@ pub struct HttpHost {
 
 /// Capabilities that a later version will know.
 const LATER: &[&str] = &[
-    "blobs",
     "env",
     "events",
     "files",
@@ -100,6 +101,7 @@ impl Capabilities {
         reader.remember("capabilities".to_owned(), fields.span());
         let kv = read_labels(reader, &mut fields, "kv");
         let cache = read_labels(reader, &mut fields, "cache");
+        let blobs = read_labels(reader, &mut fields, "blobs");
         let sql = read_sql(reader, &mut fields);
         let http = read_http(reader, &mut fields);
         let secrets = read_secrets(reader, &mut fields, &http);
@@ -120,6 +122,7 @@ impl Capabilities {
         Self {
             kv,
             cache,
+            blobs,
             sql,
             secrets,
             http,

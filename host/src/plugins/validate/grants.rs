@@ -6,14 +6,16 @@ use crate::ids::Label;
 use crate::plugins::Mistake;
 use crate::plugins::manifest::{HostPattern, Manifest, Secret, SecretUse};
 
-/// One thing given to one plugin. As text: `kv:carts`, `cache:rates`, `sql:main`, `http:*.example.com`, `secret:pepper` (the plugin
-/// may read it), `secret:stripe@api.stripe.com` (the host sends it there, the plugin never sees it).
+/// One thing given to one plugin. As text: `kv:carts`, `cache:rates`, `blobs:photos`, `sql:main`, `http:*.example.com`,
+/// `secret:pepper` (the plugin may read it), `secret:stripe@api.stripe.com` (the host sends it there, the plugin never sees it).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
     /// A key-value store.
     Kv(Label),
     /// Values that are kept for a while.
     Cache(Label),
+    /// Files.
+    Blobs(Label),
     /// A database.
     Sql(Label),
     /// Calls to these hosts.
@@ -28,7 +30,7 @@ pub enum Grant {
 /// Why a text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: write `kv:LABEL`, `cache:LABEL`, `sql:LABEL`, `http:HOST`, `secret:LABEL` or `secret:LABEL@HOST`"
+    "`{0}` is not a capability: write `kv:LABEL`, `cache:LABEL`, `blobs:LABEL`, `sql:LABEL`, `http:HOST`, `secret:LABEL` or `secret:LABEL@HOST`"
 )]
 pub struct InvalidGrant(String);
 
@@ -41,6 +43,7 @@ impl FromStr for Grant {
             Some(match (capability, value.split_once('@')) {
                 ("kv", None) => Self::Kv(value.parse().ok()?),
                 ("cache", None) => Self::Cache(value.parse().ok()?),
+                ("blobs", None) => Self::Blobs(value.parse().ok()?),
                 ("sql", None) => Self::Sql(value.parse().ok()?),
                 ("http", None) => Self::Http(value.parse().ok()?),
                 ("secret", None) => Self::SecretRevealed(value.parse().ok()?),
@@ -61,6 +64,7 @@ impl fmt::Display for Grant {
         match self {
             Self::Kv(label) => write!(f, "kv:{label}"),
             Self::Cache(label) => write!(f, "cache:{label}"),
+            Self::Blobs(label) => write!(f, "blobs:{label}"),
             Self::Sql(label) => write!(f, "sql:{label}"),
             Self::Http(host) => write!(f, "http:{host}"),
             Self::SecretRevealed(label) => write!(f, "secret:{label}"),
@@ -92,6 +96,11 @@ impl Grants {
     /// Whether the plugin may open this cache.
     pub fn has_cache(&self, label: &Label) -> bool {
         self.0.contains(&Grant::Cache(label.clone()))
+    }
+
+    /// Whether the plugin may open this bucket of files.
+    pub fn has_blobs(&self, label: &Label) -> bool {
+        self.0.contains(&Grant::Blobs(label.clone()))
     }
 
     /// Whether the plugin may open this database.
@@ -154,6 +163,8 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = (Grant, String)> {
         .map(|label| (Grant::Kv(label.clone()), format!("kv:{label}")));
     let cache = wants.cache.iter();
     let cache = cache.map(|label| (Grant::Cache(label.clone()), format!("cache:{label}")));
+    let blobs = wants.blobs.iter();
+    let blobs = blobs.map(|label| (Grant::Blobs(label.clone()), format!("blobs:{label}")));
     let sql = wants.sql.iter().map(|database| {
         let label = &database.label;
         (Grant::Sql(label.clone()), format!("sql:{label}"))
@@ -168,7 +179,11 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = (Grant, String)> {
         .secrets
         .iter()
         .map(|secret| (secret_grant(secret), format!("secret:{}", secret.label)));
-    kv.chain(cache).chain(sql).chain(http).chain(secrets)
+    kv.chain(cache)
+        .chain(blobs)
+        .chain(sql)
+        .chain(http)
+        .chain(secrets)
 }
 
 fn secret_grant(secret: &Secret) -> Grant {

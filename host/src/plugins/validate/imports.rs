@@ -11,6 +11,7 @@ enum Needs {
     Nothing,
     Kv,
     Cache,
+    Blobs,
     Sql,
     Secret,
     Reveal,
@@ -20,6 +21,7 @@ enum Needs {
 /// Everything that the host links, with the version it has.
 const KNOWN: &[(&str, &str, Needs)] = &[
     ("gantry:types/types", "1.0.0", Needs::Nothing),
+    ("gantry:blobs/store", "0.1.0", Needs::Blobs),
     ("gantry:cache/purge", "0.1.0", Needs::Nothing),
     ("gantry:cache/store", "0.1.0", Needs::Cache),
     ("gantry:context/identity", "0.1.0", Needs::Nothing),
@@ -186,6 +188,7 @@ fn missing_line(needs: Needs, declared: &Capabilities) -> Option<&'static str> {
         Needs::Nothing => (true, ""),
         Needs::Kv => (!declared.kv.is_empty(), "kv = [\"LABEL\"]"),
         Needs::Cache => (!declared.cache.is_empty(), "cache = [\"LABEL\"]"),
+        Needs::Blobs => (!declared.blobs.is_empty(), "blobs = [\"LABEL\"]"),
         Needs::Sql => (
             !declared.sql.is_empty(),
             "sql = [{ label = \"main\", migrations = \"migrations/\" }]",

@@ -8,19 +8,15 @@ mod standard;
 mod store;
 #[cfg(test)]
 mod tests;
-mod turn;
 
-use std::{fmt, sync::Arc};
-
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::db::{self, Db};
 use crate::ids::{Label, PluginName};
-use crate::services::{Allowance, Error, Kind};
+use crate::services::{Allowance, Charge, Error, Kind, Turn, Turns};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 use store::{Change, Stored};
-use turn::{Access, Turns};
 
 /// Longest key in bytes. Part of the contract.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -108,20 +104,6 @@ pub struct Kv {
     payer: Option<Allowance>,
 }
 
-/// Charges what a connection computes, from when it was taken until this is dropped.
-struct Charge {
-    meter: db::Meter,
-    payer: Option<Allowance>,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(payer) = &self.payer {
-            payer.charge(self.meter.used());
-        }
-    }
-}
-
 impl fmt::Debug for Kv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kv")
@@ -138,10 +120,12 @@ impl Kv {
 
     /// Stores kept in these rows, whose entries expire by this clock.
     pub fn with_clock(db: Db, config: Config, now_ms: Arc<dyn Fn() -> i64 + Send + Sync>) -> Self {
+        let wait = Duration::from_millis(config.wait_ms);
+        let turns = Turns::new(config.reads_at_once_max, config.waiting_max, wait);
         Self {
             db,
             config: Arc::new(config),
-            turns: Arc::default(),
+            turns: Arc::new(turns),
             now_ms,
             payer: None,
         }
@@ -164,7 +148,7 @@ impl Kv {
         key: &str,
     ) -> Result<Option<Entry>, Error> {
         check_key(key)?;
-        let _turn = self.turn(plugin, Access::Read).await?;
+        let _turn = self.read_turn(plugin).await?;
         let (mut connection, _charge) = self.reader().await.map_err(failed)?;
         let entry = store::find(&mut connection, plugin, label, key, (self.now_ms)()).await;
         Ok(entry.map_err(failed)?.map(Entry::from))
@@ -194,7 +178,7 @@ impl Kv {
             );
             Error::limit("kv.values_too_large", message)
         };
-        let _turn = self.turn(plugin, Access::Read).await?;
+        let _turn = self.read_turn(plugin).await?;
         let now_ms = (self.now_ms)();
         let (mut connection, _charge) = self.reader().await.map_err(failed)?;
         let found = store::find_many(&mut connection, plugin, label, keys, bytes_max, now_ms).await;
@@ -227,7 +211,7 @@ impl Kv {
             let message = format!("the value has {size} bytes; at most {size_max} are allowed");
             return Err(Error::limit("kv.value_too_large", message));
         }
-        let _turn = self.turn(plugin, Access::Write).await?;
+        let _turn = self.write_turn(plugin).await?;
         let now_ms = (self.now_ms)();
         let expires_at = options.ttl_ms.map(|ttl_ms| expiry(now_ms, ttl_ms));
         let (transaction, _charge) = self.writer().await.map_err(failed)?;
@@ -254,7 +238,7 @@ impl Kv {
         if_version: Option<&str>,
     ) -> Result<bool, Error> {
         check_key(key)?;
-        let _turn = self.turn(plugin, Access::Write).await?;
+        let _turn = self.write_turn(plugin).await?;
         let now_ms = (self.now_ms)();
         let (transaction, _charge) = self.writer().await.map_err(failed)?;
         let mut change = Change::begin(transaction, plugin, now_ms)
@@ -283,7 +267,7 @@ impl Kv {
         ttl_ms: Option<u64>,
     ) -> Result<i64, Error> {
         check_key(key)?;
-        let _turn = self.turn(plugin, Access::Write).await?;
+        let _turn = self.write_turn(plugin).await?;
         let now_ms = (self.now_ms)();
         let (transaction, _charge) = self.writer().await.map_err(failed)?;
         let mut change = Change::begin(transaction, plugin, now_ms)
@@ -325,7 +309,7 @@ impl Kv {
         // One more than wanted tells whether there is another page.
         let limit = i64::from(max) + 1;
         let after = after.as_deref().unwrap_or("");
-        let _turn = self.turn(plugin, Access::Read).await?;
+        let _turn = self.read_turn(plugin).await?;
         let now_ms = (self.now_ms)();
         let (mut connection, _charge) = self.reader().await.map_err(failed)?;
         let keys = store::keys(&mut connection, plugin, label, prefix, after, limit, now_ms).await;
@@ -373,16 +357,15 @@ impl Kv {
     }
 
     fn charge(&self, meter: db::Meter) -> Charge {
-        let payer = self.payer.clone();
-        Charge { meter, payer }
+        Charge::new(meter, self.payer.as_ref())
     }
 
-    async fn turn(
-        &self,
-        plugin: &PluginName,
-        access: Access,
-    ) -> Result<OwnedSemaphorePermit, Error> {
-        self.turns.take(plugin, access, &self.config).await
+    async fn read_turn(&self, plugin: &PluginName) -> Result<Turn, Error> {
+        self.turns.read(plugin).await.ok_or_else(busy)
+    }
+
+    async fn write_turn(&self, plugin: &PluginName) -> Result<Turn, Error> {
+        self.turns.write(plugin).await.ok_or_else(busy)
     }
 
     /// Writes one entry, if the plugin's quotas allow, and ends the transaction.
