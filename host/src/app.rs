@@ -84,6 +84,8 @@ pub struct App {
     services: Services,
     /// Answers and values that are kept.
     pub cache: Cache,
+    /// Files of plugins.
+    pub blobs: Blobs,
     idempotency: Idempotency,
     limiter: Arc<Limiter>,
     /// Last: nobody else may open the data directory before everything above is closed.
@@ -316,6 +318,10 @@ impl App {
             )),
             cache: kept.clone(),
             idempotency: once.clone(),
+            files: gateway::files::Served {
+                blobs: services.blobs.clone(),
+                renditions: Arc::new(gateway::files::Renditions::new(&config.gateway.files)),
+            },
             pages_are_sandboxed: config.gateway.pages_are_sandboxed && admin_listener.is_none(),
             key_rates: Arc::default(),
             account_policies,
@@ -348,6 +354,7 @@ impl App {
             stop: stop.clone(),
         };
         let docs = gateway::docs::router(&config.docs, &state);
+        let links = gateway::files::router(&state);
         // The pages of errors stay on both listeners: every problem leads to one of them.
         let everywhere = Router::new()
             .merge(gateway::accounts(&state))
@@ -373,6 +380,7 @@ impl App {
         let own = own
             .layer(map_response(gateway::isolate))
             .merge(docs)
+            .merge(links)
             .merge(native.router);
         let mut own_prefixes = vec![
             "/_gantry".to_owned(),
@@ -431,6 +439,7 @@ impl App {
             access_log,
             trail,
             db,
+            blobs: services.blobs.clone(),
             services,
             cache: kept,
             idempotency: once,

@@ -21,6 +21,7 @@ mod connections;
 mod documentation;
 mod examples;
 mod extism;
+mod files;
 mod filters;
 mod fuzz;
 mod gateway;

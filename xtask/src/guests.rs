@@ -33,6 +33,7 @@ const SIZES_KIB_MAX: &[(&str, u64)] = &[
     ("extism_quote", 250),
     ("guard", 100),
     ("hello", 80),
+    ("images", 1200),
     ("kv_counter", 200),
     ("sse", 160),
     ("techplus", 700),

@@ -11,6 +11,7 @@ mod extism_reference;
 mod golden;
 mod guests;
 mod languages;
+mod npm;
 mod oidc;
 mod pypi;
 mod redis;
@@ -19,6 +20,7 @@ mod registry;
 mod schemathesis;
 mod smtp;
 mod test;
+mod tus;
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, languages, oidc, redis, registry, schemathesis, smtp};
+use crate::{bindings, command, guests, languages, oidc, redis, registry, schemathesis, smtp, tus};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
@@ -70,6 +70,7 @@ fn prepare_servers() -> Vec<String> {
         (smtp::prepare(), smtp::PROGRAM),
         (oidc::prepare(), oidc::PROGRAM),
         (schemathesis::prepare(), schemathesis::PROGRAM),
+        (tus::prepare(), tus::PROGRAM),
     ];
     let missing = programs.into_iter().filter(|(is_there, _)| !is_there);
     missing.map(|(_, name)| name.to_owned()).collect()

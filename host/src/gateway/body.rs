@@ -11,6 +11,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
 use http::{HeaderMap, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -117,7 +118,7 @@ impl hyper::body::Body for Counted {
 }
 
 /// What the client says that it will send, in bytes.
-fn announced(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -127,14 +128,16 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The whole body, if it is within bounds and comes fast enough.
-pub(super) async fn read(
+pub(super) async fn read<B>(
     state: &State,
     client: IpAddr,
-    body: Incoming,
+    body: B,
     headers: &HeaderMap,
     bytes_max: usize,
-) -> Result<ReadBody, Problem> {
-    use hyper::body::Body as _;
+) -> Result<ReadBody, Problem>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin,
+{
     if body.is_end_stream() {
         return Ok(ReadBody {
             bytes: Bytes::new(),
@@ -171,6 +174,41 @@ pub(super) async fn read(
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
     Ok(ReadBody { bytes, share })
+}
+
+/// The body piece by piece, as long as it comes fast enough and is within its bound. Nothing of it is kept here.
+pub(super) fn pieces<B>(
+    config: &Config,
+    body: B,
+    headers: &HeaderMap,
+    bytes_max: u64,
+) -> Result<impl Stream<Item = Result<Bytes, Problem>> + Send + use<B>, Problem>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin,
+{
+    let too_large = move || too_large(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    if announced(headers).is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    let start = (Pace::new(config), body, 0_u64);
+    Ok(stream::try_unfold(
+        start,
+        move |(mut pace, mut body, mut bytes)| async move {
+            loop {
+                let Some(frame) = pace.next(&mut body).await? else {
+                    return Ok(None);
+                };
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                bytes = bytes.saturating_add(data.len() as u64);
+                if bytes > bytes_max {
+                    return Err(too_large());
+                }
+                return Ok(Some((data, (pace, body, bytes))));
+            }
+        },
+    ))
 }
 
 /// Makes the share of one body as large as the body is now, in steps of 1 KiB. It is counted over the whole body: small
@@ -213,10 +251,10 @@ impl Pace {
     }
 
     /// The next piece; nothing at the end of the body.
-    async fn next(
-        &mut self,
-        body: &mut Incoming,
-    ) -> Result<Option<http_body::Frame<Bytes>>, Problem> {
+    async fn next<B>(&mut self, body: &mut B) -> Result<Option<Frame<Bytes>>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         loop {
             match timeout_at(self.ends_at, body.frame()).await {
                 Ok(None) => return Ok(None),

@@ -54,6 +54,15 @@ impl Conditions {
             .get(header::ETAG)
             .and_then(|value| value.to_str().ok());
         let modified = headers.get(header::LAST_MODIFIED).and_then(time);
+        match self.judge(tag, modified) {
+            Verdict::Failed => Err(failed()),
+            Verdict::Known => Ok(not_modified(answer)),
+            Verdict::Give => Ok(answer),
+        }
+    }
+
+    /// What the client is to have of something with this tag, last changed then.
+    pub(super) fn judge(&self, tag: Option<&str>, modified: Option<Timestamp>) -> Verdict {
         let holds = match (&self.matching, tag) {
             (Some(list), Some(tag)) => Some(has(list, tag, Comparison::Strong)),
             (Some(_), None) => None,
@@ -63,9 +72,7 @@ impl Conditions {
             }),
         };
         if holds == Some(false) {
-            let detail = "what is there now is not the version that the request is for";
-            let status = StatusCode::PRECONDITION_FAILED;
-            return Err(Problem::new(status, "request.precondition_failed", detail));
+            return Verdict::Failed;
         }
         let is_known = match (&self.none_matching, tag) {
             (Some(list), Some(tag)) => has(list, tag, Comparison::Weak),
@@ -77,12 +84,29 @@ impl Conditions {
                     .is_some_and(|(since, modified)| modified <= since)
             }
         };
-        Ok(if is_known {
-            not_modified(answer)
+        if is_known {
+            Verdict::Known
         } else {
-            answer
-        })
+            Verdict::Give
+        }
     }
+}
+
+/// What becomes of a request with conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is for another version: 412.
+    Failed,
+    /// The client has it: 304.
+    Known,
+    Give,
+}
+
+/// What there is now is another version than the one that the request is for.
+pub(super) fn failed() -> Problem {
+    let detail = "what is there now is not the version that the request is for";
+    let status = StatusCode::PRECONDITION_FAILED;
+    Problem::new(status, "request.precondition_failed", detail)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,7 +149,7 @@ fn not_modified(answer: Response<runtime::Body>) -> Response<runtime::Body> {
 }
 
 /// A time of HTTP, in its preferred form.
-fn time(value: &HeaderValue) -> Option<Timestamp> {
+pub(super) fn time(value: &HeaderValue) -> Option<Timestamp> {
     let text = value.to_str().ok()?;
     jiff::fmt::rfc2822::parse(text)
         .ok()

@@ -17,6 +17,7 @@ use crate::gateway::access_log::AccessRecord;
 use crate::gateway::cache::Passing;
 use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
+use crate::gateway::files::Filing;
 use crate::gateway::filters::{Passage, Way};
 use crate::gateway::layers::Arrival;
 use crate::gateway::limits::Asked;
@@ -146,6 +147,22 @@ async fn call(
     if let Some(checks) = checks {
         let has_body = !incoming.is_end_stream();
         validation::check_head(checks, &head, &path_params, has_body)?;
+    }
+    if let Some(filed) = &route.files {
+        let asked = Filing {
+            state,
+            arrival,
+            mounted,
+            plugin,
+            route,
+            filed,
+            depth,
+        };
+        let answer = Box::pin(asked.answer(path_params, principal, head, incoming)).await?;
+        return Ok(match admitted {
+            Some(admitted) => admitted.finish(answer),
+            None => answer,
+        });
     }
     refuse_encoding(plugin, &head.headers)?;
     let chain = mounted.filters_of(plugin).of(route);
@@ -467,7 +484,7 @@ fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Probl
 }
 
 /// Credentials are the host's: a plugin learns who is calling, not how they proved it.
-fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
+pub(super) fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers.remove(header::AUTHORIZATION);
     headers.remove("x-api-key");
     headers.remove(trace::DEPTH);

@@ -13,6 +13,7 @@ mod credentials;
 mod dispatch;
 pub mod docs;
 pub mod errors;
+pub mod files;
 mod filters;
 mod headers;
 pub mod health;
@@ -96,6 +97,8 @@ pub struct Config {
     /// that says where. For developing: it costs time, and callers learn what is wrong inside. On the hosts on which tests of
     /// manifests run, it is always so. Default: false.
     pub answers_are_checked: bool,
+    /// How files are served.
+    pub files: files::Config,
     /// Which answers of plugins are compressed.
     pub compression: compression::Config,
     /// What browsers are told about pages of plugins.
@@ -134,6 +137,7 @@ impl Default for Config {
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
             answers_are_checked: false,
+            files: files::Config::default(),
             compression: compression::Config::default(),
             security_headers: security::Config::default(),
             auth_mount: "/api/auth".to_owned(),
@@ -195,6 +199,8 @@ pub struct State {
     pub cache: Cache,
     /// Requests that are done once.
     pub idempotency: Idempotency,
+    /// Files that the host keeps for plugins.
+    pub files: files::Served,
     /// Whether pages of plugins without a host name of their own are kept apart from the host's own surface.
     pub pages_are_sandboxed: bool,
     /// Limits that API keys have of their own.

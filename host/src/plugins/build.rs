@@ -14,7 +14,7 @@ use crate::plugins::describe::mock_of;
 use crate::plugins::limits::RouteLimits;
 use crate::plugins::manifest::{self, ExportKind, HostPattern, Manifest, SecretUse};
 use crate::plugins::metrics::Metrics;
-use crate::plugins::routes::{MockRoute, Route, RouteTable};
+use crate::plugins::routes::{Filed, MockRoute, Route, RouteTable};
 use crate::plugins::store::LiveRow;
 use crate::plugins::versions::{Versioned, Versioning};
 use crate::plugins::{Config, LoadFailure};
@@ -161,6 +161,7 @@ pub(super) fn routes(
     metrics: &Metrics,
 ) -> Result<RouteTable, LoadFailure> {
     let mut routes = Vec::new();
+    let files: Vec<_> = manifest.files.iter().cloned().map(Arc::new).collect();
     for (index, route) in manifest.routes.iter().enumerate() {
         let limits = RouteLimits::new(&row.plugin, route, &config.limits);
         let body_bytes_max = route
@@ -186,11 +187,26 @@ pub(super) fn routes(
         });
         built.idempotency = route.idempotency;
         built.checks = checks;
+        if let Some(route) = route.files {
+            let of = files.get(route.entry).map(Arc::clone);
+            let files = of.ok_or_else(|| LoadFailure::Route("a route of no files".to_owned()))?;
+            // What it says of itself is for documents; the host knows what it takes and gives.
+            built.checks = None;
+            built.files = Some(Filed {
+                is_granted: row.grants.has_blobs(&files.bucket),
+                files,
+                action: route.action,
+            });
+        }
         let policy = &route.policy;
         built.demands = Demands::new(&policy.roles, &policy.scopes, policy.condition.as_deref())
             .map_err(LoadFailure::Route)?;
         let cors = route.cors.as_ref().or(manifest.cors.as_ref());
         let cors = CorsPolicy::of(&row.plugin, cors, &config.cors).map_err(LoadFailure::Route)?;
+        let cors = match built.files {
+            Some(_) => cors.map(CorsPolicy::with_files),
+            None => cors,
+        };
         built.cors = cors.map(Box::new);
         built.may_compress = route.may_compress.unwrap_or(manifest.may_compress);
         let (plugin, callers) = (&row.plugin, metrics.callers());

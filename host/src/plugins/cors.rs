@@ -15,6 +15,14 @@ const HEADERS: &str =
     "authorization, content-type, idempotency-key, if-match, if-none-match, x-api-key";
 /// Answer headers that pages may read where nothing else is said.
 const EXPOSED: &str = "deprecation, etag, link, location, ratelimit, ratelimit-policy, retry-after, sunset, x-request-id";
+/// What pages need beside that to send files and to read parts of them, if they may call at all.
+const OF_FILES: [&str; 2] = [
+    "content-disposition, if-range, range, tus-resumable, upload-checksum, upload-defer-length, upload-length, \
+     upload-metadata, upload-offset",
+    "accept-ranges, content-disposition, content-location, content-range, last-modified, repr-digest, tus-extension, \
+     tus-max-size, tus-resumable, tus-version, upload-defer-length, upload-expires, upload-length, upload-metadata, \
+     upload-offset",
+];
 /// How long browsers may remember where nothing else is said.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// Most origins of one rule.
@@ -85,6 +93,20 @@ impl CorsPolicy {
             (None, Some(cors)) => Self::of_manifest(cors).map(Some),
             (None, None) => Ok(None),
         }
+    }
+
+    /// The decision for a route of files, which has headers of its own.
+    pub(super) fn with_files(mut self) -> Self {
+        for (known, more) in [&mut self.headers, &mut self.expose]
+            .into_iter()
+            .zip(OF_FILES)
+        {
+            let text = format!("{}, {more}", known.to_str().unwrap_or_default());
+            if let Ok(value) = HeaderValue::try_from(text) {
+                *known = value;
+            }
+        }
+        self
     }
 
     fn of_manifest(cors: &Cors) -> Result<Self, String> {

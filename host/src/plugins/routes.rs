@@ -22,7 +22,7 @@ use crate::plugins::cors::CorsPolicy;
 use crate::plugins::describe::Mock;
 use crate::plugins::filters::Chains;
 use crate::plugins::limits::RouteLimits;
-use crate::plugins::manifest::{Auth, Idempotency};
+use crate::plugins::manifest::{Auth, FileAction, Files, Idempotency};
 use crate::plugins::metrics::RouteMetrics;
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::rollout::Slot;
@@ -66,6 +66,8 @@ pub struct Route {
     pub version: Option<String>,
     /// What the host answers in the plugin's place, if it may.
     pub mock: Option<MockRoute>,
+    /// Of a route that the host itself answers: the files that it is about.
+    pub files: Option<Filed>,
     /// What is to be said about version and age, if anything is.
     pub versioned: Option<Box<Versioned>>,
     /// Which route of the manifest it is.
@@ -115,6 +117,7 @@ impl Route {
             clears: Vec::new(),
             version: None,
             mock: None,
+            files: None,
             versioned: None,
             index: 0,
             params,
@@ -142,6 +145,18 @@ impl Route {
             || (*method == Method::HEAD && self.methods.contains(&Method::GET))
     }
 }
+
+/// A route of files.
+#[derive(Debug, Clone)]
+pub struct Filed {
+    pub files: Arc<Files>,
+    pub action: FileAction,
+    /// Whether the operator has granted the bucket.
+    pub is_granted: bool,
+}
+
+/// How resumable uploads (tus) are told from other requests.
+pub const TUS_RESUMABLE: &str = "tus-resumable";
 
 /// An answer in the place of a plugin.
 #[derive(Debug)]
@@ -345,6 +360,15 @@ impl RouteTable {
         if meant.peek().is_none() {
             return Found::NotFound;
         }
+        // How far an upload is, who may send is told, and not who may read.
+        let is_about_upload = *method == Method::HEAD
+            && headers.contains_key(TUS_RESUMABLE)
+            && slot.iter().any(|route| route.files.is_some());
+        let method = if is_about_upload {
+            &Method::PATCH
+        } else {
+            method
+        };
         let Some(route) = meant.clone().find(|route| route.answers(method)) else {
             let methods = meant.flat_map(|route| route.methods.iter().cloned());
             return Found::MethodNotAllowed(methods.collect());

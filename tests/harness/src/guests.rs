@@ -40,6 +40,20 @@ pub fn gantry() -> PathBuf {
     path
 }
 
+/// Where `cargo xtask test` has put `tus-js-client`. Tests that need it are left out only if that was said aloud.
+pub fn tus_client() -> Option<PathBuf> {
+    const NAME: &str = "tus-js-client";
+    if is_without(NAME) {
+        return None;
+    }
+    let tools = root().join("target/tools/tus");
+    assert!(
+        tools.join("node_modules").join(NAME).is_dir(),
+        "{NAME} is missing; `cargo xtask test` fetches it"
+    );
+    Some(tools)
+}
+
 /// A guest of `tests/guests`, by the name of its file.
 pub fn guest(name: &str) -> Bytes {
     read(&format!("examples/{}.wasm", name.replace('-', "_")))

@@ -175,6 +175,7 @@ const AREAS: &[&str] = &[
     "logs",
     "outbound",
     "plugin",
+    "rendition",
     "request",
     "rollout",
     "route",
@@ -183,6 +184,7 @@ const AREAS: &[&str] = &[
     "token",
     "transform",
     "trust",
+    "tus",
 ];
 
 /// What looks like a code and is none.

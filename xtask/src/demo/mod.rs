@@ -24,6 +24,8 @@ use state::State;
 
 const PLUGIN: &str = "techplus";
 const MOUNT: &str = "/api";
+/// What makes smaller versions of photos.
+const IMAGES: &str = "images";
 
 /// Starts the demo and keeps it running, or with `--once` tries everything out on a server of its own and stops.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
@@ -81,7 +83,8 @@ fn build() -> anyhow::Result<()> {
 fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries::Try>)> {
     let server = Server::start(address, data)?;
     let mut state = State::open(data)?;
-    deploy(server.api(), &mut state)?;
+    deploy(server.api(), &mut state, IMAGES, "/images")?;
+    deploy(server.api(), &mut state, PLUGIN, MOUNT)?;
     accounts::ensure(server.api(), &mut state)?;
     restaurant::ensure(server.api(), &mut state)?;
     println!("\nGantry is at {}", server.url());
@@ -94,31 +97,35 @@ fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries:
     Ok((server, tries))
 }
 
-/// Makes the plugin live, unless this very bundle is.
-fn deploy(api: &Api, state: &mut State) -> anyhow::Result<()> {
-    let folder = crate::root().join("plugins").join(PLUGIN);
+/// Makes a plugin live, unless this very bundle is.
+fn deploy(api: &Api, state: &mut State, plugin: &str, mount: &str) -> anyhow::Result<()> {
+    let folder = crate::root().join("plugins").join(plugin);
+    let (deployment, kept) = (
+        format!("deployment of {plugin}"),
+        format!("bundle of {plugin}"),
+    );
     let mut gantry = server::command();
     command::run(gantry.args(["plugin", "build", "--quiet"]).arg(&folder))?;
     let bundle = fs::read(newest_bundle(&folder)?)?;
     let digest = state::digest(&bundle);
-    let live = api.admin("GET", &format!("/plugins/{PLUGIN}"), b"")?;
+    let live = api.admin("GET", &format!("/plugins/{plugin}"), b"")?;
     let is_live = live.status == 200
-        && live.json()?["deployment"].as_str() == state.text("deployment").as_deref()
-        && state.text("bundle") == Some(digest.clone());
+        && live.json()?["deployment"].as_str() == state.text(&deployment).as_deref()
+        && state.text(&kept) == Some(digest.clone());
     if is_live {
-        println!("{PLUGIN} is live already");
+        println!("{plugin} is live already");
         return Ok(());
     }
-    let path = format!("/deployments?mount={MOUNT}&grant=all&note=demo");
+    let path = format!("/deployments?mount={mount}&grant=all&note=demo");
     let deployed = api.admin("POST", &path, &bundle)?.expect(201)?;
     let id = deployed["deployment"]["id"]
         .as_str()
         .context("a deployment has an id")?;
-    state.set("deployment", id);
-    state.set("bundle", digest);
+    state.set(&deployment, id);
+    state.set(&kept, digest);
     state.save()?;
     println!(
-        "{PLUGIN} is live at {MOUNT}, after {} ms",
+        "{plugin} is live at {mount}, after {} ms",
         deployed["took_ms"]
     );
     Ok(())

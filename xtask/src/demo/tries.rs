@@ -1,5 +1,6 @@
 //! Requests for the reader to try, as lines for `curl`, and the same requests made here to see that they do what is said.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
@@ -16,6 +17,8 @@ pub(super) struct Try {
     path: String,
     headers: Vec<(String, String)>,
     body: Option<Value>,
+    /// A file of the repository as the body.
+    file: Option<&'static str>,
     status: u16,
     /// How a secret header is written for the reader's shell.
     shown: Option<String>,
@@ -30,6 +33,7 @@ impl Try {
             path,
             headers: Vec::new(),
             body: None,
+            file: None,
             status,
             shown: None,
         }
@@ -39,6 +43,14 @@ impl Try {
         Self {
             method: "POST",
             body: Some(body),
+            ..Self::get(about, path, status)
+        }
+    }
+
+    fn send(about: &'static str, path: impl Into<String>, file: &'static str, status: u16) -> Self {
+        Self {
+            method: "POST",
+            file: Some(file),
             ..Self::get(about, path, status)
         }
     }
@@ -62,16 +74,23 @@ impl Try {
             let body = body.to_string().replace('\'', "'\\''");
             line.push_str(&format!(" -H 'content-type: application/json' -d '{body}'"));
         }
+        if let Some(file) = self.file {
+            line.push_str(&format!(" --data-binary @{file}"));
+        }
         format!("{line} '{url}{}'", self.path)
     }
 
     /// Makes the request and fails if the answer is another one than expected.
     pub(super) fn check(&self, api: &Api) -> anyhow::Result<()> {
-        let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
+        let body = self.body.as_ref().map(Value::to_string);
+        let body = match self.file {
+            Some(file) => fs::read(crate::root().join(file))?,
+            None => body.unwrap_or_default().into_bytes(),
+        };
         let answer = if self.shown.is_some() {
-            api.as_admin(self.method, &self.path, body.as_bytes())?
+            api.as_admin(self.method, &self.path, &body)?
         } else {
-            api.send(self.method, &self.path, &self.headers, body.as_bytes())?
+            api.send(self.method, &self.path, &self.headers, &body)?
         };
         answer.check(self.status)
     }
@@ -127,7 +146,20 @@ pub(super) fn list(api: &Api, state: &State, data: &Path) -> anyhow::Result<Vec<
             "/_gantry/errors/auth.required",
             200,
         ),
-        Try::get("they are for the staff", reservations, 200).with("x-api-key", key),
+        Try::get("they are for the staff", reservations, 200).with("x-api-key", key.clone()),
+        Try::send(
+            "send a photo of a dish; the answer says where it is, and where its smaller versions are",
+            format!("{MOUNT}/photos?filename=soup.jpg"),
+            "plugins/techplus/demo/soup.jpg",
+            201,
+        )
+        .with("content-type", "image/jpeg")
+        .with("x-api-key", key),
+        Try::get(
+            "which photos there are, for everybody",
+            format!("{MOUNT}/photos"),
+            200,
+        ),
         Try::post(
             "log in as one of the staff",
             "/api/auth/login",

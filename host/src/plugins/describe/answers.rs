@@ -41,6 +41,9 @@ pub(super) fn of_route(
         let found = answer(route, None, example, Statuses::One(status));
         answers.insert(status.to_string(), found);
     }
+    if let Some(Value::Object(answer)) = answers.get_mut("204") {
+        answer.remove("content");
+    }
     if *method == Method::HEAD {
         for answer in answers.values_mut() {
             if let Some(answer) = answer.as_object_mut() {
@@ -212,7 +215,11 @@ fn codes(
             410,
             "route.gone",
         ),
-        (takes_body, 413, "request.body_too_large"),
+        (
+            takes_body && route.files.is_none(),
+            413,
+            "request.body_too_large",
+        ),
         (
             takes_body && (!contract.consumes.is_empty() || contract.request_schema.is_some()),
             415,
@@ -232,11 +239,11 @@ fn codes(
             "limit.quota_exceeded",
         ),
         (true, 500, "host.internal"),
-        (true, 502, "plugin.failed"),
-        (true, 502, "plugin.trapped"),
+        (route.files.is_none(), 502, "plugin.failed"),
+        (route.files.is_none(), 502, "plugin.trapped"),
         (true, 503, "host.saturated"),
-        (true, 503, "plugin.held_off"),
-        (true, 504, "plugin.deadline_exceeded"),
+        (route.files.is_none(), 503, "plugin.held_off"),
+        (route.files.is_none(), 504, "plugin.deadline_exceeded"),
     ];
     for (is_possible, status, code) in own {
         let known = codes.entry(status).or_default();

@@ -46,6 +46,15 @@ pub enum Filter {
     },
 }
 
+impl Chain {
+    /// Whether one of them is handed the bodies of answers, so that these cannot flow.
+    pub fn reads_answers(&self) -> bool {
+        const OUT: Direction = Direction::Response;
+        let mut versions = self.steps.iter().flat_map(|step| step.filtering(OUT));
+        versions.any(|live| live.filtered_bytes_max(OUT).is_some())
+    }
+}
+
 impl Step {
     /// The versions of the plugin that filter this way, if it is one.
     fn filtering(&self, direction: Direction) -> impl Iterator<Item = &Arc<LivePlugin>> {

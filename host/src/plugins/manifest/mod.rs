@@ -9,6 +9,7 @@ mod contract;
 mod cors;
 mod documents;
 mod extism;
+mod files;
 mod filter;
 mod host;
 mod limit;
@@ -41,6 +42,7 @@ pub use contract::{Contract, Parameter, Place, is_json};
 pub use cors::Cors;
 pub use documents::{DeclaredError, Docs, RouteDocs};
 pub use extism::{Export, ExportKind};
+pub use files::{Access, FileAction, FileRoute, Files, ImageFormat, Rendition, is_active};
 pub use filter::FilterBodies;
 pub use host::{HostPattern, InvalidHost};
 pub use limit::{RateKey, RateLimit};
@@ -105,8 +107,10 @@ pub struct Manifest {
     pub docs: Docs,
     /// The versions of its API; nothing if it has none.
     pub versioning: Option<Versioning>,
-    /// In the order of the file.
+    /// In the order of the file; after them those of `files`.
     pub routes: Vec<Route>,
+    /// Files that the host keeps for the plugin.
+    pub files: Vec<Files>,
     /// What the plugin wants from the host.
     pub capabilities: Capabilities,
     /// How much the plugin wants to use; what is not set is the operator's default.
@@ -220,17 +224,20 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
     let schemas = schema::read_all(reader, &mut fields);
     let docs = Docs::read(reader, &mut fields);
     let versioning = Versioning::read(reader, &mut fields);
-    let routes = Route::read_all(
+    let mut routes = Route::read_all(
         reader,
         &mut fields,
         &permissions,
         &schemas,
         versioning.as_ref(),
     );
+    let (files, of_files) = Files::read_all(reader, &mut fields, &permissions, routes.len());
+    routes.extend(of_files);
     let capabilities = match fields.table(reader, "capabilities", "`[capabilities]`") {
         Some(table) => Capabilities::read(reader, table),
         None => Capabilities::default(),
     };
+    files::check_buckets(reader, &files, &capabilities.blobs);
     let limits = match fields.table(reader, "limits", "`[limits]`") {
         Some(table) => Limits::read(reader, table),
         None => Limits::default(),
@@ -239,7 +246,15 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         .get("config")
         .and_then(|value| ConfigSchema::read(reader, value));
     let tests = TestCase::read_all(reader, &mut fields, &permissions);
-    fields.finish(reader, LATER, &[("tests", "did you mean `[[test]]`?")]);
+    fields.finish(
+        reader,
+        LATER,
+        &[
+            ("file", "did you mean `[[files]]`?"),
+            ("tests", "did you mean `[[test]]`?"),
+            ("uploads", "did you mean `[[files]]`?"),
+        ],
+    );
     Some(Manifest {
         plugin: plugin?,
         component: component?,
@@ -253,6 +268,7 @@ fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Option<Manifest> {
         docs,
         versioning,
         routes,
+        files: files.into_iter().map(|(_, files)| files).collect(),
         capabilities,
         limits,
         config,

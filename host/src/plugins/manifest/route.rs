@@ -9,8 +9,8 @@ use super::documents::RouteDocs;
 use super::reader::{Fields, Reader, clip, nearest, parsed, read_flag, refuse_duplicates, string};
 use super::version::{self, Deprecation, Versioning};
 use super::{
-    Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, Idempotency, Policy, ROUTES_MAX,
-    RateLimit, RouteCache, Schemas, filter, limit, path,
+    Contract, Cors, DeclaredPermission, ENTRIES_MAX, Export, FileRoute, Idempotency, Policy,
+    ROUTES_MAX, RateLimit, RouteCache, Schemas, filter, limit, path,
 };
 use crate::ids::Permission;
 use crate::plugins::filters::FilterUse;
@@ -83,6 +83,8 @@ pub struct Route {
     pub version: Option<String>,
     /// Notice that it will answer no more: its own, or that of its version.
     pub deprecation: Option<Deprecation>,
+    /// Of a route that the host itself answers: which files it is about.
+    pub files: Option<FileRoute>,
 }
 
 /// Keys of a route that a later version will read.
@@ -220,6 +222,7 @@ impl Route {
             docs,
             version: None,
             deprecation,
+            files: None,
         };
         Some((route, versions))
     }
@@ -284,7 +287,7 @@ pub(super) fn read_method_list<'v>(
 }
 
 /// Nothing if the key is there but wrong: then checks that depend on it are skipped.
-fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<Auth> {
+pub(super) fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<Auth> {
     if !fields.has("auth") {
         fields.get("auth");
         return Some(Auth::Required);
@@ -298,7 +301,7 @@ fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<Aut
     )
 }
 
-fn read_permissions(
+pub(super) fn read_permissions(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_, '_>,
     auth: Option<Auth>,
