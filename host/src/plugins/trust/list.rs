@@ -30,8 +30,7 @@ pub struct TrustedKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(
-        "the plugin `{plugin}` is not signed, and this installation takes only what is; sign the bundle with \
-         `gantry plugin sign`, or deploy with `--sign-key FILE`"
+        "the plugin `{plugin}` is not signed; sign the bundle with `gantry plugin sign`, or deploy with `--sign-key FILE`"
     )]
     Unsigned { plugin: PluginName },
     #[error(
