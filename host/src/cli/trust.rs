@@ -9,6 +9,7 @@ use crate::admin::trust::{
     AddKeyRequest, SetKeyRequest, TrustBody, TrustChangedBody, TrustedKeyBody,
 };
 use crate::cli::client::{Client, Options};
+use crate::cli::failure::Usage;
 use crate::cli::key::duration;
 use crate::cli::output;
 use crate::cli::plugin::read_public;
@@ -178,7 +179,8 @@ fn confirm(is_agreed: bool, verb: &str, id: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !output::can_ask() {
-        bail!("plugins may stop by this; say --yes");
+        let help = "nobody is here to ask, and plugins may stop by this; say --yes";
+        return Err(Usage(help.to_owned()).into());
     }
     eprintln!("Where signatures are required, live plugins that it signed stop at once.");
     if output::confirm(&format!("{verb} the key {id}?"))? {
