@@ -81,7 +81,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
     if report.is_passed() {
         let took = format!("{} in {} ms", report.summary(), report.took_ms);
-        output::progress("Passed", &took);
+        output::progress("Tested", &took);
         Ok(())
     } else {
         bail!(report.summary())
