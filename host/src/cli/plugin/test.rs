@@ -14,6 +14,7 @@ use crate::cli::plugin::build::build;
 use crate::cli::plugin::project::{Packed, check};
 use crate::config::Config;
 use crate::plugins::rehearsal::{Play, Report, TestReport};
+use crate::runtime::EntryKind;
 
 /// Longest time for all tests, failures included.
 const TIME_MAX: Duration = Duration::from_secs(600);
@@ -63,7 +64,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         if all > 0 {
             bail!("none of the {all} tests has this in its name");
         }
-        output::warn("plugin.toml has no `[[test]]`; docs/guide/testing.md shows how to write one");
+        output::warn(match packed.plugin.entry {
+            EntryKind::Filter => "filters have no `[[test]]`; `cargo test` runs the plugin's own",
+            _ => "plugin.toml has no `[[test]]`; docs/guide/testing.md shows how to write one",
+        });
         return Ok(());
     }
     let about = &packed.plugin.manifest.plugin;
