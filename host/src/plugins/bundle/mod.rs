@@ -89,7 +89,7 @@ pub enum BundleError {
     NameMissing,
     #[error("the manifest has {}", mistake::count(.0))]
     Manifest(Vec<Mistake>),
-    #[error("cannot read {}; build the plugin first and check the paths in plugin.toml", .path.display())]
+    #[error("cannot read {}; check the paths in plugin.toml, and whether the plugin was built", .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
