@@ -229,8 +229,8 @@ async fn ask(client: &Client, plugin: &ValidPlugin) -> anyhow::Result<bool> {
     if output::confirm("Grant all of it?")? {
         Ok(true)
     } else {
-        Err(Usage("nothing was deployed; take the capabilities out of plugin.toml, or grant some of them with \
-                   `gantry plugin grant`".to_owned()).into())
+        Err(Usage("nothing was deployed; take the capabilities out of plugin.toml, or, if the plugin is on the \
+                   server, grant some of them with `gantry plugin grant`".to_owned()).into())
     }
 }
 
