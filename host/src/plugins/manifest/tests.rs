@@ -196,8 +196,8 @@ fn each_mistake_says_where_what_and_how_to_mend_it() {
             "7:3: `[[job]]` is not supported yet",
         ),
         (
-            wants("blobs = []"),
-            "8:1: `blobs` is not supported yet in `[capabilities]`",
+            wants("env = []"),
+            "8:1: `env` is not supported yet in `[capabilities]`",
         ),
         (
             wants("tokens = true"),
