@@ -97,7 +97,10 @@ fn packing_names_what_is_missing_or_misnamed() {
     fs::write(wrong.path().join("plugin.toml"), "").unwrap();
 
     let told = pack(unbuilt.path(), &config).unwrap_err().to_string();
-    assert!(told.contains("shop.wasm; build the plugin first"), "{told}");
+    assert!(
+        told.contains("shop.wasm; check the paths in plugin.toml"),
+        "{told}"
+    );
     let told = pack(misnamed.path(), &config).unwrap_err().to_string();
     assert!(told.contains("create.sql` is no migration"), "{told}");
     assert!(

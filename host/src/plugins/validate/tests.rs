@@ -427,7 +427,7 @@ fn a_grant_covers_what_it_says_and_nothing_else() {
         "kv:",
         "kv:A",
         "kv:a@b",
-        "blobs:a",
+        "env:a",
         "http:",
         "secret:@a.b",
         "secret:s@",
