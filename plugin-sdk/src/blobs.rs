@@ -13,14 +13,14 @@
 //!     photos.link(&kept.name, &blobs::Link::new(Duration::from_secs(600)))
 //! }
 //!
-//! fn report(lines: impl Iterator<Item = String>) -> Result<blobs::Object> {
+//! fn report(lines: Vec<String>) -> Result<blobs::Object> {
 //!     let mut report = blobs::open("photos")?.upload("report.csv", blobs::Put::new().content_type("text/csv"))?;
 //!     for line in lines {
 //!         report.write(line.as_bytes())?;
 //!     }
 //!     report.finish()
 //! }
-//! # let _ = (keep, report::<std::iter::Empty<String>>);
+//! # let _ = (keep, report);
 //! ```
 
 use std::time::Duration;
