@@ -272,7 +272,7 @@ impl Auth {
     }
 
     /// Logs in with a code that a login at a provider has ended with; it is good once. `CodeWrong`, `TotpRequired`,
-    /// `TotpWrong`, `TooManyAttempts`, and what [`Self::account_of`] fails with.
+    /// `TotpWrong`, `TooManyAttempts`, and what a login itself fails with.
     pub async fn redeem_login_code(
         &self,
         code: &str,
