@@ -23,8 +23,8 @@ pub(super) fn of_plugin(problem: Problem) -> Response<runtime::Body> {
     problem.into_http().map(runtime::Body::Whole)
 }
 
-/// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong goes
-/// to the log, under the request id.
+/// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong is for
+/// the log: [`report`].
 pub(super) fn explain(error: &InvokeError) -> Problem {
     let plugin_fault =
         |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);

@@ -111,6 +111,14 @@ impl Allowance {
         let mut answer = self.0.answer.lock().unwrap_or_else(PoisonError::into_inner);
         *answer = held;
     }
+
+    /// Counts the bytes of an answer in the place of those of the one before, which the guest has by now. Fails as
+    /// [`Allowance::hold`] does.
+    pub fn hold_answer(&self, bytes: usize) -> Result<(), Error> {
+        self.answer(None);
+        self.answer(Some(self.hold(bytes)?));
+        Ok(())
+    }
 }
 
 /// A call of a service, which is timed until this is dropped.

@@ -56,13 +56,6 @@ impl View<'_> {
         Ok(bucket.clone())
     }
 
-    /// What the host keeps of an answer until the guest has it.
-    fn count(&self, bytes: usize) -> Answer<()> {
-        self.allowance.answer(None);
-        self.allowance.answer(Some(self.allowance.hold(bytes)?));
-        Ok(())
-    }
-
     /// Whether a piece may be as long as this in one call.
     fn check_piece(&self, bytes: usize) -> Answer<()> {
         let bytes_max = self.blobs.config().call_bytes_max;
@@ -78,7 +71,7 @@ impl View<'_> {
             Err(Error::NotFound) => return Ok(None),
             found => found?,
         };
-        self.count(bytes_of(&found))?;
+        self.allowance.hold_answer(bytes_of(&found))?;
         Ok(Some(found.into()))
     }
 
@@ -100,7 +93,7 @@ impl View<'_> {
             return Ok(Vec::new());
         }
         let length = usize::try_from(end - offset).map_err(|_| Error::Failed)?;
-        self.count(length)?;
+        self.allowance.hold_answer(length)?;
         let content = match self.blobs.open(&object, Some(offset..end)).await {
             // Replaced in this very moment.
             Err(Error::NotFound) => return Err(Error::Changed.into()),
@@ -162,7 +155,8 @@ impl View<'_> {
         max: u32,
     ) -> Answer<store::ObjectPage> {
         let page = self.blobs.list(bucket, prefix, cursor, max).await?;
-        self.count(page.objects.iter().map(bytes_of).sum())?;
+        self.allowance
+            .hold_answer(page.objects.iter().map(bytes_of).sum())?;
         Ok(store::ObjectPage {
             objects: page.objects.into_iter().map(store::Object::from).collect(),
             cursor: page.cursor,

@@ -68,9 +68,8 @@ impl store::HostBucket for View<'_> {
         let label = self.label(&this)?;
         let value = self.values.get(self.plugin, &label, &key).await;
         let value = value.and_then(|value| {
-            self.allowance.answer(None);
             let bytes = value.as_ref().map_or(0, bytes::Bytes::len);
-            self.allowance.answer(Some(self.allowance.hold(bytes)?));
+            self.allowance.hold_answer(bytes)?;
             Ok(value.map(|value| value.to_vec()))
         });
         answer(value)

@@ -51,9 +51,7 @@ impl View<'_> {
         answer: T,
         bytes: impl Fn(&T) -> usize,
     ) -> std::result::Result<T, services::Error> {
-        self.allowance.answer(None);
-        self.allowance
-            .answer(Some(self.allowance.hold(bytes(&answer))?));
+        self.allowance.hold_answer(bytes(&answer))?;
         Ok(answer)
     }
 }
