@@ -1,17 +1,12 @@
 //! Assembles everything and runs it: the one place that knows all modules.
 
 mod chores;
+mod data;
+mod others;
 mod process;
 mod rehearsal;
 
-use std::{
-    fs,
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{Router, middleware::map_response};
@@ -25,8 +20,8 @@ use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::db::Db;
-use crate::gateway::access_log::AccessLog;
+use crate::db::{self, Company, Db};
+use crate::gateway::access_log::{AccessLog, Target};
 use crate::gateway::{self, Gateway, health};
 use crate::http::serve;
 use crate::http::shares::Shares;
@@ -45,7 +40,7 @@ use crate::plugins::{
 };
 use crate::runtime::{Runtime, Services};
 use crate::services::{
-    blobs::{self, Blobs},
+    blobs::{self, Blobs, StoreKind},
     cache::Values,
     kv::Kv,
     log::Logs,
@@ -57,6 +52,8 @@ use crate::services::{
 pub use rehearsal::{rehearse, serve as serve_tests};
 
 use chores::do_chores;
+use data::{DataDir, write_admin_key};
+use others::{Follower, set_clock};
 use process::register_process_metrics;
 
 /// A running host.
@@ -89,7 +86,7 @@ pub struct App {
     idempotency: Idempotency,
     limiter: Arc<Limiter>,
     /// Last: nobody else may open the data directory before everything above is closed.
-    _lock: Lock,
+    _data: DataDir,
 }
 
 /// For what the host's keys give the key of the audit trail.
@@ -117,12 +114,14 @@ impl App {
     }
 
     async fn assemble(
-        config: Config,
+        mut config: Config,
         native: NativeRoutes,
         rehearsal: Option<rehearsal::Setting>,
     ) -> anyhow::Result<Self> {
         // First, so that a start which cannot succeed leaves nothing behind. Who connects now waits until all is ready.
         let settings = Arc::new(serde_json::to_value(&config)?);
+        config.plugins.is_for_several_hosts = config.db.shared;
+        config.plugins.files_are_in_a_folder = config.blobs.store == StoreKind::Folder;
         let listen = |address| {
             serve::bind(address, &config.http)
                 .with_context(|| format!("cannot listen on {address}; is another program there?"))
@@ -133,31 +132,56 @@ impl App {
         let clock = rehearsal
             .as_ref()
             .map_or_else(Clock::system, |setting| setting.rehearsal.clock.clone());
-        let keys = Keys::open(&data.0)?;
-        let mut db = Db::open(&data.file("gantry.db"), &config.db).await?;
+        let keys = Keys::open(data.path())?;
+        // What is rehearsed has rows of its own, which go with its folder.
+        let rows = match &rehearsal {
+            None => config.db.clone(),
+            Some(_) => db::Config::default(),
+        };
+        let file = data.file("gantry.db");
+        if !rows.has_server() {
+            data.keep_private(&file)?;
+        }
+        let mut db = Db::open(&file, &rows).await?;
+        let company = db.take_place(&rows).await?;
+        let place = match rows.has_server() {
+            true => rows.url.to_string(),
+            false => file.display().to_string(),
+        };
+        db.recognize(&keys.fingerprint(), &place).await?;
         let seed = keys.derive(AUDIT_KEY);
         let bytes_max = config.audit.detail_bytes_max;
         let (ledger, notes) = Ledger::new(&seed, clock.clone(), bytes_max, config.audit.queue_max);
         if rehearsal.is_none() {
             db = db.with_ledger(ledger.clone());
         }
+        // Before anything is read into memory: whatever others change from here on is taken over.
+        let begun_at = ledger.end(db.reader()).await?;
+        if db.is_shared() {
+            set_clock(&db, &clock).await?;
+        }
         let mail_key = keys.derive("mail");
         let mail = Mail::new(db.clone(), mail_key, clock.clone(), config.mail.clone())?;
         let metrics = prometheus::Registry::new();
         let audit = Audit::new(
             db.clone(),
-            ledger,
+            ledger.clone(),
             mail.clone(),
             clock.clone(),
             config.audit.clone(),
-            data.0.clone(),
+            data.path().to_owned(),
             &metrics,
         )?;
         if rehearsal.is_none() {
             let begun = audit.begin().await;
             begun.context("cannot look after the audit trail")?;
+            let told = audit.tell_start(&config.chosen()).await;
+            told.context("cannot write to the audit trail")?;
         }
-        let auth_config = config.auth.clone();
+        let mut auth_config = config.auth.clone();
+        if auth_config.hash_program.is_none() {
+            auth_config.hash_program = std::env::current_exe().ok();
+        }
         let auth = Auth::open(db.clone(), &keys, clock.clone(), mail.clone(), auth_config).await?;
         auth.register_metrics(&metrics)?;
         let logs = Logs::new(db.clone(), config.services.log.clone());
@@ -220,8 +244,8 @@ impl App {
         let plugin_metrics = Metrics::register(&metrics)?;
         register_process_metrics(&metrics, &runtime)?;
         cache::register(&metrics, &kept)?;
-        let artifacts = Artifacts::open(data.file("artifacts"))?;
         let store = Store::new(db.clone(), config.plugins.history.clone());
+        let artifacts = Artifacts::open(data.file("artifacts"))?.with_rows(&store);
         let trust = Trust::new(
             db.clone(),
             clock.clone(),
@@ -274,21 +298,38 @@ impl App {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).context("cannot remove what is left of interrupted tests");
                 }
+                // What others are doing now is not left over.
+                _ if company == Company::Others => {}
                 _ => plugins.recover().await?,
             }
+        }
+        let admin_key = write_admin_key(&auth, &data).await?;
+        db.settle().await?;
+        if db.is_shared() && cluster.is_none() {
+            tracing::warn!(
+                "Several hosts use these rows, and nothing else is shared (`cluster.redis_url`): each counts requests for itself, \
+                 and what is purged from one cache is in the others until it expires"
+            );
         }
         registry
             .refresh()
             .await
             .context("cannot read which plugins are live")?;
-        let admin_key = write_admin_key(&auth, &data).await?;
-
+        // Where nothing is deployed yet, everything that settings name is still to come.
+        if rehearsal.is_none() && registry.live().slots().next().is_some() {
+            for setting in registry.idle_settings() {
+                tracing::warn!("{setting}");
+            }
+        }
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let account_policies = gateway::AccountPolicies::new(&config.gateway)
             .map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))?;
         let access_log =
-            AccessLog::open(&config.access_log).context("cannot open the access log")?;
+            AccessLog::open(&config.access_log).with_context(|| match &config.access_log {
+                Target::File(path) => format!("cannot open the access log {}", path.display()),
+                _ => "cannot open the access log".to_owned(),
+            })?;
         let limiter = Limiter::new(&config.limits, cluster.clone(), &metrics)?;
         let security = gateway::security::SecurityHeaders::new(&config.gateway.security_headers)
             .map_err(|mistake| anyhow::anyhow!(mistake))?;
@@ -336,6 +377,7 @@ impl App {
             config: config.metrics.clone(),
             clock: clock.clone(),
             is_for_operators: false,
+            has_metrics: admin_listener.is_none(),
             stop: stop.clone(),
         };
         let admin = admin::State {
@@ -349,6 +391,11 @@ impl App {
             clock: clock.clone(),
             logs: logs.clone(),
             settings,
+            own_mounts: own_mounts.clone().into(),
+            documented_accounts: gateway::docs::documented_accounts(
+                &config.docs,
+                &state.config.auth_mount,
+            ),
             is_apart: admin_listener.is_some(),
             pages_are_sandboxed: state.pages_are_sandboxed,
             stop: stop.clone(),
@@ -362,6 +409,7 @@ impl App {
         let mut own = everywhere.clone().merge(health::router(health.clone()));
         let for_operators = health::State {
             is_for_operators: true,
+            has_metrics: true,
             ..health
         };
         let admin = admin::router(admin);
@@ -404,6 +452,20 @@ impl App {
             stop.clone(),
         ));
         tasks.spawn(services.blobs.clone().run(stop.clone()));
+        tasks.spawn(db.clone().keep_place(stop.clone()));
+        if db.has_server() {
+            let follower = Follower {
+                db: db.clone(),
+                ledger,
+                after: begun_at,
+                clock: clock.clone(),
+                auth: auth.clone(),
+                registry: Arc::clone(&registry),
+                kept: kept.clone(),
+                asked_at: None,
+            };
+            tasks.spawn(follower.follow(stop.clone()));
+        }
         let (keeper, until) = (Arc::clone(&limiter), stop.clone());
         tasks.spawn(async move { keeper.run(until).await });
         if let Some(cluster) = cluster {
@@ -444,7 +506,7 @@ impl App {
             cache: kept,
             idempotency: once,
             limiter,
-            _lock: data.1,
+            _data: data,
         })
     }
 
@@ -484,73 +546,4 @@ fn take_requests(
         };
         serve::serve(listener, &http, &proxies, stop, handle).await;
     }
-}
-
-/// The folder that holds everything, readable by its owner only.
-struct DataDir(PathBuf, Lock);
-
-/// How long a start waits for the lock: a child that a host was starting when it was killed holds it for a moment longer.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Held while a host uses a data directory. The system lets go of it when the process ends, however it ends.
-type Lock = fs::File;
-
-impl DataDir {
-    async fn open(path: &Path) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot create the data directory {}", path.display()))?;
-        let path = path.canonicalize()?;
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("lock"))?;
-        let patient_until = Instant::now() + LOCK_PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self(path, lock)),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < patient_until => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) => {
-                    let error = anyhow::Error::from(error);
-                    return Err(error.context(format!(
-                        "another host uses the data directory {}; stop it, or give this one a directory of its own",
-                        path.display()
-                    )));
-                }
-            }
-        }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-/// At the first start, makes an administrator and leaves the key where only the owner of the data can read it, so that
-/// the command line on this machine needs no set-up.
-async fn write_admin_key(auth: &Auth, data: &DataDir) -> anyhow::Result<Option<String>> {
-    let path = data.file("admin.key");
-    let created = auth.ensure_admin(move |token| write_private(&path, token));
-    Ok(created.await?.map(|created| created.token.clone()))
-}
-
-/// Writes a file that is there whole or not at all, and that only its owner reads.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let draft = path.with_extension("key.partial");
-    let _ = fs::remove_file(&draft);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }

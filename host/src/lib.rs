@@ -4,6 +4,7 @@
 // Whether a call may move between threads is asked of all types of the HTTP client inside it, and they are deep.
 #![recursion_limit = "256"]
 
+pub mod address;
 pub mod admin;
 pub mod app;
 pub mod audit;

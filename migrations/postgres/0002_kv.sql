@@ -1,7 +1,7 @@
 -- What plugins keep in their key-value stores.
 CREATE TABLE kv_entries (
-    plugin TEXT NOT NULL,
-    label TEXT NOT NULL,
+    plugin TEXT COLLATE "C" NOT NULL,
+    label TEXT COLLATE "C" NOT NULL,
     key TEXT COLLATE "C" NOT NULL,
     value BYTEA NOT NULL,
     -- Key and value in bytes, as it counts against the quota.
@@ -16,7 +16,7 @@ CREATE INDEX kv_entries_expires_at ON kv_entries (expires_at) WHERE expires_at I
 
 -- One row per plugin, changed in the same transaction as its entries: the quotas are exact without counting.
 CREATE TABLE kv_usage (
-    plugin TEXT NOT NULL PRIMARY KEY,
+    plugin TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     entries BIGINT NOT NULL,
     total_bytes BIGINT NOT NULL,
     -- Never goes back, so that a key deleted and written again has a new version.

@@ -1,8 +1,8 @@
 -- Secrets that the operator keeps for plugins, encrypted.
 CREATE TABLE secrets (
-    plugin TEXT NOT NULL,
-    label TEXT NOT NULL,
-    revision TEXT NOT NULL,
+    plugin TEXT COLLATE "C" NOT NULL,
+    label TEXT COLLATE "C" NOT NULL,
+    revision TEXT COLLATE "C" NOT NULL,
     -- The nonce, then the ciphertext; bound to plugin, label and revision.
     sealed BYTEA NOT NULL,
     updated_at BIGINT NOT NULL,

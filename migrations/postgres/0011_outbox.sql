@@ -1,6 +1,6 @@
 -- Mail that waits to be sent. `sealed` holds address and text, because some texts carry codes.
 CREATE TABLE outbox_mails (
-    id TEXT NOT NULL PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     sealed BYTEA NOT NULL,
     tries BIGINT NOT NULL,
     due_at BIGINT NOT NULL,

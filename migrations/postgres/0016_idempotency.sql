@@ -2,15 +2,15 @@
 -- While the request is being done, `token` names who does it, until `lease_until`. Afterwards `is_done` is 1, and the answer
 -- is there, unless it was not kept (`status` alone).
 CREATE TABLE idempotency_keys (
-    id TEXT NOT NULL PRIMARY KEY,
-    plugin TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    token TEXT NOT NULL,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    plugin TEXT COLLATE "C" NOT NULL,
+    fingerprint TEXT COLLATE "C" NOT NULL,
+    token TEXT COLLATE "C" NOT NULL,
     is_done BIGINT NOT NULL,
     lease_until BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
     status BIGINT,
-    headers TEXT,
+    headers TEXT COLLATE "C",
     body BYTEA,
     bytes BIGINT NOT NULL
 );

@@ -2,38 +2,38 @@
 -- server, in pieces under the id.
 CREATE TABLE blobs (
     -- Another one with each write.
-    id TEXT NOT NULL PRIMARY KEY,
-    plugin TEXT NOT NULL,
-    bucket TEXT NOT NULL,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    plugin TEXT COLLATE "C" NOT NULL,
+    bucket TEXT COLLATE "C" NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
     size BIGINT NOT NULL,
-    content_type TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
+    content_type TEXT COLLATE "C" NOT NULL,
+    sha256 TEXT COLLATE "C" NOT NULL,
     -- An object of texts, as JSON.
-    metadata TEXT NOT NULL,
+    metadata TEXT COLLATE "C" NOT NULL,
     -- The id of the principal who sent it.
-    owner TEXT,
+    owner TEXT COLLATE "C",
     created_at BIGINT NOT NULL,
     UNIQUE (plugin, bucket, name)
 );
 
 -- Objects that are being sent: noted before the first byte is kept, so that no byte is kept that nobody knows of.
 CREATE TABLE blob_uploads (
-    id TEXT NOT NULL PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     -- The id of the object that it becomes.
     object TEXT COLLATE "C" NOT NULL,
-    plugin TEXT NOT NULL,
-    bucket TEXT NOT NULL,
+    plugin TEXT COLLATE "C" NOT NULL,
+    bucket TEXT COLLATE "C" NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
-    content_type TEXT,
-    metadata TEXT NOT NULL,
-    owner TEXT,
+    content_type TEXT COLLATE "C",
+    metadata TEXT COLLATE "C" NOT NULL,
+    owner TEXT COLLATE "C",
     -- What was declared. NULL until it is.
     length BIGINT,
     -- What may be sent, as JSON.
-    rules TEXT NOT NULL,
+    rules TEXT COLLATE "C" NOT NULL,
     -- When it may take its name: NULL always, `absent`, or the id of the object that has it.
-    condition TEXT,
+    condition TEXT COLLATE "C",
     is_resumable BIGINT NOT NULL,
     -- Bytes of the quota that are kept for it.
     reserved BIGINT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE blob_uploads (
     expires_at BIGINT NOT NULL,
     finished_at BIGINT,
     -- Who writes to it now, and until when if nothing more is heard of them.
-    lease TEXT,
+    lease TEXT COLLATE "C",
     lease_until BIGINT NOT NULL,
     -- Whether somebody who lost the lease may have left a piece.
     has_strays BIGINT NOT NULL
@@ -64,22 +64,22 @@ CREATE TABLE blob_parts (
     begins_at BIGINT NOT NULL,
     size BIGINT NOT NULL,
     -- The name at the object's place in the store.
-    key TEXT NOT NULL,
+    key TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (object, number)
 );
 
 -- Bytes that nobody needs any more. They count until they are removed.
 CREATE TABLE blob_removals (
     object TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    plugin TEXT NOT NULL,
-    bucket TEXT NOT NULL,
+    plugin TEXT COLLATE "C" NOT NULL,
+    bucket TEXT COLLATE "C" NOT NULL,
     bytes BIGINT NOT NULL
 );
 
 -- One row per bucket and one per plugin (with an empty bucket), changed with the others: the quotas are exact without counting.
 CREATE TABLE blob_usage (
-    plugin TEXT NOT NULL,
-    bucket TEXT NOT NULL,
+    plugin TEXT COLLATE "C" NOT NULL,
+    bucket TEXT COLLATE "C" NOT NULL,
     objects BIGINT NOT NULL,
     bytes BIGINT NOT NULL,
     reserved BIGINT NOT NULL,

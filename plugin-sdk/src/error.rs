@@ -77,11 +77,13 @@ pub enum ErrorKind {
 /// One wrong field of a request, in the `errors` of a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The field's name, dotted where it is nested: `guest.email`.
+    /// Where it is: a JSON Pointer into the body (`/guest/email`) or the name of a parameter.
+    #[serde(rename = "at")]
     pub field: String,
     /// Stable and dotted or a single word, for programs: `required`, `too_long`.
     pub code: Cow<'static, str>,
     /// One sentence for a person.
+    #[serde(rename = "detail")]
     pub message: String,
 }
 
@@ -457,7 +459,7 @@ fn title(status: u16) -> &'static str {
         412 => "Precondition Failed",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
-        422 => "Unprocessable Content",
+        422 => "Unprocessable Entity",
         423 => "Locked",
         428 => "Precondition Required",
         429 => "Too Many Requests",

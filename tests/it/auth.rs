@@ -117,7 +117,11 @@ async fn a_login_gives_a_token_and_a_wrong_one_tells_nothing() {
     unknown.assert_problem(401, "auth.credentials_wrong");
     host.post("/api/auth/login", &json!({ "email": "x" }))
         .await
-        .assert_problem(400, "request.invalid_json");
+        .assert_problem(422, "request.invalid_body");
+    let odd = json!({ "email": 1, "password": "x" });
+    let odd = host.post("/api/auth/login", &odd).await;
+    let told: Value = odd.assert_problem(422, "request.invalid_body").json();
+    assert_eq!(told["errors"][0]["at"], "/email");
     let form = host
         .request(http::Method::POST, "/api/auth/login")
         .body("email=x");
@@ -241,7 +245,7 @@ async fn every_answer_of_the_login_tells_how_many_tries_are_left() {
     let path = "/api/auth/login";
     for (answer, status, left) in [
         (host.post(path, &login("wrong wrong wrong")).await, 401, 2),
-        (host.post(path, &json!({ "email": 1 })).await, 400, 1),
+        (host.post(path, &json!({ "email": 1 })).await, 422, 1),
         (
             host.post(path, &login("correct horse battery")).await,
             200,

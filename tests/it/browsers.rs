@@ -476,3 +476,60 @@ async fn no_header_of_a_request_becomes_a_line_of_an_answer() {
     assert!(answer.starts_with("http/1.1 204"), "{answer}");
     assert!(!answer.contains("set-cookie"), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_named_origins_may_log_in_and_get_no_cookie_for_it() {
+    let host = TestHost::build()
+        .with(|config| config.gateway.accounts_origins = vec!["https://app.example.com".to_owned()])
+        .start()
+        .await;
+    host.user("ann@example.com", &[]).await;
+    let preflight = async |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type"),
+        ];
+        ask(&host, Method::OPTIONS, "/api/auth/login", &headers).await
+    };
+    let allowed = preflight("https://app.example.com")
+        .await
+        .assert_status(200);
+    assert_eq!(
+        allowed.header("access-control-allow-origin"),
+        Some("https://app.example.com")
+    );
+    assert_eq!(allowed.header("access-control-allow-credentials"), None);
+    for origin in [
+        "https://app.example.com.evil.example",
+        "http://app.example.com",
+        "null",
+    ] {
+        let refused = preflight(origin).await;
+        assert_eq!(
+            refused.header("access-control-allow-origin"),
+            None,
+            "{origin}"
+        );
+    }
+    let login = json!({ "email": "ann@example.com", "password": "correct horse battery" });
+    for (login, status) in [
+        (login, 200),
+        (
+            json!({ "email": "x@example.com", "password": "wrong" }),
+            401,
+        ),
+    ] {
+        let request = host
+            .request(Method::POST, "/api/auth/login")
+            .header("origin", "https://app.example.com")
+            .json(&login);
+        let answer = host.send(request).await.assert_status(status);
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("https://app.example.com")
+        );
+        assert_eq!(answer.header("set-cookie"), None);
+    }
+    host.stop().await;
+}

@@ -313,3 +313,38 @@ async fn requests_that_are_sent_at_once_are_not_answered_all_at_once() {
     let answered = answered.count();
     assert!((1..5).contains(&answered), "{answered} answers wait");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_and_reads_only_then_still_gets_to_know_why() {
+    const BYTES: usize = 6 << 20;
+    let head = format!("POST /echo/ HTTP/1.1\r\nhost: x\r\ncontent-length: {BYTES}\r\n\r\n");
+    let host = host(|config| config.plugins.defaults.body_bytes_max = 1000).await;
+    let mut stream = send(&host, &head).await;
+    stream.write_all(&vec![b'x'; BYTES]).await.unwrap();
+    let answer = rest(&mut stream).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(answer.contains("request.body_too_large"), "{answer}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_refused_body_is_taken_for_a_while_and_up_to_a_size() {
+    let head = "POST /echo/ HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n";
+    for (timeout_ms, bytes_max) in [(60_000, 100_000), (300, u64::MAX)] {
+        let host = host(|config| {
+            config.plugins.defaults.body_bytes_max = 1000;
+            config.http.unread_body_timeout_ms = timeout_ms;
+            config.http.unread_body_bytes_max = bytes_max;
+        })
+        .await;
+        let mut stream = send(&host, head).await;
+        let piece = vec![b'x'; 64 << 10];
+        let until = Instant::now() + Duration::from_secs(20);
+        while stream.write_all(&piece).await.is_ok() {
+            assert!(Instant::now() < until, "{timeout_ms} ms, {bytes_max} bytes");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        host.stop().await;
+    }
+}

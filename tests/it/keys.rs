@@ -6,6 +6,7 @@ use gantry_harness::{Answer, Client, TestHost, guests::guest};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::cli;
 use crate::manifests;
 
 const API: &str = "/_gantry/api/v1";
@@ -212,4 +213,84 @@ async fn other_servers_ask_whose_a_token_is_and_strangers_do_not() {
         .await
         .assert_problem(403, "auth.permission_missing");
     host.stop().await;
+}
+
+/// A run that is killed leaves an empty file beside the key, or one with the next secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_in_a_file_is_changed_when_that_is_due_and_there_is_always_one_that_counts() {
+    // In a file in any case, because the rows are set back by hand.
+    let host = TestHost::build().try_start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("till.key");
+    let (id, first) = key(&host, json!({ "rotate_days": 1, "overlap_s": 172_800 })).await;
+    std::fs::write(&file, format!("{first}\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(&file, mode).unwrap();
+    let renew = ["key", "renew", "--file", "till.key"];
+    let held = || std::fs::read_to_string(&file).unwrap().trim().to_owned();
+
+    let early = cli::run(&host, folder.path(), &renew).await;
+    cli::succeeded(&early);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("it is due at"));
+    assert_eq!(held(), first);
+
+    let rows = host.data_dir().join("gantry.db");
+    let host = host
+        .restart_with(|| {
+            let rows = rusqlite::Connection::open(rows).unwrap();
+            let yesterday = "UPDATE api_keys SET secret_since = secret_since - 90000000";
+            assert!(rows.execute(yesterday, []).unwrap() > 0);
+        })
+        .await;
+    // A run that was killed before it asked for anything left this.
+    std::fs::write(folder.path().join("till.key.next"), "").unwrap();
+    let due = cli::run(&host, folder.path(), &renew).await;
+    assert_eq!(cli::succeeded(&due), "", "the key is not printed");
+    let second = held();
+    assert_ne!(second, first);
+    for token in [&first, &second] {
+        let own = host.with_token(token).get("/api/auth/key").await;
+        assert_eq!(own.assert_status(200).json::<Value>()["id"], id.as_str());
+    }
+    let mode = std::fs::metadata(&file).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o640
+    );
+    let entries = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(entries, 1, "nothing is left beside it");
+    let again = cli::run(&host, folder.path(), &renew).await;
+    cli::succeeded(&again);
+    assert_eq!(held(), second, "it is due in a day");
+
+    // The key was changed elsewhere, and what is in the file ends: nobody may think that all is well.
+    std::fs::write(&file, &first).unwrap();
+    for args in [&renew[..], &[&renew[..], &["--now"]].concat()] {
+        let stale = cli::run(&host, folder.path(), args).await;
+        assert!(!stale.status.success());
+        let told = String::from_utf8_lossy(&stale.stderr).into_owned();
+        assert!(told.contains("not the newest"), "{told}");
+        assert!(!folder.path().join("till.key.next").exists());
+    }
+    std::fs::write(&file, &second).unwrap();
+
+    // One that was killed before the new secret was in place left that beside the old one.
+    std::fs::rename(&file, folder.path().join("till.key.next")).unwrap();
+    std::fs::write(&file, &first).unwrap();
+    let now = [&renew[..], &["--now"]].concat();
+    cli::succeeded(&cli::run(&host, folder.path(), &now).await);
+    assert!(held() != first && held() != second);
+    host.with_token(&held())
+        .get("/api/auth/me")
+        .await
+        .assert_status(200);
+
+    // What cannot be kept is not asked for.
+    let before = held();
+    std::fs::create_dir(folder.path().join("till.key.next")).unwrap();
+    let refused = cli::run(&host, folder.path(), &now).await;
+    assert!(!refused.status.success());
+    std::fs::remove_dir(folder.path().join("till.key.next")).unwrap();
+    assert_eq!(held(), before);
+    cli::succeeded(&cli::run(&host, folder.path(), &now).await);
 }

@@ -176,9 +176,9 @@ async fn it_has_the_services_of_the_host(scene: &Scene) {
 
 async fn what_a_service_refuses_is_the_answer_if_nobody_catches_it(scene: &Scene) {
     let answer = scene.get("/denied").await;
-    answer.assert_problem(403, "capability.not_granted");
+    answer.assert_problem(502, "capability.not_granted");
     let answer = scene.get("/fetch?url=https://example.com/").await;
-    answer.assert_problem(403, "outbound.host_not_granted");
+    answer.assert_problem(502, "capability.not_granted");
     let answer = scene.get("/fetch?url=file:///etc/passwd").await;
     answer.assert_problem(400, "outbound.invalid_request");
     let answer = scene.get("/problem").await;

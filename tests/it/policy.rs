@@ -248,6 +248,12 @@ async fn operators_learn_which_rule_decides_and_callers_do_not() {
         .post("/_gantry/api/v1/explain", &request)
         .await
         .assert_problem(403, "auth.permission_missing");
+    for path in ["/api/auth/me", "/_gantry/api/v1/plugins", "/livez"] {
+        let own = json!({ "method": "GET", "path": path });
+        let answer = host.admin().post("/_gantry/api/v1/explain", &own).await;
+        let answer = answer.assert_problem(422, "request.invalid_body");
+        assert!(answer.text().contains("the host's own"), "{path}");
+    }
     let both = json!({ "method": "GET", "path": "/shop/all", "user": "x", "roles": [] });
     host.admin()
         .post("/_gantry/api/v1/explain", &both)

@@ -6,7 +6,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use gantry_harness::{Client, TestHost};
+use gantry_harness::{Answer, Client, TestHost};
+use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 /// A restaurant in UTC that is open all week, with its tables.
@@ -358,4 +359,142 @@ async fn nobody_books_all_day_long() {
         .post(&house.book(), &house.wish(10, "12:00"))
         .await
         .assert_status(201);
+}
+
+/// What the answer says of the cache.
+fn cached(answer: &Answer) -> &str {
+    answer.header("cache-status").unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_guests_read_is_kept_and_what_the_staff_changes_is_there_at_once() {
+    let house = House::open(1).await;
+    let (guest, staff) = (&house.host, &house.staff);
+    let here = format!("/api/restaurants/{}", house.id);
+    let at = |path: &str| format!("{here}{path}");
+    let reads = [
+        "/api/restaurants".to_owned(),
+        here.clone(),
+        at("/settings"),
+        at("/hours"),
+        at("/menu"),
+    ];
+    // Keeps everything, and sees that it is kept.
+    let read_all = async || {
+        for path in &reads {
+            guest.get(path).await.assert_status(200);
+            let again = guest.get(path).await.assert_status(200);
+            assert!(cached(&again).contains("hit"), "{path}: {}", cached(&again));
+        }
+    };
+    let made_anew = async |path: &str, text: &str| {
+        let answer = guest.get(path).await.assert_status(200);
+        assert!(!cached(&answer).contains("hit"), "{path} is the old one");
+        assert!(answer.text().contains(text), "{path}: {}", answer.text());
+    };
+
+    read_all().await;
+    let category = json!({ "name": "Soups", "position": 1 });
+    let category = staff.post(&at("/menu/categories"), &category).await;
+    let category = text(&category.assert_status(201).json(), "id");
+    made_anew(&at("/menu"), "Soups").await;
+
+    let mut item = json!({ "category_id": category, "name": "Bouillabaisse", "price_cents": 1900 });
+    let made = staff.post(&at("/menu/items"), &item).await;
+    let id = text(&made.assert_status(201).json(), "id");
+    made_anew(&at("/menu"), "Bouillabaisse").await;
+    guest.get(&at("/menu")).await;
+    item["price_cents"] = json!(2100);
+    let items = format!("{here}/menu/items/{id}");
+    staff.put(&items, &item).await.assert_status(200);
+    made_anew(&at("/menu"), "2100").await;
+    guest.get(&at("/menu")).await;
+    staff.delete(&items).await.assert_status(204);
+    made_anew(&at("/menu"), "\"items\":[]").await;
+
+    read_all().await;
+    let settings = json!({ "general": { "currency": "CHF" } });
+    staff
+        .put(&at("/settings"), &settings)
+        .await
+        .assert_status(200);
+    made_anew(&at("/settings"), "CHF").await;
+    made_anew(&at("/menu"), "CHF").await;
+
+    read_all().await;
+    let hours = json!({ "weekly": [], "closed_days": [{ "date": date(3), "reason": "Repairs" }] });
+    staff.put(&at("/hours"), &hours).await.assert_status(200);
+    made_anew(&at("/hours"), "Repairs").await;
+
+    read_all().await;
+    let profile = json!({ "name": "Chez Anne", "time_zone": "UTC" });
+    staff.put(&here, &profile).await.assert_status(200);
+    made_anew(&here, "Chez Anne").await;
+    made_anew("/api/restaurants", "Chez Anne").await;
+
+    read_all().await;
+    staff.delete(&here).await.assert_status(204);
+    for path in &reads[1..] {
+        guest.get(path).await.assert_status(404);
+    }
+    made_anew("/api/restaurants", "\"items\":[]").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_that_is_sent_again_with_its_key_is_one_reservation() {
+    let house = House::open(2).await;
+    let send = async |client: &Client, path: &str, wish: &Value| {
+        let request = client.request(Method::POST, path).json(wish);
+        client.send(request.header("idempotency-key", "one")).await
+    };
+    let of_guest = house.wish_of_guest(10, "12:00");
+    let wish = house.wish(11, "12:00");
+    let book = house.book();
+    for (client, path, wish) in [
+        (&*house.host, "/api/reservations", &of_guest),
+        (&house.staff, &*book, &wish),
+    ] {
+        let first = send(client, path, wish).await.assert_status(201);
+        let again = send(client, path, wish).await.assert_status(201);
+        assert_eq!(first.header("idempotency-replayed"), None);
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(again.text(), first.text());
+        let mut other = wish.clone();
+        other["party_size"] = json!(3);
+        send(client, path, &other)
+            .await
+            .assert_problem(422, "idempotency.key_reused");
+    }
+    assert_eq!(house.free(10, "12:00").await, 1, "one table is taken");
+    assert_eq!(house.free(11, "12:00").await, 1);
+    // Without a key each is done.
+    for free in [1, 0] {
+        house
+            .host
+            .post("/api/reservations", &house.wish_of_guest(12, "12:00"))
+            .await
+            .assert_status(201);
+        assert_eq!(house.free(12, "12:00").await, free);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_name_of_availability_still_answers_and_says_that_it_ends() {
+    let house = House::open(1).await;
+    let path = |name: &str| {
+        let (id, day) = (&house.id, date(10));
+        format!("/api/restaurants/{id}/{name}?date={day}&party_size=2")
+    };
+    let old = house.host.get(&path("slots")).await.assert_status(200);
+    let new = house
+        .host
+        .get(&path("availability"))
+        .await
+        .assert_status(200);
+    assert_eq!(old.text(), new.text());
+    assert!(old.header("deprecation").is_some() && old.header("sunset").is_some());
+    let links: Vec<_> = old.headers.get_all("link").iter().collect();
+    let names_it = |link: &&HeaderValue| link.to_str().unwrap().contains("successor-version");
+    assert!(links.iter().any(names_it), "{links:?}");
+    assert_eq!(new.header("deprecation"), None);
 }

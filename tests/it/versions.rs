@@ -167,6 +167,12 @@ async fn after_its_sunset_a_version_is_gone_and_whoever_still_calls_it_is_known(
             .unwrap()
             .contains("/shop/v2/orders/7")
     );
+    let request = serde_json::json!({ "method": "GET", "path": "/shop/v1/orders/7" });
+    let explained = host.admin().post("/_gantry/api/v1/explain", &request).await;
+    assert_eq!(
+        explained.assert_status(200).json::<Value>()["code"],
+        "route.gone"
+    );
     let ann = host.user("ann@example.com", &[]).await;
     for _ in 0..2 {
         ann.get("/shop/v1/orders/7")

@@ -13,6 +13,7 @@ mod guests;
 mod languages;
 mod npm;
 mod oidc;
+mod postgres;
 mod pypi;
 mod redis;
 mod references;

@@ -6,12 +6,17 @@ use anyhow::bail;
 
 use crate::command;
 
-/// Installs exactly these packages into `target/tools/FOLDER`, unless they are there. `module` is what Python imports.
-pub(crate) fn fetch(folder: &str, module: &str, packages: &[&str]) -> anyhow::Result<()> {
-    let folder = crate::root().join("target/tools").join(folder);
+/// Installs exactly the packages that `tests/NAME/requirements.txt` lists, by their hashes, into `target/tools/NAME`, unless they
+/// are there. `module` is what Python imports.
+pub(crate) fn fetch(name: &str, module: &str) -> anyhow::Result<()> {
+    let folder = crate::root().join("target/tools").join(name);
     let python = folder.join("bin/python");
-    let list = folder.join("packages.txt");
-    let wanted = packages.join("\n");
+    let list = folder.join("requirements.txt");
+    let packages = crate::root()
+        .join("tests")
+        .join(name)
+        .join("requirements.txt");
+    let wanted = fs::read_to_string(&packages)?;
     let has = |python| {
         let mut import = Command::new(python);
         import.args(["-c", &format!("import {module}")]);
@@ -35,8 +40,10 @@ pub(crate) fn fetch(folder: &str, module: &str, packages: &[&str]) -> anyhow::Re
                 "--quiet",
                 "--disable-pip-version-check",
             ])
-            .arg("--no-deps")
-            .args(packages),
+            // Nothing that is not in the list, no byte other than it says, and nothing of theirs is run to install it.
+            .args(["--no-deps", "--require-hashes", "--only-binary", ":all:"])
+            .arg("--requirement")
+            .arg(&packages),
     )?;
     if !has(&python) {
         bail!("it was installed and cannot be imported");

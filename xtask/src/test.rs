@@ -2,10 +2,42 @@
 
 use anyhow::bail;
 
-use crate::{bindings, command, guests, languages, oidc, redis, registry, schemathesis, smtp, tus};
+use crate::{
+    bindings, command, guests, languages, oidc, postgres, redis, registry, schemathesis, smtp, tus,
+};
 
 /// What all builds of this machine's code select, so that no crate is built twice with other features.
 pub(crate) const SELECTION: &[&str] = &["--workspace"];
+
+/// The modules that own rows, as names of tests.
+const STORES: &[&str] = &[
+    "audit::",
+    "auth::",
+    "db::",
+    "idempotency::",
+    "ledger::",
+    "mail::",
+    "plugins::change::",
+    "plugins::trust::",
+    "services::blobs::",
+    "services::kv::",
+    "services::log::",
+    "services::secrets::",
+];
+
+/// Scenes of whole hosts that are looked at on Postgres, too.
+const SCENES: &[&str] = &[
+    "accounts::recovery",
+    "accounts::sessions",
+    "accounts::token_keys",
+    "audit::changes",
+    "idempotency::",
+    "keys::",
+    "plugins::rollout",
+    "services::kv",
+    "services::log",
+    "services::secrets",
+];
 
 /// Builds and runs all tests. Options go to the tests: `cargo xtask test -- a_name`.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
@@ -29,7 +61,23 @@ pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
     if !filter.is_empty() {
         tests.arg("--").args(filter);
     }
-    command::run(&mut tests)
+    let passed = command::run(&mut tests);
+    if filter.is_empty() && !without.iter().any(|name| name == postgres::PROGRAM) {
+        run_stores(&without)?;
+    }
+    passed
+}
+
+/// Runs the tests of everything that keeps rows once more, on Postgres.
+fn run_stores(without: &[String]) -> anyhow::Result<()> {
+    let mut tests = command::cargo(&["test", "--no-fail-fast"]);
+    tests.args(SELECTION).args(["--lib", "--"]).args(STORES);
+    let stores = command::run(tests.env("TESTS_DB", "postgres"));
+    let mut tests = command::cargo(&["test", "--no-fail-fast"]);
+    tests.args(SELECTION).args(["--test", "it", "--"]);
+    tests.args(SCENES).env("TESTS_DB", "postgres");
+    tests.env("TESTS_WITHOUT", without.join(","));
+    stores.and(command::run(&mut tests))
 }
 
 /// Builds what the hostile set needs, and runs its scenes: those of `docs/operate/hostile.md` that are named for it. A name
@@ -71,6 +119,7 @@ fn prepare_servers() -> Vec<String> {
         (oidc::prepare(), oidc::PROGRAM),
         (schemathesis::prepare(), schemathesis::PROGRAM),
         (tus::prepare(), tus::PROGRAM),
+        (postgres::prepare(), postgres::PROGRAM),
     ];
     let missing = programs.into_iter().filter(|(is_there, _)| !is_there);
     missing.map(|(_, name)| name.to_owned()).collect()

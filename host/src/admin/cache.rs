@@ -1,5 +1,7 @@
 //! Answers and values that are kept: how many, and throwing them away.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use crate::admin::{ApiError, Shared};
 use crate::cache::{Figures, Purge, Tag};
 use crate::ids::PluginName;
 use crate::ledger::Event;
+use crate::plugins::rollout::Slot;
 
 /// What is kept.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -76,6 +79,35 @@ pub(super) async fn show_cache(
     })
 }
 
+/// Why nothing is ever kept of a route, if so: a mistake is not an empty cache.
+fn not_kept(slot: &Slot, pattern: &str) -> Option<String> {
+    let routes = || slot.versions().flat_map(|version| version.routes.iter());
+    let named = || routes().filter(|route| *route.pattern == *pattern);
+    if named().any(|route| route.cache.is_some()) {
+        return None;
+    }
+    let what = match named().next() {
+        None => "has no route",
+        Some(_) => "keeps no answers of",
+    };
+    let kept = routes().filter(|route| route.cache.is_some());
+    let kept: BTreeSet<&str> = kept
+        .map(|route| &*route.pattern)
+        .take(ROUTES_TOLD_MAX)
+        .collect();
+    let kept: Vec<&str> = kept.into_iter().collect();
+    let name = slot.stable.name();
+    let rest = match &kept[..] {
+        [] => "it keeps none at all".to_owned(),
+        kept => format!("those that are kept are of `{}`", kept.join("`, `")),
+    };
+    let pattern: String = pattern.chars().take(256).collect();
+    Some(format!("`{name}` {what} `{pattern}`; {rest}"))
+}
+
+/// Most routes that a sentence names.
+const ROUTES_TOLD_MAX: usize = 20;
+
 /// Throw away what is kept
 ///
 /// What is being made at this moment is not kept either.
@@ -101,7 +133,15 @@ pub(super) async fn purge(
             let tag = tag.parse::<Tag>();
             Purge::Tag(tag.map_err(|error| invalid(error.to_string()))?)
         }
-        (None, Some(route), None) => Purge::Route(route.into()),
+        (None, Some(route), None) => {
+            let live = shared.registry.live();
+            if let Some(slot) = live.slot(&plugin)
+                && let Some(detail) = not_kept(slot, &route)
+            {
+                return Err(invalid(detail));
+            }
+            Purge::Route(route.into())
+        }
         (None, None, Some(path)) => Purge::Path(path.into()),
         _ => {
             return Err(invalid(

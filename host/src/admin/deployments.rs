@@ -64,6 +64,9 @@ pub struct DeployedBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,
     pub mount: MountBody,
+    /// What it is: `handler`, `filter`, `transform`, ….
+    #[serde(default)]
+    pub entry: String,
     /// Migrations that ran, as `label/version`.
     pub migrated: Vec<String>,
     /// What would have kept it off, were signatures required, and what it breaks.
@@ -177,6 +180,7 @@ impl DeployedBody {
             state: state.to_owned(),
             weight_percent,
             missing,
+            entry: deployed.deployment.entry.as_str().to_owned(),
             deployment: body(shared, deployed.deployment).await?,
             replaced: deployed.replaced.map(|id| id.to_string()),
             mount: MountBody::from(&deployed.mount),

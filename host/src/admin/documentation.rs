@@ -1,4 +1,4 @@
-//! The OpenAPI document of all plugins, whoever may use what: for those who check contracts and write clients.
+//! The OpenAPI document of all plugins and of accounts, whoever may use what: for those who check contracts and write clients.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct DocumentationQuery {
     pub tag: Option<String>,
 }
 
-/// Show what all live plugins promise, as OpenAPI 3.1
+/// Show what all live plugins promise, and accounts, as OpenAPI 3.1
 ///
 /// Everything that is documented, whoever may use it; callers find what they may use where `[docs]` of the settings says.
 #[utoipa::path(get, path = "/documentation", tag = "plugins", params(DocumentationQuery), responses((status = 200, content_type = "application/json")))]
@@ -46,6 +46,9 @@ pub(super) async fn show_documentation(
     };
     let live = shared.registry.live();
     let descriptions = live.iter().map(|plugin| plugin.description());
-    let document = describe::document(&about, descriptions, &selection, |_, _| true);
+    let mut document = describe::document(&about, descriptions, &selection, |_, _| true);
+    if let Some(accounts) = &shared.documented_accounts {
+        accounts.add_to(&mut document, &selection);
+    }
     Ok(axum::Json(document))
 }

@@ -1,12 +1,14 @@
 //! From the errors of the modules below to what a caller is told: the one list of causes and statuses of this API.
 
+use std::error::Error as _;
+
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::auth;
-use crate::http::Problem;
 use crate::http::problem::ProblemItem;
+use crate::http::{Problem, json};
 use crate::plugins::bundle::BundleError;
 use crate::plugins::rehearsal::{Report, TestReport};
 use crate::plugins::store::StoreError;
@@ -223,6 +225,9 @@ impl From<DeployError> for ApiError {
             DeployError::FilterMissing { .. } => {
                 Self::new(StatusCode::CONFLICT, "deploy.filter_missing", detail)
             }
+            DeployError::FilesBehindFilter { .. } => {
+                Self::new(StatusCode::CONFLICT, "deploy.files_behind_filter", detail)
+            }
             DeployError::Breaking { differences, .. } => {
                 let items = differences.into_iter().map(|difference| ProblemItem {
                     at: Some(difference.operation),
@@ -355,8 +360,29 @@ impl From<JsonRejection> for ApiError {
             JsonRejection::MissingJsonContentType(_) => "request.unsupported_media_type",
             _ => "request.body_unreadable",
         };
-        Self::new(rejection.status(), code, rejection.body_text())
+        match mistake_of(&rejection) {
+            Some(mistake) => {
+                let detail = "the body is not as this path describes it; `errors` says where";
+                Self::new(rejection.status(), code, detail).with_errors(vec![json::item(mistake)])
+            }
+            None => Self::new(rejection.status(), code, rejection.body_text()),
+        }
     }
+}
+
+/// What does not fit in a body that is JSON.
+fn mistake_of(rejection: &JsonRejection) -> Option<&json::Mistake> {
+    let JsonRejection::JsonDataError(error) = rejection else {
+        return None;
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(mistake) = error.downcast_ref() {
+            return Some(mistake);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 impl From<QueryRejection> for ApiError {

@@ -106,6 +106,13 @@ pub(super) async fn explain(
     Json(request): Json<ExplainRequest>,
 ) -> Result<axum::Json<ExplanationBody>, ApiError> {
     let asked = Asked::read(&request)?;
+    if let Some(mount) = shared.own_mount_of(asked.uri.path()) {
+        let detail = format!(
+            "`{mount}` is the host's own; explanations are of routes of plugins, and what the host's own operations need stands in \
+             their document"
+        );
+        return Err(invalid(&detail));
+    }
     let caller = match find_caller(&shared, &request).await? {
         Ok(caller) => caller,
         Err(rejection) => {
@@ -236,6 +243,12 @@ fn judge(shared: &Shared, asked: &Asked, caller: Option<&Principal>) -> Explanat
             return refused(because, "route.not_found", caller);
         }
     };
+    let retirement = route.versioned.as_ref();
+    let retirement = retirement.and_then(|versioned| versioned.retirement.as_ref());
+    if retirement.is_some_and(|retirement| retirement.is_over(shared.clock.now_ms())) {
+        let because = format!("the time of `{}` is over", route.pattern);
+        return refused(because, "route.gone", caller);
+    }
     // Credentials do not count on public routes.
     let caller = caller.filter(|_| route.auth != Auth::Public);
     let claims = || access::claims(caller);

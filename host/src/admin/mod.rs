@@ -48,6 +48,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::openapi::failures;
 use crate::plugins::Plugins;
+use crate::plugins::describe::Accounts;
 use crate::plugins::registry::Registry;
 use crate::runtime::Runtime;
 use crate::services::log::Logs;
@@ -87,6 +88,10 @@ pub struct State {
     pub clock: Clock,
     /// What the host was started with.
     pub settings: Arc<serde_json::Value>,
+    /// Login and accounts, if documents are to tell of them.
+    pub documented_accounts: Option<Accounts>,
+    /// Where the host itself answers, beside this API.
+    pub own_mounts: Arc<[String]>,
     /// Whether no plugin answers on the listener of this API.
     pub is_apart: bool,
     /// Whether pages of plugins on the listener of this API are kept apart from it.
@@ -102,6 +107,26 @@ struct Shared {
     began: Instant,
     followers: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Where the host itself answers, if it does at this path.
+    fn own_mount_of(&self, path: &str) -> Option<&str> {
+        let mut mounts = self.own_mounts.iter().map(String::as_str);
+        let mut own = [
+            "/_gantry",
+            "/.well-known/jwks.json",
+            "/livez",
+            "/readyz",
+            "/metrics",
+        ]
+        .into_iter();
+        let is_below = |mount: &&str| {
+            path.strip_prefix(*mount)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        mounts.find(is_below).or_else(|| own.find(is_below))
+    }
 }
 
 impl std::ops::Deref for Shared {

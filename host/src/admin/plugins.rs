@@ -146,7 +146,9 @@ impl PluginBody {
             live_at: rfc3339(row.live_at_ms),
             digest: spec.map(|spec| spec.digest.to_string()),
             entry: spec.map(|spec| spec.entry.as_str().to_owned()),
-            routes: plugin.map(|plugin| routes_of(plugin)).unwrap_or_default(),
+            routes: plugin
+                .map(|plugin| routes_of(plugin, live))
+                .unwrap_or_default(),
             capabilities: plugin
                 .map(|plugin| capabilities(plugin))
                 .unwrap_or_default(),

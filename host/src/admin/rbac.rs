@@ -112,13 +112,17 @@ pub(super) async fn show_matrix(
 
 fn line(plugin: &LivePlugin, route: &Route, holders: &[Principal]) -> MatrixRouteBody {
     let name = plugin.name();
+    // Beside the route of the same path that gives the file.
+    let is_about_uploads = route.files.is_some() && route.methods.contains(&Method::HEAD);
+    let about = is_about_uploads.then(|| "a question about an upload (`Tus-Resumable`)".to_owned());
+    let rules = access::rules(route).map(|rule| rule.need(name));
     MatrixRouteBody {
         plugin: name.to_string(),
         host: plugin.mount.host.clone(),
         methods: route.methods.iter().map(ToString::to_string).collect(),
         path: format!("{}{}", plugin.mount.path, route.pattern),
         auth: route.auth.to_string(),
-        needs: access::rules(route).map(|rule| rule.need(name)).collect(),
+        needs: about.into_iter().chain(rules).collect(),
         anybody: access_of(plugin, route, None),
         access: holders
             .iter()

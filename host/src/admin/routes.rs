@@ -1,5 +1,7 @@
 //! The routes that answer now.
 
+use std::{collections::HashMap, sync::Arc};
+
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +9,10 @@ use crate::admin::extract::{Caller, Query, may};
 use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
 use crate::clock::rfc3339;
-use crate::plugins::manifest::{RateLimit, Route};
-use crate::plugins::registry::LivePlugin;
+use crate::plugins::limits::RouteLimit;
+use crate::plugins::manifest::{Auth, RateLimit, Route};
+use crate::plugins::registry::{LivePlugin, LiveTable};
+use crate::plugins::routes;
 
 /// One route of a live plugin.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -24,7 +28,20 @@ pub struct RouteBody {
     pub auth: String,
     /// The caller needs all of them.
     pub permissions: Vec<String>,
+    /// As the manifest has them.
     pub limits: Vec<RateLimitBody>,
+    /// As they hold: as the manifest has them and the settings (`plugins.limits`) have changed them.
+    #[serde(default)]
+    pub limits_in_force: Vec<RateLimitBody>,
+    /// Which answers are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<RouteCacheBody>,
+    /// Whether requests with the same key are done once: `optional` or `required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<String>,
+    /// What stands before and behind it, outermost first: `plugin:NAME`, or one of the host's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +82,51 @@ pub struct RateLimitBody {
     pub shadow: bool,
 }
 
+/// Which answers of a route are kept, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RouteCacheBody {
+    /// How long an answer is fresh.
+    pub ttl_s: u64,
+    /// How long it is given out after that while it is made anew.
+    pub stale_while_revalidate_s: u64,
+    /// How long it is given out if making it anew fails.
+    pub stale_if_error_s: u64,
+    /// Headers of the request that decide the answer.
+    pub vary: Vec<String>,
+    /// Whether everybody who may call the route gets the same answer.
+    pub is_shared: bool,
+}
+
+impl RouteCacheBody {
+    /// What the manifest says of this route, if it keeps answers.
+    pub(crate) fn of(route: &Route) -> Option<Self> {
+        let cache = route.cache.as_ref()?;
+        Some(Self {
+            ttl_s: cache.ttl.as_secs(),
+            stale_while_revalidate_s: cache.stale_while_revalidate.as_secs(),
+            stale_if_error_s: cache.stale_if_error.as_secs(),
+            vary: cache.vary.iter().map(ToString::to_string).collect(),
+            is_shared: cache.is_shared || route.auth == Auth::Public,
+        })
+    }
+}
+
+impl From<&RouteLimit> for RateLimitBody {
+    fn from(limit: &RouteLimit) -> Self {
+        let config = &limit.config;
+        Self {
+            name: config.name.clone(),
+            limit: config.limit,
+            algorithm: config.algorithm.to_string(),
+            window_s: (config.window_ms > 0).then(|| config.window_ms.div_ceil(1000)),
+            burst: config.burst,
+            key: limit.key_name().to_owned(),
+            cost: limit.cost,
+            shadow: config.shadow,
+        }
+    }
+}
+
 impl From<&RateLimit> for RateLimitBody {
     fn from(limit: &RateLimit) -> Self {
         Self {
@@ -81,12 +143,36 @@ impl From<&RateLimit> for RateLimitBody {
 }
 
 /// The routes of a plugin, in the order of its manifest.
-pub(super) fn routes_of(plugin: &LivePlugin) -> Vec<RouteBody> {
-    plugin
-        .manifest()
+pub(super) fn routes_of(plugin: &Arc<LivePlugin>, live: &LiveTable) -> Vec<RouteBody> {
+    let built: HashMap<usize, &Arc<routes::Route>> = plugin
         .routes
         .iter()
-        .map(|route| body(plugin, route))
+        .map(|route| (route.index(), route))
+        .collect();
+    let host = plugin.mount.host.as_deref().unwrap_or_default();
+    let path = match plugin.mount.path.as_str() {
+        "" => "/",
+        path => path,
+    };
+    let mounted = live.find(host, path);
+    let chains = mounted
+        .filter(|mounted| mounted.slot.stable.name() == plugin.name())
+        .map(|mounted| mounted.filters_of(plugin));
+    let routes = plugin.manifest().routes.iter().enumerate();
+    routes
+        .map(|(index, route)| {
+            let built = built.get(&index);
+            let chain = built.and_then(|built| chains?.of(built));
+            let steps = chain.map_or(&[][..], |chain| &chain.steps);
+            let limits = built.and_then(|built| built.limits.as_ref());
+            RouteBody {
+                limits_in_force: limits
+                    .map(|limits| limits.limits.iter().map(Into::into).collect())
+                    .unwrap_or_default(),
+                filters: steps.iter().map(|step| step.filter.name()).collect(),
+                ..body(plugin, route)
+            }
+        })
         .collect()
 }
 
@@ -94,6 +180,10 @@ fn body(plugin: &LivePlugin, route: &Route) -> RouteBody {
     RouteBody {
         plugin: plugin.name().to_string(),
         host: plugin.mount.host.clone(),
+        limits_in_force: Vec::new(),
+        filters: Vec::new(),
+        cache: RouteCacheBody::of(route),
+        idempotency: route.idempotency.map(|it| it.to_string()),
         methods: route.methods.iter().map(ToString::to_string).collect(),
         path: format!("{}{}", plugin.mount.path, route.path),
         auth: route.auth.to_string(),
@@ -124,7 +214,10 @@ pub(super) async fn list_routes(
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<PageBody<RouteBody>>, ApiError> {
     let live = shared.registry.live();
-    let mut routes: Vec<RouteBody> = live.iter().flat_map(|plugin| routes_of(plugin)).collect();
+    let mut routes: Vec<RouteBody> = live
+        .iter()
+        .flat_map(|plugin| routes_of(plugin, &live))
+        .collect();
     routes.sort_by_cached_key(key);
     Ok(axum::Json(query.of(routes, key)?))
 }

@@ -17,6 +17,10 @@ pub struct StatusBody {
     /// Plugins whose wanted deployment could not be made live; an earlier one may still answer.
     pub plugins_failed: usize,
     pub invocations_in_progress: u32,
+    /// Settings about plugins that change nothing, because the plugin, route or limit that they name is not live. Each is a
+    /// sentence.
+    #[serde(default)]
+    pub idle_settings: Vec<String>,
 }
 
 /// Show what the host is doing
@@ -32,5 +36,6 @@ pub(super) async fn show_status(
         plugins_live: live.iter().count(),
         plugins_failed: live.failures().len(),
         invocations_in_progress: shared.runtime.calls_in_progress(),
+        idle_settings: shared.registry.idle_settings(),
     }))
 }

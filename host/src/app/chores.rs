@@ -53,7 +53,7 @@ pub(super) async fn do_chores(
         if let Err(error) = auth.tend_token_keys().await {
             tracing::error!(error.cause = %error, "The keys for access tokens cannot be looked after");
         }
-        while let Ok(swept) = kv.sweep(crate::db::now_ms(), SWEEP_MAX).await {
+        while let Ok(swept) = kv.sweep(SWEEP_MAX).await {
             if swept < u64::from(SWEEP_MAX) || stop.is_cancelled() {
                 break;
             }

@@ -17,11 +17,12 @@ use std::{
 };
 
 use prometheus::{IntCounter, IntCounterVec, Opts};
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{Db, Rows};
 use crate::ledger::{Checkpoint, Copy, Entry, Event, Filter, Ledger, Note, Outcome, find};
 use crate::mail::{self, Letter, Mail};
 
@@ -89,7 +90,7 @@ impl Audit {
         metrics: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            db,
+            db: db.one_by_one(Rows::Trail),
             ledger,
             mail,
             clock,
@@ -122,10 +123,16 @@ impl Audit {
     /// Holds the file with the signed end against the rows, before anything is written. If the chain does not go through
     /// it, the file is put aside, and the trail says so.
     pub async fn begin(&self) -> anyhow::Result<()> {
+        // One more host may have come to rows that are shared; the others have their files.
+        self.check_head(self.db.is_shared()).await?;
+        self.sign_head().await
+    }
+
+    async fn check_head(&self, may_be_missing: bool) -> anyhow::Result<()> {
         let head = head::read_one(&self.folder.join(HEAD_FILE));
         let there = self.checkpoint().await?;
         let problem = match head {
-            Ok(None) if there.seq == 0 => None,
+            Ok(None) if there.seq == 0 || may_be_missing => None,
             Ok(None) => Some(format!("`{HEAD_FILE}` is missing")),
             Ok(Some(head)) => match self.ledger.passes(self.db.reader(), &head).await? {
                 true => None,
@@ -146,7 +153,44 @@ impl Audit {
             let event = Event::new("security.audit_broken", "audit").ended(Outcome::Noticed);
             self.write(vec![event.with("problem", problem)]).await?;
         }
+        Ok(())
+    }
+
+    /// Signs the end anew, if the chain still goes through the one before: whoever cuts it off and puts an end of earlier times
+    /// there, which was signed, too, would otherwise have it signed away.
+    async fn go_on(&self) -> anyhow::Result<()> {
+        self.check_head(false).await?;
         self.sign_head().await
+    }
+
+    /// Tells that the host has begun, and what of its settings is not as it was when it began before. Only values that are
+    /// not the defaults, by their paths; none of them is a secret.
+    pub async fn tell_start(&self, settings: &Map<String, Value>) -> Result<(), sqlx::Error> {
+        let event = Event::new("host.started", "host").by("host", "");
+        let last = Filter {
+            action: Some(event.action.to_owned()),
+            limit: 1,
+            ..Filter::default()
+        };
+        let last = self.find(&last).await?.pop();
+        let last =
+            last.and_then(|entry| entry.to_json()["detail"]["settings"].as_object().cloned());
+        let mut event = event
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("settings", settings.clone());
+        if let Some(last) = last
+            && last != *settings
+        {
+            let only = |these: &Map<String, Value>, those: &Map<String, Value>| {
+                let other = these
+                    .iter()
+                    .filter(|(path, value)| those.get(*path) != Some(*value));
+                let other = other.map(|(path, value)| (path.clone(), value.clone()));
+                other.collect::<Map<String, Value>>()
+            };
+            event = event.changed(only(&last, settings), only(settings, &last));
+        }
+        self.write(vec![event]).await
     }
 
     /// Writes what is noted until it is told to stop, and then what is left.
@@ -186,7 +230,7 @@ impl Audit {
                 || since_s >= self.config.checkpoint_s
                 || is_end;
             if appended != signed.0 && is_due {
-                match self.sign_head().await {
+                match self.go_on().await {
                     Ok(()) => signed = (appended, self.clock.monotonic_ns()),
                     Err(error) => {
                         tracing::error!(error.cause = %error, "The end of the audit trail was not signed");
@@ -214,6 +258,7 @@ impl Audit {
                 Note::TurnedAway { address, .. } => {
                     events.extend(detector.see_turned_away(address, now_ms));
                 }
+                Note::Written(event) => events.extend(detector.see(&event, now_ms)),
                 Note::Event(event) => {
                     let alerts = detector.see(&event, now_ms);
                     events.extend(repeats.take(*event, now_ms));

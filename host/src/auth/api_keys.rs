@@ -236,6 +236,12 @@ impl Auth {
                 "service_account",
                 key.service_account.map(|id| id.to_string()),
             )
+            .with(
+                "rate",
+                key.rate
+                    .map(|(limit, window_s)| format!("{limit}/{window_s}")),
+            )
+            .with("rotate_days", key.rotation.every_days)
             .with("expires_at", key.expires_at_ms.map(rfc3339));
         self.commit(transaction, event).await?;
         self.inner.directory.put_key(stored);

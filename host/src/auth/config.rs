@@ -1,6 +1,6 @@
 //! What the operator may decide about accounts, tokens and logins.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,11 @@ pub struct Config {
     pub argon2_parallelism: u32,
     /// Passwords hashed at the same time, at least 1. Default: 2.
     pub hash_concurrency_max: usize,
+    /// Whether passwords are hashed in processes apart, which get only what nobody else wants of the processors. On a machine
+    /// that is never idle, and without this, they are hashed on threads that are served after the others. Default: true.
+    pub hash_apart: bool,
+    /// The program to start as `PROGRAM hash` for it. Default: the program that is running.
+    pub hash_program: Option<PathBuf>,
     /// Logins that may wait for their turn to hash; further ones are told to come back. Default: 64.
     pub hash_queue_max: usize,
     /// Shortest password, in characters, at least 8. Default: 8.
@@ -162,6 +167,8 @@ impl Default for Config {
             argon2_iterations: 2,
             argon2_parallelism: 1,
             hash_concurrency_max: 2,
+            hash_apart: true,
+            hash_program: None,
             hash_queue_max: 64,
             password_chars_min: 8,
             password_bytes_max: 128,

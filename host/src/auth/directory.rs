@@ -2,7 +2,7 @@
 //! and changed together with the rows.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering},
@@ -207,6 +207,16 @@ impl Directory {
         self.replace_roles(roles);
     }
 
+    /// Makes the roles these, and with them what their holders may do.
+    pub(super) fn set_roles(&self, roles: Vec<Role>) {
+        let live = roles.into_iter().map(|role| {
+            let set = Arc::new(role.permissions.iter().collect());
+            let permissions = role.permissions;
+            (role.name, LiveRole { permissions, set })
+        });
+        self.replace_roles(live.collect());
+    }
+
     /// Forgets a role; whoever holds it has less permissions.
     pub(super) fn remove_role(&self, name: &RoleName) {
         let mut roles = self.roles.load().0.clone();
@@ -315,6 +325,22 @@ impl Directory {
         self.renew_keys(|key| key.service_account == Some(id));
     }
 
+    /// Makes the accounts of programs these.
+    pub(super) fn set_service_accounts(&self, accounts: Vec<ServiceAccount>) {
+        let accounts = accounts.into_iter().map(|account| (account.id, account));
+        *write(&self.service_accounts) = accounts.collect();
+        self.renew_keys(|key| key.service_account.is_some());
+    }
+
+    /// Makes the keys these.
+    pub(super) fn set_keys(&self, stored: Vec<StoredKey>) {
+        let ids: HashSet<ApiKeyId> = stored.iter().map(|stored| stored.key.id).collect();
+        write(&self.keys).retain(|id, _| ids.contains(id));
+        for stored in stored {
+            self.put_key(stored);
+        }
+    }
+
     pub(super) fn put_user(&self, account: &Account) {
         let user = &account.user;
         let principal = Arc::new(Principal {
@@ -340,6 +366,22 @@ impl Directory {
             })
         });
         live.state.store(state);
+    }
+
+    /// Makes the users these.
+    pub(super) fn set_users(&self, accounts: &[Account]) {
+        let ids: HashSet<UserId> = accounts.iter().map(|account| account.user.id).collect();
+        let gone: Vec<UserId> = read(&self.users)
+            .keys()
+            .filter(|id| !ids.contains(id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.remove_user(id);
+        }
+        for account in accounts {
+            self.put_user(account);
+        }
     }
 
     pub(super) fn remove_user(&self, id: UserId) {

@@ -67,6 +67,11 @@ impl Keys {
         expand(&self.master, &[b"gantry/", label.as_bytes()])
     }
 
+    /// Tells the master key without giving it away.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(self.derive("fingerprint"))
+    }
+
     pub(super) fn access_token_seed(&self) -> &[u8; LENGTH] {
         &self.access_token
     }

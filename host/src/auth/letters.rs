@@ -33,16 +33,28 @@ impl Letters {
         }
     }
 
-    /// To somebody who wants an account.
-    pub(super) fn confirm(&self, to: &str, code: &str, hours: u32) -> Letter {
+    /// To somebody who wants an account, perhaps one that is opened by a login elsewhere: whose that is, nobody knows here.
+    pub(super) fn confirm(
+        &self,
+        to: &str,
+        code: &str,
+        hours: u32,
+        provider: Option<&str>,
+    ) -> Letter {
         let Self { service, .. } = self;
         let how = how(&self.confirm_link, code);
+        let whose = provider.map_or(String::new(), |title| {
+            format!(
+                "The account would be opened by a login at {title}, and whoever has that login would have the account. Go \
+                 on only if you have just logged in there yourself.\n\n"
+            )
+        });
         self.letter(
             to,
             format!("Confirm your e-mail address for {service}"),
             &format!(
                 "Somebody, hopefully you, wants to open an account at {service} with this e-mail address.\n\n\
-                 {how}\n\n\
+                 {whose}{how}\n\n\
                  This works once and for {hours} hours. If it was not you, do nothing: there is no account then."
             ),
         )
@@ -200,7 +212,7 @@ mod tests {
             ..Config::default()
         };
         let letters = Letters::new(&config);
-        let letter = letters.confirm("ann@example.org", "gc_1", 24);
+        let letter = letters.confirm("ann@example.org", "gc_1", 24, Some("the Shop of All Shops"));
         let link = config.confirm_link.replace("{code}", "gc_1");
         for line in letter.text.lines() {
             assert!(line.len() <= 72 || line.trim() == link, "{line}");

@@ -25,6 +25,7 @@ mod rotation;
 mod service_accounts;
 mod sessions;
 mod shared_revocations;
+mod shared_rows;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use guest::GuestTokens;
 pub use identities::Identity;
 pub use keys::Keys;
 pub use login::Login;
+pub use password::{HashCosts, hash_child};
 pub use permissions::{PermissionSet, PlatformPermission, RolePermission};
 pub use principal::{Beyond, Forbidden, Principal, PrincipalKind, Rate};
 pub use providers::{
@@ -53,6 +55,7 @@ pub use roles::{ADMIN, Role};
 pub use rotation::Rotation;
 pub use service_accounts::ServiceAccount;
 pub use sessions::{Client, Session, Tokens};
+pub use shared_rows::Behind;
 pub use token_keys::{Begin, KeyState, TokenAlgorithm, TokenKey};
 pub use totp::{TotpBegun, TotpStatus};
 pub use users::{NewUser, User, UserPage};
@@ -62,7 +65,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::db::{Db, Transaction};
+use crate::db::{Db, Rows, Transaction};
 use crate::ids::{RoleName, SessionId, UserId};
 use crate::ledger::{Event, carried};
 use crate::mail::Mail;
@@ -111,6 +114,7 @@ impl Auth {
     ) -> Result<Self, Error> {
         config.check()?;
         config.check_mail(mail.is_on())?;
+        let db = db.one_by_one(Rows::Accounts);
         let accepted_ms = tokens::accepted_ms(&config);
         let (rows, time) = (db.clone(), clock.clone());
         let token_keys =

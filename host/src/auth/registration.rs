@@ -90,7 +90,7 @@ impl Auth {
             email.clone(),
             payload,
             life_ms,
-            move |auth, code| Some(auth.inner.letters.confirm(&email, code, hours)),
+            move |auth, code| Some(auth.inner.letters.confirm(&email, code, hours, None)),
         )
         .await
     }
@@ -124,7 +124,9 @@ impl Auth {
             email: redeemed.subject.clone(),
             roles,
             password_hash,
-            is_email_confirmed: true,
+            // A login elsewhere that says this address may be that of somebody who does not have it. If the one who does sets
+            // a password, it opens nothing any more.
+            is_email_confirmed: identity.is_none(),
             code: Some(redeemed),
             identity,
         };

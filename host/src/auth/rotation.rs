@@ -147,6 +147,11 @@ impl Auth {
         Some(self.inner.directory.key(id)?.view())
     }
 
+    /// Whether this is the newest secret of its key.
+    pub fn is_newest_secret(&self, token: &str) -> bool {
+        matches!(self.own_key(token), Some((_, Secret::Current)))
+    }
+
     fn own_key(&self, token: &str) -> Option<(ApiKeyId, Secret)> {
         let id = super::api_keys::id_in(token)?;
         let live = self.inner.directory.key(id)?;

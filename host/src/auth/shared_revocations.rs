@@ -13,9 +13,10 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Error};
 use crate::cluster::{self, Cluster, Script, cmd};
 use crate::ids::{SessionId, UserId};
+use crate::ledger::{Filter, find};
 
 /// Most revocations that wait for the shared server while it cannot be reached. The oldest are given up first: their tokens
 /// expire first.
@@ -37,10 +38,17 @@ return 1
 /// What others should know, until they do.
 #[derive(Default)]
 pub(super) struct Untold {
-    waiting: Mutex<VecDeque<Revocation>>,
+    waiting: Mutex<Waiting>,
     /// False where no server is shared, so that nothing is kept for nobody.
     is_asked_for: AtomicBool,
     wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    revocations: VecDeque<Revocation>,
+    /// How many went before the first of them: told, or given up.
+    gone: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,22 +64,29 @@ impl Untold {
             return;
         }
         let mut waiting = self.lock();
-        waiting.extend(revocations);
-        let over = waiting.len().saturating_sub(UNTOLD_MAX);
-        waiting.drain(..over);
+        waiting.revocations.extend(revocations);
+        let over = waiting.revocations.len().saturating_sub(UNTOLD_MAX);
+        waiting.revocations.drain(..over);
+        waiting.gone += over as u64;
         drop(waiting);
         self.wake.notify_one();
     }
 
-    fn first(&self) -> Option<Revocation> {
-        self.lock().front().copied()
+    /// The first, and its number.
+    fn first(&self) -> Option<(u64, Revocation)> {
+        let waiting = self.lock();
+        Some((waiting.gone, *waiting.revocations.front()?))
     }
 
-    fn told(&self) {
-        self.lock().pop_front();
+    /// This one was told. It may have been given up meanwhile, and then another is the first.
+    fn told(&self, number: u64) {
+        let mut waiting = self.lock();
+        if waiting.gone == number && waiting.revocations.pop_front().is_some() {
+            waiting.gone += 1;
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Revocation>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,6 +103,13 @@ impl Auth {
         // What was revoked before the last stop may not have been told.
         let revoked = self.inner.revoked.all().into_iter();
         self.inner.untold.add(revoked.map(Revocation::Session));
+        match self.users_changed().await {
+            Ok(changed) => self.inner.untold.add(changed),
+            Err(error) => tracing::error!(
+                error.cause = %error,
+                "Accounts that were changed before the start are not told to other hosts; their access tokens count there until they expire"
+            ),
+        }
         let notice = Duration::from_millis(self.inner.config.revocation_notice_ms.into());
         let mut last = "0".to_owned();
         loop {
@@ -101,10 +123,31 @@ impl Auth {
         }
     }
 
+    /// The users of whom access tokens may be out that count no more.
+    async fn users_changed(&self) -> Result<Vec<Revocation>, Error> {
+        let inner = &self.inner;
+        let since_ms = inner.clock.now_ms() - inner.sessions.access_ms();
+        let most = i64::try_from(UNTOLD_MAX).unwrap_or(i64::MAX);
+        let changed = inner.store.users_changed_since(since_ms, most).await?;
+        // Of who was deleted there is no row. The trail is there also if nothing more is written to it.
+        let filter = Filter {
+            action: Some("user.deleted".to_owned()),
+            since_ms: Some(since_ms),
+            limit: most,
+            ..Filter::default()
+        };
+        let deleted = find(inner.store.db.reader(), &filter).await?.into_iter();
+        let deleted = deleted.filter_map(|entry| entry.target.parse().ok());
+        let deleted = deleted.map(|id| Revocation::User(id, i64::MAX));
+        let changed = changed.into_iter();
+        let changed = changed.map(|(id, generation)| Revocation::User(id, generation));
+        Ok(changed.chain(deleted).collect())
+    }
+
     async fn tell(&self, cluster: &Cluster, script: &Script) -> Result<(), cluster::Error> {
         let config = &self.inner.config;
         let key = [cluster.key(STREAM)];
-        while let Some(revocation) = self.inner.untold.first() {
+        while let Some((number, revocation)) = self.inner.untold.first() {
             // Twice, because clocks differ.
             let kept_ms = self.inner.sessions.access_ms() * 2;
             let () = cluster
@@ -120,7 +163,7 @@ impl Auth {
                     };
                 })
                 .await?;
-            self.inner.untold.told();
+            self.inner.untold.told(number);
         }
         Ok(())
     }
@@ -139,9 +182,56 @@ impl Auth {
                 self.inner.external.learn(&told);
                 *last = id;
             }
-            if is_all {
+            if is_all && (*last == "0" || !self.ends_before(cluster, last).await?) {
                 return Ok(());
             }
+            if is_all {
+                "0".clone_into(last);
+            }
         }
+    }
+
+    /// Whether the stream ends before what was read of it last: the server came back empty or is another one, whose clock may
+    /// be behind. Then all of it is new.
+    async fn ends_before(&self, cluster: &Cluster, last: &str) -> Result<bool, cluster::Error> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(cluster.key(STREAM)).arg("+").arg("-");
+        command.arg("COUNT").arg(1);
+        let newest: Vec<(String, HashMap<String, String>)> = cluster.query(&command).await?;
+        let newest = newest.first().and_then(|(id, _)| place(id));
+        Ok(newest < place(last))
+    }
+}
+
+/// Where an entry stands in a stream.
+fn place(id: &str) -> Option<(u64, u64)> {
+    let (time, number) = id.split_once('-')?;
+    Some((time.parse().ok()?, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_up_while_it_was_told_takes_no_other_with_it() {
+        let untold = Untold::default();
+        untold.is_asked_for.store(true, Ordering::Release);
+        let revocation = |generation| Revocation::User(UserId::new(), generation);
+        untold.add((0..UNTOLD_MAX as i64).map(revocation));
+        let (number, _) = untold.first().unwrap();
+        untold.add([revocation(-1)]);
+        untold.told(number);
+        assert_eq!(untold.lock().revocations.len(), UNTOLD_MAX);
+        let (number, first) = untold.first().unwrap();
+        assert!(matches!(first, Revocation::User(_, 1)));
+        untold.told(number);
+        assert_eq!(untold.lock().revocations.len(), UNTOLD_MAX - 1);
+    }
+
+    #[test]
+    fn streams_are_in_the_order_of_numbers() {
+        assert!(place("9-1") < place("10-0") && place("10-0") < place("10-1"));
+        assert!(place("") < place("0-1"));
     }
 }

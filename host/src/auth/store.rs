@@ -55,6 +55,24 @@ impl Store {
             .transpose()
     }
 
+    /// Users whose rows were changed since then, and their generations.
+    pub(super) async fn users_changed_since(
+        &self,
+        since_ms: i64,
+        limit: i64,
+    ) -> Result<Vec<(UserId, i64)>, Error> {
+        let rows = sqlx::query(
+            "SELECT * FROM users WHERE updated_at > $1 AND generation > 1 ORDER BY updated_at DESC LIMIT $2",
+        )
+        .bind(since_ms)
+        .bind(limit)
+        .fetch_all(self.db.reader())
+        .await?;
+        rows.iter()
+            .map(|row| read_account(row).map(|account| (account.user.id, account.generation)))
+            .collect()
+    }
+
     pub(super) async fn user_by_email(&self, email: &str) -> Result<Option<Account>, Error> {
         let query = sqlx::query("SELECT * FROM users WHERE email = $1").bind(email);
         query

@@ -269,6 +269,22 @@ impl Cache {
         part.purge_here(purge)
     }
 
+    /// Throws away all of a plugin here, because somebody has purged some of it on another host, unless the shared server
+    /// tells what.
+    pub fn purged_elsewhere(&self, plugin: &str) {
+        let inner = &*self.0;
+        if inner.remote.as_ref().is_some_and(Remote::is_reachable) {
+            return;
+        }
+        let parts = inner.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let part = parts.iter().find(|(name, _)| name.as_str() == plugin);
+        let part = part.map(|(_, part)| Arc::clone(part));
+        drop(parts);
+        if let Some(part) = part {
+            part.purge_here(&Purge::Everything);
+        }
+    }
+
     /// Follows what other hosts purge, until `stop` is cancelled.
     pub async fn follow(&self, stop: CancellationToken) {
         let Some(remote) = &self.0.remote else { return };

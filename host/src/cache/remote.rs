@@ -129,6 +129,11 @@ impl Remote {
         Ok(Some((entry, age)))
     }
 
+    /// Whether the server answers now.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.cluster.is_reachable()
+    }
+
     /// A place to write an entry, if there are not too many being written.
     pub(super) fn place(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         Arc::clone(&self.writes).try_acquire_owned().ok()

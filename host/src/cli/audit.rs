@@ -18,6 +18,7 @@ use crate::audit::read_heads;
 use crate::auth::Keys;
 use crate::cli::client::{Client, Options, find_data_dir};
 use crate::cli::output;
+use crate::config::Config;
 use crate::db::Db;
 use crate::ledger::{Checkpoint, Report, key_of, key_text, verify, verify_export, verifying_key};
 
@@ -68,6 +69,14 @@ pub(super) enum Command {
         /// whole in itself.
         #[arg(long, value_name = "KEY", requires = "file")]
         key: Option<String>,
+        /// The server's file of settings, if its rows are not in its data directory (`db.url`).
+        #[arg(
+            long,
+            env = "GANTRY_CONFIG",
+            value_name = "FILE",
+            conflicts_with = "file"
+        )]
+        config: Option<PathBuf>,
     },
     /// Print the public key that signs the trail of a server on this machine.
     Key,
@@ -129,12 +138,13 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             file,
             checkpoint,
             key,
+            config,
         } => {
             let checkpoints = checkpoint.iter().map(|path| checkpoint_of(path));
             let checkpoints: Vec<Checkpoint> = checkpoints.collect::<anyhow::Result<_>>()?;
             let report = match file {
                 Some(file) => verify_file(&file, key.as_deref(), &checkpoints)?,
-                None => verify_rows(server, checkpoints).await?,
+                None => verify_rows(server, config.as_deref(), checkpoints).await?,
             };
             return tell(&report);
         }
@@ -179,12 +189,20 @@ fn data_of(server: &Options) -> anyhow::Result<(PathBuf, ed25519_dalek::Verifyin
     Ok((folder, key))
 }
 
-async fn verify_rows(server: &Options, checkpoints: Vec<Checkpoint>) -> anyhow::Result<Report> {
+async fn verify_rows(
+    server: &Options,
+    config: Option<&Path>,
+    checkpoints: Vec<Checkpoint>,
+) -> anyhow::Result<Report> {
     let (folder, key) = data_of(server)?;
+    // Also without a file: the address may be in the environment.
+    let config = Config::load(config).context("the settings that say where the rows are")?;
     // Before the rows: the server may go on meanwhile, and the rows are never behind the file.
     let (mut heads, problems) = read_heads(&folder)?;
     heads.extend(checkpoints);
-    let rows = Db::look(&folder.join("gantry.db")).await?;
+    let rows = Db::look(&folder.join("gantry.db"), &config.db).await;
+    let rows =
+        rows.context("if the rows are on a server, say where with --config or GANTRY_DB__URL")?;
     let mut report = verify(&rows, &key, &heads).await?;
     rows.close().await;
     for problem in problems {

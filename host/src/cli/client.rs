@@ -152,6 +152,11 @@ impl ClientError {
         text
     }
 
+    /// Whether the server said that whoever asks may not.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 403)
+    }
+
     /// Whether the server said that there is no such thing.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.status == 404)
@@ -177,15 +182,25 @@ impl Client {
     /// Finds the credentials; does not call the server yet.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let server = options.server.clone();
-        if !matches!(server.scheme(), "http" | "https") || server.cannot_be_a_base() {
-            bail!("`{server}` is not the address of a server; write it as http://127.0.0.1:8080");
-        }
-        let (key, key_source) = match &options.api_key {
+        let (key, source) = match &options.api_key {
             Some(key) => (Some(key.clone()), KeySource::Given),
             // The key of this machine's server is for nobody else.
             None if is_loopback(&server) => local_key(options.data_dir.as_deref())?,
             None => (None, KeySource::Nowhere),
         };
+        Self::open(server, key, source)
+    }
+
+    /// Asks with the key of a file, whoever runs this.
+    pub(super) fn with_key(options: &Options, key: &str, file: &Path) -> anyhow::Result<Self> {
+        let source = KeySource::File(file.to_owned());
+        Self::open(options.server.clone(), Some(key.to_owned()), source)
+    }
+
+    fn open(server: Url, key: Option<String>, key_source: KeySource) -> anyhow::Result<Self> {
+        if !matches!(server.scheme(), "http" | "https") || server.cannot_be_a_base() {
+            bail!("`{server}` is not the address of a server; write it as http://127.0.0.1:8080");
+        }
         let key = match key {
             Some(key) => {
                 let mut key =
@@ -280,6 +295,17 @@ impl Client {
         read(self.send(method, path, query, body).await?).await
     }
 
+    /// Asks at a path of the server outside of the admin API.
+    pub(super) async fn at<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let url = self.address(path).parse();
+        let url = url.with_context(|| format!("`{path}` is not a path"))?;
+        read(self.send_to(method, url, None).await?).await
+    }
+
     /// Deletes one thing.
     pub(super) async fn delete(&self, path: &[&str]) -> anyhow::Result<()> {
         self.delete_with(path, &[]).await
@@ -353,7 +379,16 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<(&'static str, Bytes)>,
     ) -> Result<reqwest::Response, ClientError> {
-        let mut request = self.http.request(method, self.url(path, query));
+        self.send_to(method, self.url(path, query), body).await
+    }
+
+    async fn send_to(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<reqwest::Response, ClientError> {
+        let mut request = self.http.request(method, url);
         if let Some(key) = &self.key {
             request = request.header("x-api-key", key);
         }

@@ -6,13 +6,14 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::admin::settings::{SettingsBody, hide_passwords};
+use crate::admin::status::StatusBody;
 use crate::cli::client::{Client, ClientError, Options};
 use crate::cli::output;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Print the settings that the server would use, or everything that is wrong with them. Says in what they differ from
+    /// Print the settings that the server would use, or what is wrong with them. Says in what they differ from
     /// those of the server that runs, if there is one.
     Check {
         /// The file with the settings. Without one, the defaults and the environment count.
@@ -38,15 +39,18 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
 
 /// Tells how the settings of the running server differ. That it cannot be asked is no failure of this command.
 async fn compare(here: &Value, options: &Options) {
-    let running = match Client::new(options) {
-        Ok(client) => client
-            .get::<SettingsBody>(&["settings"])
-            .await
-            .map(|body| (client.address(""), body.settings)),
-        Err(error) => Err(error),
+    let running = async {
+        let client = Client::new(options)?;
+        let settings = client.get::<SettingsBody>(&["settings"]).await?.settings;
+        let status = client.get::<StatusBody>(&["status"]).await?;
+        anyhow::Ok((client.address(""), settings, status.idle_settings))
     };
-    match running {
-        Ok((address, there)) => {
+    match running.await {
+        Ok((address, there, idle)) => {
+            // It alone knows which plugins there are.
+            for setting in idle {
+                output::warn(&setting);
+            }
             let differences = differences(here, &there);
             if differences.is_empty() {
                 output::progress("Same", &format!("as the server at {address} uses"));

@@ -7,11 +7,12 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::client::Options;
+use crate::cli::client::{ClientError, Options};
 use crate::cli::failure::Usage;
 use crate::cli::openapi::{self, Source};
 use crate::cli::output;
 use crate::openapi::compare::{Difference, compare};
+use crate::plugins::describe::without_accounts;
 
 /// Most bytes of a document.
 const BYTES_MAX: u64 = 64 << 20;
@@ -53,10 +54,15 @@ struct Shown<'a> {
 
 pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()> {
     let Command::Check(args) = command;
-    let contract = read(&args.contract)?;
+    let mut contract = read(&args.contract)?;
+    if args.source.is_of_plugins_only() {
+        without_accounts(&mut contract);
+    }
     let live = match &args.against {
         Some(file) => read(file)?,
-        None => openapi::document(&args.source, server).await?,
+        None => openapi::document(&args.source, server)
+            .await
+            .map_err(say_what_everybody_may_read)?,
     };
     let found = compare(&contract, &live);
     let blocking = found
@@ -72,7 +78,8 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
     let count = crate::openapi::operations(&contract).count();
     if blocking > 0 || (args.strict && !found.is_empty()) {
         bail!(
-            "the contract is not kept: {blocking} blocking differences and {} warnings in {count} operations",
+            "the contract is not kept: {blocking} blocking difference{} and {} warnings in {count} operations",
+            if blocking == 1 { "" } else { "s" },
             found.len() - blocking
         );
     }
@@ -81,6 +88,20 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
         &format!("{count} operations, {} warnings", found.len()),
     );
     Ok(())
+}
+
+/// Whoever builds a front end usually may not read the platform.
+fn say_what_everybody_may_read(error: anyhow::Error) -> anyhow::Error {
+    let is_refused = error
+        .downcast_ref::<ClientError>()
+        .is_some_and(ClientError::is_forbidden);
+    if !is_refused {
+        return error;
+    }
+    error.context(
+        "the whole document of the server asks for `platform.read`; compare with the one that your callers are shown: save what \
+         the server gives at `/api/openapi.json` and name that file with --against",
+    )
 }
 
 fn shown(difference: &Difference) -> Shown<'_> {

@@ -146,19 +146,23 @@ async fn server(options: &Options) -> Vec<Finding> {
             }];
         }
     };
+    let mut idle = Vec::new();
     let status = match client.get::<StatusBody>(&["status"]).await {
-        Ok(status) => Ok(format!(
-            "{} answers, Gantry {}",
-            client.address(""),
-            status.version
-        )),
+        Ok(status) => {
+            idle = status.idle_settings;
+            Ok(format!(
+                "{} answers, Gantry {}",
+                client.address(""),
+                status.version
+            ))
+        }
         Err(error) if client.has_key() => Err(format!("{error:#}")),
         Err(_) => Err(format!(
             "{} answers, but there is no API key; set GANTRY_API_KEY",
             client.address("")
         )),
     };
-    vec![
+    let mut findings = vec![
         Finding {
             what: "server",
             state: status,
@@ -167,7 +171,12 @@ async fn server(options: &Options) -> Vec<Finding> {
             what: "clock",
             state: clock,
         },
-    ]
+    ];
+    findings.extend(idle.into_iter().map(|setting| Finding {
+        what: "settings",
+        state: Err(setting),
+    }));
+    findings
 }
 
 /// Compares this machine's clock with the server's `Date`.

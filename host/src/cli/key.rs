@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::admin::api_keys::{ApiKeyBody, CreateApiKeyRequest, RateBody, RotateApiKeyRequest};
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
+use crate::cli::renew::{self, Renewal};
+use crate::cli::role;
 use crate::ids::{Network, RoleName, ServiceAccountId};
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +61,8 @@ pub(super) enum Command {
         #[arg(long)]
         at_once: bool,
     },
+    /// Change the secret of the key in a file when that is due. For a timer, where the program is that uses the key.
+    Renew(Renewal),
     /// Revoke an API key, at once and for good.
     Revoke {
         /// Its id, `gk_` and 16 digits.
@@ -67,6 +71,10 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()> {
+    // With the key itself, not with that of whoever runs it.
+    if let Command::Renew(renewal) = command {
+        return renew::run(renewal, server).await;
+    }
     let client = Client::new(server)?;
     match command {
         Command::Create {
@@ -79,6 +87,7 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             rotate_days,
             expires_in,
         } => {
+            role::tell_unknown(&client, &scopes).await;
             let expires_at = expires_in
                 .map(|time| Timestamp::now().checked_add(time))
                 .transpose()?;
@@ -115,7 +124,17 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             }
             let rows: Vec<Vec<String>> = keys.into_iter().map(row).collect();
             output::print(&output::table(
-                &["id", "name", "roles", "last used", "state"],
+                &[
+                    "id",
+                    "name",
+                    "roles",
+                    "scopes",
+                    "networks",
+                    "rate",
+                    "rotation",
+                    "last used",
+                    "state",
+                ],
                 &rows,
             ));
         }
@@ -139,6 +158,7 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             output::progress("Changed", &text);
             output::print(&format!("{token}\n"));
         }
+        Command::Renew(_) => {}
         Command::Revoke { id } => {
             client.delete(&["api-keys", &id]).await?;
             output::progress("Revoked", &id);
@@ -158,10 +178,31 @@ fn row(key: ApiKeyBody) -> Vec<String> {
         (None, None) => "active".to_owned(),
     };
     let last_used = key.last_used_at.unwrap_or_else(|| "never".to_owned());
+    let or = |values: Vec<String>, otherwise: &str| match values.is_empty() {
+        true => otherwise.to_owned(),
+        false => values.join(", "),
+    };
+    let rate = key
+        .rate
+        .map(|rate| format!("{}/{}", rate.limit, rate.window_s));
+    let is_over = |at: &String| at.parse::<Timestamp>().is_ok_and(|at| at <= now);
+    let rotation = match (key.rotate_at, key.secret_ends_at) {
+        (Some(due), Some(ends)) if is_over(&due) => format!("DUE; the secret ends {ends}"),
+        (Some(due), _) => format!("due {due}"),
+        (None, _) => "-".to_owned(),
+    };
+    let roles = match key.service_account {
+        Some(account) => format!("of {account}"),
+        None => key.roles.join(", "),
+    };
     vec![
         key.id,
         output::plain(&key.name),
-        key.roles.join(", "),
+        roles,
+        or(key.scopes, "all"),
+        or(key.networks, "all"),
+        rate.unwrap_or_else(|| "-".to_owned()),
+        rotation,
         last_used,
         state,
     ]

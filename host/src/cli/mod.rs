@@ -10,12 +10,14 @@ mod contract;
 mod doctor;
 mod explain;
 mod failure;
+mod hash;
 mod key;
 mod oci;
 mod openapi;
 mod output;
 mod plugin;
 mod rbac;
+mod renew;
 mod role;
 mod secret;
 mod serve;
@@ -27,6 +29,7 @@ mod user;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use client::Options;
@@ -105,15 +108,20 @@ enum Command {
     /// Turn a component on standard input into machine code on standard output. The server starts this itself.
     #[command(hide = true)]
     Compile(compile::Args),
+    /// Hash the passwords that come on standard input, a socket. The server starts this itself.
+    #[command(hide = true)]
+    Hash(hash::Args),
 }
 
 /// The whole life of the `gantry` executable: reads the arguments, does the command, and says what the process exits
 /// with: 0, 1 if the command failed, 2 if it was not understood.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     // Before anything starts a thread: the compile child gives up its rights, and threads would keep theirs.
-    if let Command::Compile(args) = cli.command {
-        return compile::run(args);
+    match cli.command {
+        Command::Compile(args) => return compile::run(args),
+        Command::Hash(args) => return hash::run(args),
+        _ => {}
     }
     if cli.quiet {
         output::be_quiet();
@@ -129,6 +137,29 @@ pub fn run() -> ExitCode {
             })
         }
     }
+}
+
+/// Reads the arguments, or ends with what is wrong with them.
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| without_settings(error).exit())
+}
+
+/// Takes out of the line that shows how a command is used what the environment has said already: it is not needed there.
+fn without_settings(mut error: clap::Error) -> clap::Error {
+    const SET: [&str; 4] = [
+        " --server <URL>",
+        " --api-key <KEY>",
+        " --data-dir <DIR>",
+        " --config <FILE>",
+    ];
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        let mut plain = usage.to_string();
+        for set in SET {
+            plain = plain.replace(set, "");
+        }
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(plain.into()));
+    }
+    error
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
@@ -164,7 +195,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(args, server).await,
         Command::Config(command) => config::run(command, server).await,
         Command::Doctor(args) => doctor::run(args, server).await,
-        Command::Compile(_) => Ok(()),
+        Command::Compile(_) | Command::Hash(_) => Ok(()),
     }
 }
 

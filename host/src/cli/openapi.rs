@@ -46,6 +46,13 @@ pub(super) struct Source {
     tag: Option<String>,
 }
 
+impl Source {
+    /// Whether login and accounts cannot be in the document.
+    pub(super) fn is_of_plugins_only(&self) -> bool {
+        self.manifest.is_some() || self.plugin.is_some() || self.api_version.is_some()
+    }
+}
+
 pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()> {
     let (args, is_postman) = match command {
         Command::Export(args) => (args, false),

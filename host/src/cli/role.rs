@@ -47,6 +47,7 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             output::print(&output::table(&["role", "permissions"], &rows));
         }
         Command::Create { name, permissions } => {
+            tell_unknown(&client, &permissions).await;
             let request = CreateRoleRequest { name, permissions };
             let role: RoleBody = client.send_json(Method::POST, &["roles"], &request).await?;
             output::progress(
@@ -56,6 +57,7 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             output::next(&format!("gantry user roles EMAIL {}", role.name));
         }
         Command::Set { name, permissions } => {
+            tell_unknown(&client, &permissions).await;
             let path = ["roles", name.as_str(), "permissions"];
             let request = SetPermissionsRequest { permissions };
             let role: RoleBody = client.send_json(Method::PUT, &path, &request).await?;
@@ -81,4 +83,23 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
         }
     }
     Ok(())
+}
+
+/// Says which of these nobody defines now. A plugin that does may be deployed later, so it is no error.
+pub(super) async fn tell_unknown(client: &Client, permissions: &[String]) {
+    let known: anyhow::Result<Vec<PermissionBody>> = client.list(&["permissions"]).await;
+    let Ok(known) = known else { return };
+    for name in permissions {
+        // `*`, and `plugin:*`, stand for all that begin so.
+        let begin = name.strip_suffix('*');
+        let is_meant = |permission: &PermissionBody| match begin {
+            Some(begin) => permission.name.starts_with(begin),
+            None => permission.name == *name,
+        };
+        if !known.iter().any(is_meant) {
+            output::warn(&format!(
+                "no plugin that is deployed defines `{name}`; `gantry role permissions` lists what there is"
+            ));
+        }
+    }
 }

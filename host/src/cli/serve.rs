@@ -32,13 +32,19 @@ pub(super) async fn run(args: Args, options: &Options) -> anyhow::Result<()> {
     if let Some(data_dir) = &options.data_dir {
         config.data_dir.clone_from(data_dir);
     }
-    telemetry::start(args.log);
+    let collector = telemetry::start(args.log, &config.errors);
     raise_open_files_max();
     // Before the server is there, so that a signal in between is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let data_dir = config.data_dir.clone();
-    let app = Box::pin(App::start(config)).await?;
+    let app = match Box::pin(App::start(config)).await {
+        Ok(app) => app,
+        Err(error) => {
+            collector.close().await;
+            return Err(error);
+        }
+    };
     output::progress(
         "Listening",
         &format!(
@@ -67,8 +73,12 @@ pub(super) async fn run(args: Args, options: &Options) -> anyhow::Result<()> {
         "Stopping",
         "when the requests in progress are done; once more to stop at once",
     );
+    let stop = async {
+        app.stop().await;
+        collector.close().await;
+    };
     tokio::select! {
-        () = app.stop() => {}
+        () = stop => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }

@@ -37,6 +37,9 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
     ]
     .map(|(what, value)| vec![what.to_owned(), value]);
     output::print(&output::table(&["what", "value"], &rows));
+    for setting in &status.idle_settings {
+        output::warn(setting);
+    }
     if status.plugins_failed > 0 {
         output::next("gantry plugin list");
     }

@@ -1,10 +1,11 @@
 //! Settings of the shared server.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
-use url::Url;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::address::Address;
 
 /// The server that several hosts share.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -47,49 +48,10 @@ impl Default for Config {
     }
 }
 
-/// An address that may have a password in it, which it does not show.
-#[derive(Clone, Default, Deserialize)]
-#[serde(from = "String")]
-pub struct Address(Zeroizing<String>);
-
-impl From<String> for Address {
-    fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Url::parse(&self.0) {
-            Ok(mut url) if url.has_host() => {
-                // Neither fails on an address with a host, and without one there is nothing to hide.
-                if url.password().is_some() {
-                    let _ = url.set_password(Some("***"));
-                }
-                f.write_str(url.as_str())
-            }
-            _ if self.0.is_empty() => Ok(()),
-            _ => f.write_str("***"),
-        }
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({self})")
-    }
-}
-
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 impl Config {
     /// Whether there is such a server at all.
     pub fn is_on(&self) -> bool {
-        !self.redis_url.0.is_empty()
+        !self.redis_url.is_empty()
     }
 
     /// Every mistake in these settings.
@@ -97,7 +59,7 @@ impl Config {
         if !self.is_on() {
             return Vec::new();
         }
-        let url = Url::parse(&self.redis_url.0).ok();
+        let url = self.redis_url.parse();
         let is_address = url.as_ref().is_some_and(|url| {
             ["redis", "rediss"].contains(&url.scheme())
                 && url.has_host()
@@ -140,15 +102,7 @@ impl Config {
 
     /// The address with everything that is secret in it.
     pub(super) fn whole_address(&self) -> std::io::Result<Zeroizing<String>> {
-        let Some(file) = &self.password_file else {
-            return Ok(self.redis_url.0.clone());
-        };
-        let text = Zeroizing::new(std::fs::read_to_string(file)?);
-        let password = text.trim_end_matches(['\r', '\n']);
-        let invalid = || std::io::Error::other("`cluster.redis_url` is no address");
-        let mut url = Url::parse(&self.redis_url.0).map_err(|_| invalid())?;
-        url.set_password(Some(password)).map_err(|()| invalid())?;
-        Ok(Zeroizing::new(url.into()))
+        self.redis_url.whole(self.password_file.as_deref())
     }
 }
 

@@ -5,7 +5,7 @@ mod config;
 mod connection;
 mod metrics;
 
-pub use config::{Address, Config};
+pub use config::Config;
 pub use connection::{Cluster, Error, Script};
 /// A command, and what an answer can be read as.
 pub use redis::{Cmd, FromRedisValue, cmd};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::Reason;
 use crate::ids::{PluginName, RequestId};
-use crate::runtime::{Ended, Usage};
+use crate::runtime::{Ended, Fault, Usage};
 
 /// Where the access log goes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -117,15 +117,30 @@ impl AccessLog {
     }
 
     /// A second line about an answer that was sent while it was made, written when it is over.
-    pub(super) fn end_stream(&self, id: &RequestId, ended: &Ended, duration: Duration) {
+    pub(super) fn end_stream(
+        &self,
+        id: &RequestId,
+        principal: Option<&str>,
+        ended: &Ended,
+        duration: Duration,
+    ) {
         let now = jiff::Timestamp::now();
-        let cut_off_by = match &ended.result {
-            Ok(()) => String::new(),
-            Err(error) => format!(",\"cut_off_by\":\"{}\"", error.fault().as_str()),
+        let (level, cut_off_by) = match &ended.result {
+            Ok(()) => (INFO, String::new()),
+            Err(error) => {
+                let fault = error.fault();
+                let level = if fault == Fault::Client { WARN } else { ERROR };
+                (level, format!(",\"cut_off_by\":\"{}\"", fault.as_str()))
+            }
         };
+        let mut who = String::new();
+        if let Some(principal) = principal {
+            who.push_str(",\"principal.id\":");
+            escape(&mut who, principal);
+        }
         self.write(&format!(
-            "{{\"time\":\"{now:.3}\",\"request.id\":\"{id}\",\"stream\":\"ended\"{cut_off_by},\"body_bytes\":{},\
-             \"cpu_us\":{},\"memory_bytes\":{},\"duration_us\":{}}}\n",
+            "{{\"time\":\"{now:.3}\",\"level\":\"{level}\",\"request.id\":\"{id}\"{who},\"stream\":\"ended\"{cut_off_by},\
+             \"body_bytes\":{},\"cpu_us\":{},\"memory_bytes\":{},\"duration_us\":{}}}\n",
             ended.bytes,
             ended.usage.cpu.as_micros(),
             ended.usage.memory_bytes,
@@ -202,10 +217,25 @@ impl AccessRecord {
     pub(super) fn end(mut self, log: &AccessLog, status: u16, duration: Duration) {
         let _ = writeln!(
             self.line,
-            ",\"status\":{status},\"duration_us\":{}}}",
+            ",\"level\":\"{}\",\"status\":{status},\"duration_us\":{}}}",
+            level_of(status),
             duration.as_micros()
         );
         log.write(&self.line);
+    }
+}
+
+const INFO: &str = "info";
+const WARN: &str = "warn";
+const ERROR: &str = "error";
+
+/// How much whoever runs the host should care: a failure of the host or of a plugin, a request that was refused, or
+/// neither.
+fn level_of(status: u16) -> &'static str {
+    match status {
+        500.. => ERROR,
+        400.. => WARN,
+        _ => INFO,
     }
 }
 
@@ -226,6 +256,22 @@ fn escape(line: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_level_tells_failures_from_refusals() {
+        for (status, level) in [
+            (101, "info"),
+            (200, "info"),
+            (304, "info"),
+            (400, "warn"),
+            (429, "warn"),
+            (499, "warn"),
+            (500, "error"),
+            (504, "error"),
+        ] {
+            assert_eq!(level_of(status), level, "{status}");
+        }
+    }
 
     #[test]
     fn a_line_is_json_whatever_the_path_is() {
@@ -261,6 +307,7 @@ mod tests {
         assert_eq!(line["code"], "limit.quota_exceeded");
         assert_eq!(line["limit"], "booking all");
         assert_eq!(line["duration_us"], 11);
+        assert_eq!(line["level"], "info");
         assert!(!text.contains("secret"), "the query is not logged");
     }
 }

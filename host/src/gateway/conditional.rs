@@ -22,14 +22,22 @@ impl Conditions {
         if *method != Method::GET && *method != Method::HEAD {
             return None;
         }
-        // Lists on several lines are left to the plugin.
         let one = |name: header::HeaderName| {
             let mut values = headers.get_all(name).iter();
             values.next().filter(|_| values.next().is_none()).cloned()
         };
+        // On several lines they are one list all the same: to overlook one would be to do what it forbids.
+        let list = |name: header::HeaderName| {
+            let values = headers.get_all(name).iter();
+            let values: Vec<&[u8]> = values.map(HeaderValue::as_bytes).collect();
+            match values.is_empty() {
+                true => None,
+                false => HeaderValue::from_bytes(&values.join(&b", "[..])).ok(),
+            }
+        };
         let conditions = Self {
-            matching: one(header::IF_MATCH),
-            none_matching: one(header::IF_NONE_MATCH),
+            matching: list(header::IF_MATCH),
+            none_matching: list(header::IF_NONE_MATCH),
             modified_since: one(header::IF_MODIFIED_SINCE),
             unmodified_since: one(header::IF_UNMODIFIED_SINCE),
         };
@@ -207,6 +215,8 @@ mod tests {
             ),
             (&[("if-match", "\"a\"")], tagged, 200),
             (&[("if-match", "\"b\"")], tagged, 412),
+            (&[("if-match", "\"b\""), ("if-match", "\"c\"")], tagged, 412),
+            (&[("if-match", "\"b\""), ("if-match", "\"a\"")], tagged, 200),
             (&[("if-match", "W/\"a\"")], tagged, 412),
             (&[("if-match", "\"a\"")], &[("etag", "W/\"a\"")], 412),
             (&[("if-match", "\"b\"")], &[], 200),

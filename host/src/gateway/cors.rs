@@ -37,6 +37,17 @@ pub(super) fn preflight<'t>(
     let asked = Method::from_bytes(asked.as_bytes()).ok()?;
     let route = table.find_in_any_version(&asked, path)?;
     let policy = route.cors.as_deref()?;
+    let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+    Some((route, permit(policy, &methods, head, origin)))
+}
+
+/// The answer to a preflight of something that takes these methods.
+pub(super) fn permit(
+    policy: &CorsPolicy,
+    methods: &[&str],
+    head: &Parts,
+    origin: &HeaderValue,
+) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
@@ -48,7 +59,6 @@ pub(super) fn preflight<'t>(
     );
     if let Some(allowed) = allowed(policy, head, origin) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
         if let Ok(methods) = HeaderValue::try_from(methods.join(", ")) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
@@ -58,7 +68,7 @@ pub(super) fn preflight<'t>(
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age);
         allow_credentials(policy, headers);
     }
-    Some((route, answer))
+    answer
 }
 
 /// Writes onto an answer which pages may read it; of errors, too, so that a page learns why.

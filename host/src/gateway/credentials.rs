@@ -138,10 +138,20 @@ impl<'a> Asking<'a> {
     /// Goes on only if a page of the same origin has sent this, as far as browsers tell: they set these headers themselves.
     pub(super) fn require_own_page(self) -> Result<(), Problem> {
         if is_of_own_page(self.headers, self.host) {
-            Ok(())
-        } else {
-            Err(csrf_refused())
+            return Ok(());
         }
+        let has = |name: &str| self.headers.contains_key(name);
+        let detail = match has("sec-fetch-site") || has("origin") {
+            true => {
+                "a request for cookies, or with them, must come from a page of this origin; this one comes from elsewhere"
+            }
+            false => {
+                "a request for cookies, or with them, must come from a page of this origin, and this one does not say where it \
+                 comes from: browsers send `Origin` or `Sec-Fetch-Site`. Programs do without cookies: log in with \
+                 `\"mode\": \"token\"`, and send `Authorization: Bearer …`"
+            }
+        };
+        Err(csrf_refused(detail))
     }
 
     /// Cookies count only where there is nothing else: who sends a header means it.
@@ -174,7 +184,9 @@ impl<'a> Asking<'a> {
         if token.is_some_and(|token| auth.is_csrf_token(session, token)) {
             Ok(())
         } else {
-            Err(csrf_refused())
+            let detail = "a request with cookies must carry `X-Gantry-CSRF`, with the value of the cookie `__Host-gantry-csrf` of \
+                          the same session";
+            Err(csrf_refused(detail))
         }
     }
 }
@@ -255,7 +267,10 @@ pub(super) fn hide_from_plugins(headers: &mut HeaderMap) {
 /// Takes out of a plugin's answer what would set cookies of accounts.
 pub(super) fn refuse_cookies(headers: &mut HeaderMap) {
     let is_ours = |value: &HeaderValue| {
-        let name = value.as_bytes().trim_ascii_start();
+        // A cookie without a name is sent back as its value alone: `=__Host-…=x` would come as one of ours.
+        let bytes = value.as_bytes();
+        let is_before = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+        let name = &bytes[bytes.iter().take_while(|byte| is_before(byte)).count()..];
         name.len() >= COOKIES.len()
             && name[..COOKIES.len()].eq_ignore_ascii_case(COOKIES.as_bytes())
     };
@@ -296,9 +311,7 @@ fn is_of_own_page(headers: &HeaderMap, host: &str) -> bool {
     }
 }
 
-fn csrf_refused() -> Problem {
-    let detail =
-        "a request with cookies must come from a page of the same origin and carry `X-Gantry-CSRF`";
+fn csrf_refused(detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "auth.csrf_refused", detail)
 }
 
@@ -358,6 +371,8 @@ mod tests {
             ("set-cookie", "a=1"),
             ("set-cookie", "__Host-gantry-access=evil; Path=/; Secure"),
             ("set-cookie", "__host-Gantry-csrf=evil; Path=/; Secure"),
+            ("set-cookie", "=__Host-gantry-access=evil; Path=/; Secure"),
+            ("set-cookie", " = __Host-gantry-access=evil; Path=/; Secure"),
             ("set-cookie", "b=2"),
         ]);
         refuse_cookies(&mut headers);

@@ -45,7 +45,9 @@ pub(super) async fn dispatch(
     let (mut head, incoming) = request.into_parts();
     let table = state.registry.live();
     let host = credentials::host_of(&head.uri, &head.headers);
-    let mounted = table.find(host, head.uri.path()).ok_or_else(not_found)?;
+    let mounted = table
+        .find(host, head.uri.path())
+        .ok_or_else(response::not_found)?;
     let caller = || {
         let principal = Asking::of(&head, arrival.client).principal(&state.auth);
         let principal = principal.ok().flatten();
@@ -63,14 +65,18 @@ pub(super) async fn dispatch(
     let (route, path_params) = match plugin.routes.find(&head.method, &below, &head.headers) {
         Found::Route { route, params } => (route, params),
         Found::MethodNotAllowed(methods) => {
-            return Ok(method_not_allowed(&head.method, &methods, arrival));
+            return Ok(response::method_not_allowed(
+                &head.method,
+                &methods,
+                arrival.id,
+            ));
         }
-        Found::InvalidPath => return Err(invalid_path()),
+        Found::InvalidPath => return Err(response::invalid_path()),
         Found::Version(mistake) => {
-            let versioning = plugin.routes.versioning().ok_or_else(not_found)?;
+            let versioning = plugin.routes.versioning().ok_or_else(response::not_found)?;
             return Err(versions::explain(mistake, versioning));
         }
-        Found::NotFound => return Err(not_found()),
+        Found::NotFound => return Err(response::not_found()),
     };
     record.route(plugin.name(), &route.pattern);
     let cors = route.cors.as_deref();
@@ -122,7 +128,7 @@ async fn call(
     let plugin = choice.plugin;
     let depth = trace::depth(&head.headers);
     if depth >= state.config.call_depth_max {
-        return Err(too_deep());
+        return Err(response::too_deep());
     }
     versions::refuse_gone(state, arrival, plugin, route, &head, &path_params)?;
     let principal = authenticate(state, route, Asking::of(&head, arrival.client))
@@ -143,6 +149,55 @@ async fn call(
         mount_length: plugin.mount.path.len(),
     };
     let admitted = limits::admit(state, route, &asked, record).await?;
+    let caller = Caller {
+        principal,
+        path_params,
+        depth,
+    };
+    let answer = go_on(
+        state, arrival, mounted, choice, route, caller, head, incoming, record,
+    );
+    let answer = answer.await;
+    match admitted {
+        None => answer,
+        // What was charged is told, also if it was for nothing.
+        Some(admitted) => match answer {
+            Ok(answer) => Ok(admitted.finish(answer)),
+            Err(problem) => Err(admitted.tell(problem)),
+        },
+    }
+}
+
+/// Whose request it is, as far as it was looked at.
+struct Caller {
+    principal: Option<Arc<Principal>>,
+    path_params: Vec<(String, String)>,
+    /// How many calls of plugins it is inside of.
+    depth: u32,
+}
+
+/// What comes after a request was let in: it is checked, answered by the plugin or in its place, and the answer made ready.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the steps of one request, each taking what the others found"
+)]
+async fn go_on(
+    state: &State,
+    arrival: Arrival,
+    mounted: &Mounted,
+    choice: &Choice<'_>,
+    route: &Arc<Route>,
+    caller: Caller,
+    head: http::request::Parts,
+    incoming: Incoming,
+    record: &mut AccessRecord,
+) -> Result<Response<Body>, Problem> {
+    let plugin = choice.plugin;
+    let Caller {
+        principal,
+        path_params,
+        depth,
+    } = caller;
     let checks = route.checks.as_deref();
     if let Some(checks) = checks {
         let has_body = !incoming.is_end_stream();
@@ -158,11 +213,7 @@ async fn call(
             filed,
             depth,
         };
-        let answer = Box::pin(asked.answer(path_params, principal, head, incoming)).await?;
-        return Ok(match admitted {
-            Some(admitted) => admitted.finish(answer),
-            None => answer,
-        });
+        return Box::pin(asked.answer(path_params, principal, head, incoming)).await;
     }
     refuse_encoding(plugin, &head.headers)?;
     let chain = mounted.filters_of(plugin).of(route);
@@ -271,10 +322,7 @@ async fn call(
         let version = plugin.version_value.clone();
         answer.headers_mut().insert(name, version);
     }
-    Ok(match admitted {
-        Some(admitted) => admitted.finish(answer),
-        None => answer,
-    })
+    Ok(answer)
 }
 
 /// Goes with an answer that the host gave because it could not have the request done.
@@ -322,8 +370,15 @@ pub(super) async fn ask(
     }
     let answer = outcome.result.unwrap_or_else(|error| {
         route.metrics.count_fault(error.fault());
-        response::report(&error, plugin, arrival.id, principal.as_deref());
-        let problem = response::explain(&error).with_request_id(arrival.id);
+        response::report(
+            &error,
+            plugin,
+            &route.pattern,
+            arrival.id,
+            principal.as_deref(),
+        );
+        let problem = response::explain(&error, principal.as_deref());
+        let problem = problem.with_request_id(arrival.id);
         let mut answer = response::of_plugin(problem);
         if is_platforms {
             answer.extensions_mut().insert(NotDone);
@@ -354,7 +409,13 @@ fn see_to_its_end(
         let cause = ended.result.as_ref().err();
         if let Some(error) = cause {
             route.metrics.count_fault(error.fault());
-            response::report(error, &plugin, arrival.id, principal.as_deref());
+            response::report(
+                error,
+                &plugin,
+                &route.pattern,
+                arrival.id,
+                principal.as_deref(),
+            );
             if error.is_crash() {
                 let now_ns = clock.monotonic_ns();
                 let event = route.breaker.count(arrival.client, End::Crashed, now_ns);
@@ -362,7 +423,8 @@ fn see_to_its_end(
             }
         }
         let took = arrival.began.elapsed();
-        log.end_stream(&arrival.id, &ended, took);
+        let principal = principal.as_deref().map(|principal| &*principal.id);
+        log.end_stream(&arrival.id, principal, &ended, took);
     };
     #[expect(
         clippy::disallowed_methods,
@@ -495,53 +557,4 @@ pub(super) fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
         headers.insert(header::HOST, authority);
     }
     headers
-}
-
-fn not_found() -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "route.not_found",
-        "nothing answers on this path",
-    )
-}
-
-fn too_deep() -> Problem {
-    let detail = "plugins call one another in a circle, or too many of them in a row";
-    Problem::new(StatusCode::LOOP_DETECTED, "request.too_deep", detail)
-}
-
-fn invalid_path() -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "request.invalid_path",
-        "the path is not UTF-8 once it is percent-decoded",
-    )
-}
-
-fn method_not_allowed(method: &Method, methods: &[Method], arrival: Arrival) -> Response<Body> {
-    let mut allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
-        allow.push("HEAD");
-    }
-    if !methods.contains(&Method::OPTIONS) {
-        allow.push("OPTIONS");
-    }
-    let allow = allow.join(", ");
-    let mut answer = if *method == Method::OPTIONS {
-        let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        answer
-    } else {
-        let detail = format!("this path takes {allow}");
-        let problem = Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "route.method_not_allowed",
-            detail,
-        );
-        response::of_problem(problem.with_request_id(arrival.id))
-    };
-    if let Ok(allow) = HeaderValue::try_from(allow) {
-        answer.headers_mut().insert(header::ALLOW, allow);
-    }
-    answer
 }

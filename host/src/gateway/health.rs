@@ -22,6 +22,7 @@ use crate::gateway::credentials;
 use crate::gateway::layers::Arrival;
 use crate::http::Problem;
 use crate::http::problem::ProblemItem;
+use crate::ledger::acting_as;
 use crate::plugins::registry::{LiveTable, Registry};
 
 /// How metrics are given out.
@@ -54,6 +55,8 @@ pub struct State {
     pub config: Config,
     /// Whether only operators can reach this listener.
     pub is_for_operators: bool,
+    /// Whether metrics are given out here: a listener for operators, if there is one, has them alone.
+    pub has_metrics: bool,
     /// Cancelled when the host is about to stop: from then on it is not ready.
     pub clock: Clock,
     pub stop: CancellationToken,
@@ -67,6 +70,7 @@ impl State {
         }
         let principal = credentials::authenticate(&self.auth, headers, client)?;
         let principal = principal.ok_or_else(credentials::login_required)?;
+        acting_as(principal.kind.as_str(), &principal.id);
         principal
             .require_platform(PlatformPermission::Read)
             .map_err(|error| {
@@ -77,11 +81,13 @@ impl State {
 
 /// The routes of health and metrics.
 pub fn router(state: State) -> Router {
-    Router::new()
+    let mut router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(state)
+        .route("/readyz", get(ready));
+    if state.has_metrics {
+        router = router.route("/metrics", get(metrics));
+    }
+    router.with_state(state)
 }
 
 /// Whether requests should come here: the rows can be reached, what is wanted is live, and the host is not stopping.

@@ -13,7 +13,7 @@ use crate::gateway::access_log::AccessRecord;
 use crate::gateway::{State, audit, body, dispatch, headers, response};
 use crate::http::{ClientAddress, Problem};
 use crate::ids::RequestId;
-use crate::ledger::within;
+use crate::ledger::{actor, within};
 
 /// Everything that answers on one listener.
 #[derive(Clone)]
@@ -112,7 +112,12 @@ impl Gateway {
             let span =
                 tracing::info_span!("request", request.id = %arrival.id, principal.id = Empty);
             let answer = self.answer_itself(arrival, request).instrument(span);
-            return within(audit::cause_of(arrival), answer).await;
+            let answer = async { (answer.await, actor()) };
+            let (answer, actor) = within(audit::cause_of(arrival), answer).await;
+            if let Some(actor) = actor.filter(|actor| !actor.id.is_empty()) {
+                record.principal(&actor.id);
+            }
+            return answer;
         }
         // 8  All that has to do with one plugin: find, authenticate, authorize, limit, read, call.
         match dispatch::dispatch(&self.state, arrival, request, record).await {

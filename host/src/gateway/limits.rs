@@ -96,6 +96,14 @@ pub(super) async fn admit<'r>(
 }
 
 impl Admitted<'_> {
+    /// Lets an error say how much is left. What the request holds, it holds no more.
+    pub(super) fn tell(self, mut problem: Problem) -> Problem {
+        if self.policies.is_some() {
+            problem.rate_limit = response::limit_headers(&self.decision, self.has_legacy_headers);
+        }
+        problem
+    }
+
     /// Lets the answer say how much is left, and hold what the request holds.
     pub(super) fn finish(self, mut answer: Response<Body>) -> Response<Body> {
         let Self {
@@ -126,7 +134,11 @@ impl Admitted<'_> {
     }
 }
 
+/// Nothing for a list without members (RFC 9651, section 3.1): where nothing could be counted, nothing is told.
 fn insert(headers: &mut HeaderMap, name: &'static str, value: String) {
+    if value.is_empty() {
+        return;
+    }
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }

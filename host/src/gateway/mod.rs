@@ -105,15 +105,23 @@ pub struct Config {
     pub security_headers: security::Config,
     /// Where login and accounts are; empty: nowhere, people come with API keys only. Default: `/api/auth`.
     pub auth_mount: String,
+    /// Origins of pages elsewhere that may log in and look after accounts here: `https://app.example.com`, exactly. They get
+    /// tokens, never cookies. At most 64. Default: none.
+    pub accounts_origins: Vec<String>,
     /// How often one address may try to log in. Default: 10 per minute.
+    #[serde(deserialize_with = "partly::login_limit")]
     pub login_limit: PolicyConfig,
     /// How often one address may begin or end a login at a provider. Default: 60 per minute.
+    #[serde(deserialize_with = "partly::provider_limit")]
     pub provider_limit: PolicyConfig,
     /// How often one address may exchange refresh tokens or log out. Default: 600 per minute.
+    #[serde(deserialize_with = "partly::refresh_limit")]
     pub refresh_limit: PolicyConfig,
     /// How often one address may open an account or ask to reset a password. Default: 10 per hour.
+    #[serde(deserialize_with = "partly::request_limit")]
     pub request_limit: PolicyConfig,
     /// How often one address may try a code that was sent by mail. Default: 20 per minute.
+    #[serde(deserialize_with = "partly::code_limit")]
     pub code_limit: PolicyConfig,
 }
 
@@ -141,6 +149,7 @@ impl Default for Config {
             compression: compression::Config::default(),
             security_headers: security::Config::default(),
             auth_mount: "/api/auth".to_owned(),
+            accounts_origins: Vec::new(),
             login_limit: per_minute("login", 10),
             provider_limit: per_minute("provider", 60),
             refresh_limit: per_minute("refresh", 600),
@@ -151,6 +160,25 @@ impl Default for Config {
             code_limit: per_minute("code", 20),
         }
     }
+}
+
+/// Limits of which only a part is written: the rest is as it would be without.
+mod partly {
+    use serde::{Deserialize as _, Deserializer};
+
+    use super::Config;
+    use crate::limits::{PolicyConfig, PolicyPart};
+
+    macro_rules! partly {
+        ($($name:ident)*) => {$(
+            pub(super) fn $name<'de, D: Deserializer<'de>>(
+                written: D,
+            ) -> Result<PolicyConfig, D::Error> {
+                Ok(PolicyPart::deserialize(written)?.over(Config::default().$name))
+            }
+        )*};
+    }
+    partly!(login_limit provider_limit refresh_limit request_limit code_limit);
 }
 
 /// So many tries of one address in a minute.

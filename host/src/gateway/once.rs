@@ -50,9 +50,11 @@ pub(super) async fn answer(
             &"a body that flows on a route whose requests are done once",
         ));
     };
+    let caller = caller(passing, &context);
     let asked = Asked {
         plugin: choice.plugin.name(),
-        id: id(passing, &context, &key),
+        id: id(passing, &caller, &key),
+        caller: &caller,
         fingerprint: fingerprint(&context, &call, body),
         time: context.deadline.saturating_duration_since(Instant::now()),
     };
@@ -167,13 +169,16 @@ fn parse(text: &str) -> Option<String> {
     (1..=KEY_BYTES_MAX).contains(&key.len()).then_some(key)
 }
 
-/// Whose request it is, where it goes, and its key: the same key of another caller or on another route is another one.
-fn id(passing: &Passing<'_>, context: &CallContext, key: &str) -> String {
-    let principal = context.principal.as_deref();
-    let caller = match principal {
+/// Whose request it is.
+fn caller(passing: &Passing<'_>, context: &CallContext) -> String {
+    match context.principal.as_deref() {
         Some(who) => format!("{} {}", who.kind.as_str(), who.id),
         None => name_of_caller(None, passing.arrival.client),
-    };
+    }
+}
+
+/// Whose request it is, where it goes, and its key: the same key of another caller or on another route is another one.
+fn id(passing: &Passing<'_>, caller: &str, key: &str) -> String {
     let mut digest = Sha256::new();
     let (plugin, route) = (passing.choice.plugin, passing.route);
     for piece in [
@@ -181,7 +186,7 @@ fn id(passing: &Passing<'_>, context: &CallContext, key: &str) -> String {
         plugin.name().as_str(),
         &route.pattern,
         route.version.as_deref().unwrap_or_default(),
-        &caller,
+        caller,
         key,
     ] {
         add(&mut digest, piece.as_bytes());
@@ -251,7 +256,7 @@ fn explain(verdict: &Verdict) -> Problem {
         Verdict::Full => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "idempotency.full",
-            "the plugin has as many requests in store as it may; try again later",
+            "the plugin has as many requests in store as it may, or of this caller; try again later",
         )
         .with_retry_after_s(60),
         Verdict::InProgress(left) => Problem::new(

@@ -1,12 +1,12 @@
 //! From what went wrong to what the client is told: the one list of causes and statuses.
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use crate::auth::Principal;
+use crate::auth::{PlatformPermission, Principal};
 use crate::gateway::body;
 use crate::http::Problem;
-use crate::ids::RequestId;
+use crate::ids::{Label, PluginName, RequestId};
 use crate::limits::{self, Decision};
 use crate::plugins::breaker::Held;
 use crate::plugins::registry::LivePlugin;
@@ -23,9 +23,66 @@ pub(super) fn of_plugin(problem: Problem) -> Response<runtime::Body> {
     problem.into_http().map(runtime::Body::Whole)
 }
 
+/// Nobody serves this path.
+pub(super) fn not_found() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "route.not_found",
+        "nothing answers on this path",
+    )
+}
+
+/// Plugins call plugins, too often.
+pub(super) fn too_deep() -> Problem {
+    let detail = "plugins call one another in a circle, or too many of them in a row";
+    Problem::new(StatusCode::LOOP_DETECTED, "request.too_deep", detail)
+}
+
+/// The path cannot be read.
+pub(super) fn invalid_path() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "request.invalid_path",
+        "the path is not UTF-8 once it is percent-decoded",
+    )
+}
+
+/// The path has routes, and none for this method; `OPTIONS` asks just that.
+pub(super) fn method_not_allowed(
+    method: &Method,
+    methods: &[Method],
+    id: RequestId,
+) -> Response<Body> {
+    let mut allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        allow.push("HEAD");
+    }
+    if !methods.contains(&Method::OPTIONS) {
+        allow.push("OPTIONS");
+    }
+    let allow = allow.join(", ");
+    let mut answer = if *method == Method::OPTIONS {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
+    } else {
+        let detail = format!("this path takes {allow}");
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "route.method_not_allowed",
+            detail,
+        );
+        of_problem(problem.with_request_id(id))
+    };
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    answer
+}
+
 /// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong is for
-/// the log: [`report`].
-pub(super) fn explain(error: &InvokeError) -> Problem {
+/// the log: [`report`]; and for the caller, if that is an operator.
+pub(super) fn explain(error: &InvokeError, caller: Option<&Principal>) -> Problem {
     let plugin_fault =
         |code: &'static str, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
     match error {
@@ -50,6 +107,14 @@ pub(super) fn explain(error: &InvokeError) -> Problem {
             "plugin.invalid_response",
             "the plugin answered with something that is no valid response",
         ),
+        InvokeError::Returned(error) if error.is_of_grants() => {
+            let is_operator =
+                |caller: &Principal| caller.require_platform(PlatformPermission::Read).is_ok();
+            match caller.is_some_and(is_operator) {
+                true => Problem::new(StatusCode::BAD_GATEWAY, NOT_GRANTED, clipped(error)),
+                false => not_granted(),
+            }
+        }
         InvokeError::Returned(error) => returned(error),
         InvokeError::RequestBody(error) => body::explain(*error),
         InvokeError::ClientGone => body::explain(BodyError::Incomplete),
@@ -65,29 +130,59 @@ pub(super) fn explain(error: &InvokeError) -> Problem {
             "the version that was answering was replaced and has no more time to finish; try again",
         )
         .with_retry_after_s(1),
-        InvokeError::Host(error) => Problem::internal(&format!("{error:#}")),
+        InvokeError::Host(_) => Problem::hidden(),
     }
+}
+
+const NOT_GRANTED: &str = "capability.not_granted";
+
+/// Files are asked for, and the plugin was not given the bucket.
+pub(super) fn bucket_not_granted(plugin: &PluginName, bucket: &Label, id: RequestId) -> Problem {
+    tracing::error!(
+        request.id = %id, plugin.name = %plugin,
+        "Files of `{plugin}` were asked for, and the bucket `{bucket}` is not granted: `gantry plugin grant {plugin} blobs:{bucket}`"
+    );
+    not_granted()
+}
+
+/// What is asked for needs something that the plugin was not given.
+fn not_granted() -> Problem {
+    let detail = "the plugin was not given something that it needs for this; the logs say what, under this request id";
+    Problem::new(StatusCode::BAD_GATEWAY, NOT_GRANTED, detail)
+}
+
+/// The text of a plugin's error, as far as it goes out.
+fn clipped(error: &services::Error) -> String {
+    error.message.chars().take(1000).collect()
 }
 
 /// Tells the host's log of a call that failed, and whose it was, unless that is the client's doing.
 pub(super) fn report(
     error: &InvokeError,
     plugin: &LivePlugin,
+    route: &str,
     id: RequestId,
     principal: Option<&Principal>,
 ) {
     let name = plugin.name();
-    let is_the_clients = matches!(
-        error,
-        InvokeError::Returned(_) | InvokeError::RequestBody(_) | InvokeError::ClientGone
-    );
-    if !is_the_clients {
-        let cause = one_line(&error.to_string());
-        let principal = principal.map(|principal| &*principal.id);
-        tracing::warn!(
-            request.id = %id, principal.id = principal, plugin.name = %name, error.cause = %cause,
+    let principal = principal.map(|principal| &*principal.id);
+    let cause = || match error {
+        // What went wrong in the host is told to nobody else.
+        InvokeError::Host(error) => one_line(&format!("{error:#}")),
+        error => one_line(&error.to_string()),
+    };
+    match error {
+        InvokeError::Returned(error) if !error.is_of_grants() => {}
+        InvokeError::RequestBody(_) | InvokeError::ClientGone => {}
+        // There is more to do than places to do it in, and nobody has made a mistake.
+        InvokeError::Saturated { .. } | InvokeError::Retired => tracing::warn!(
+            request.id = %id, principal.id = principal, plugin.name = %name, route, error.cause = %cause(),
+            "An invocation of `{name}` was not made or not ended"
+        ),
+        _ => tracing::error!(
+            request.id = %id, principal.id = principal, plugin.name = %name, route, error.cause = %cause(),
             "An invocation of `{name}` failed"
-        );
+        ),
     }
 }
 
@@ -126,8 +221,7 @@ fn returned(error: &services::Error) -> Problem {
     } else {
         "plugin.failed".to_owned()
     };
-    let message: String = error.message.chars().take(1000).collect();
-    let problem = Problem::new(status, code, message);
+    let problem = Problem::new(status, code, clipped(error));
     match error.retry_after_ms {
         Some(ms) => problem.with_retry_after_s(ms.div_ceil(1000)),
         None if status == StatusCode::SERVICE_UNAVAILABLE => problem.with_retry_after_s(1),

@@ -2,6 +2,7 @@
 //! moved. Counted with atomics by whoever reads and writes; nobody waits for anybody.
 
 use std::{
+    future::Future as _,
     io,
     pin::Pin,
     sync::{
@@ -18,7 +19,7 @@ use http_body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, Sleep, sleep_until},
 };
 
 use crate::http::refusal;
@@ -32,6 +33,10 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
     /// While the client takes nothing of what there is for it.
     pub(super) write: Duration,
+    /// For the rest of a body that nobody reads any more.
+    pub(super) rest: Duration,
+    /// Bytes of it.
+    pub(super) rest_bytes: u64,
 }
 
 /// What a connection has not done for too long.
@@ -63,6 +68,8 @@ struct Counts {
     is_flushed: AtomicBool,
     /// Whether the system takes no more bytes, because the client does not.
     is_blocked: AtomicBool,
+    /// Whether the last request has a body, of which some may still be on its way.
+    has_body: AtomicBool,
 }
 
 impl Activity {
@@ -75,13 +82,15 @@ impl Activity {
             untaken: AtomicUsize::new(0),
             is_flushed: AtomicBool::new(true),
             is_blocked: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
         }))
     }
 
-    /// A request begins.
-    pub(super) fn enter(&self) -> InProgress {
+    /// A request begins, perhaps with a body behind it.
+    pub(super) fn enter(&self, has_body: bool) -> InProgress {
         self.0.in_progress.fetch_add(1, Relaxed);
         self.0.has_begun.store(true, Relaxed);
+        self.0.has_body.store(has_body, Relaxed);
         InProgress(self.clone())
     }
 
@@ -243,15 +252,47 @@ pub(super) struct Socket {
     activity: Activity,
     /// What is left of a refusal that goes out in place of the HTTP library's own.
     refusal: Bytes,
+    end: End,
+}
+
+/// How far a connection is on its way to being closed.
+#[derive(Debug)]
+enum End {
+    /// It is not. Then how long, and for how many bytes, what still comes will be taken.
+    No(Duration, u64),
+    /// The client has all that it will get; until then, and for so many bytes, what it sends is taken.
+    Rest(Pin<Box<Sleep>>, u64),
+    Done,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, activity: Activity) -> Self {
+    pub(super) fn new(stream: TcpStream, activity: Activity, bounds: &Bounds) -> Self {
         Self {
             stream,
             activity,
             refusal: Bytes::new(),
+            end: End::No(bounds.rest, bounds.rest_bytes),
         }
+    }
+
+    /// Takes what a client still sends after its answer, to its end or a bound. Closing a connection while bytes of the
+    /// client wait resets it, and the client loses an answer that it has not read yet (RFC 9112, section 9.6).
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let End::Rest(until, left) = &mut self.end else {
+            return Poll::Ready(());
+        };
+        let mut bytes = [0; 8 << 10];
+        while *left > 0 && until.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    *left = left.saturating_sub(buffer.filled().len() as u64);
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        self.end = End::Done;
+        Poll::Ready(())
     }
 
     /// Takes what the HTTP library writes while nothing was asked: the refusal of what it could not read.
@@ -352,6 +393,13 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if let End::No(time, bytes) = self.end {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.end = match self.activity.0.has_body.load(Relaxed) {
+                true => End::Rest(Box::pin(sleep_until(Instant::now() + time)), bytes),
+                false => End::Done,
+            };
+        }
+        self.poll_rest(cx).map(Ok)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod address;
 mod connection;
+pub mod json;
 pub mod problem;
 mod refusal;
 pub mod reserved;

@@ -65,6 +65,13 @@ pub struct ProblemItem {
     pub help: Option<String>,
 }
 
+/// What problems of this status are titled.
+pub fn title(status: u16) -> &'static str {
+    let status = StatusCode::from_u16(status).ok();
+    let reason = status.and_then(|status| status.canonical_reason());
+    reason.unwrap_or("Error")
+}
+
 impl Problem {
     /// A problem with this status and code.
     pub fn new(
@@ -75,7 +82,7 @@ impl Problem {
         let code = code.into();
         Self {
             kind: format!("/_gantry/errors/{code}"),
-            title: status.canonical_reason().unwrap_or("Error").into(),
+            title: title(status.as_u16()).into(),
             status: status.as_u16(),
             code,
             detail: detail.into(),
@@ -91,6 +98,11 @@ impl Problem {
     /// An unexpected failure of the host. The cause is logged here and never told.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error.cause = %cause, "A request failed");
+        Self::hidden()
+    }
+
+    /// An unexpected failure of the host, whose cause is in the log already.
+    pub fn hidden() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "host.internal",

@@ -34,6 +34,23 @@ pub fn decides_for_all(name: &HeaderName) -> bool {
     )
 }
 
+/// Whether a message has this header once at most. Of two, each reader might take another one.
+pub fn has_one_value(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "age"
+            | "content-disposition"
+            | "content-location"
+            | "content-range"
+            | "content-type"
+            | "etag"
+            | "expires"
+            | "last-modified"
+            | "location"
+            | "retry-after"
+    )
+}
+
 /// Whether a plugin's answer has no say in this header. Asked of each header of each answer, so it compares and hashes
 /// nothing.
 pub fn in_answers(name: &HeaderName) -> bool {

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -38,6 +38,11 @@ pub struct Config {
     /// How long a client may take nothing of what there is for it; then the connection is closed. It is looked at as
     /// often, so it can be twice as long. Default: 60000.
     pub write_timeout_ms: u64,
+    /// How long the rest of a body that nobody reads any more is taken before the connection is closed, so that its client
+    /// gets to read why. Default: 5000.
+    pub unread_body_timeout_ms: u64,
+    /// Most bytes of that rest. Default: 16 MiB.
+    pub unread_body_bytes_max: u64,
     /// Most bytes of answers that wait in the system's buffer of one connection; it may allow less. More is faster over
     /// long distances; less shows sooner that a client does not read. Default: 256 KiB.
     pub send_buffer_bytes: u32,
@@ -60,6 +65,8 @@ impl Default for Config {
             header_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             write_timeout_ms: 60_000,
+            unread_body_timeout_ms: 5000,
+            unread_body_bytes_max: 16 << 20,
             send_buffer_bytes: 256 << 10,
             header_bytes_max: 128 << 10,
             headers_max: 500,
@@ -105,6 +112,8 @@ pub async fn serve<H, F>(
         first: ms(config.header_timeout_ms),
         idle: ms(config.idle_timeout_ms),
         write: ms(config.write_timeout_ms),
+        rest: ms(config.unread_body_timeout_ms),
+        rest_bytes: config.unread_body_bytes_max,
     };
     let connections = TaskTracker::new();
     loop {
@@ -173,15 +182,23 @@ impl Connection {
     {
         let activity = Activity::new();
         let requests = activity.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let in_progress = requests.enter();
+        let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+            // Over HTTP/2, a refused body ends its stream and not the connection.
+            let is_http1 = request.version() < http::Version::HTTP_2;
+            let in_progress = requests.enter(is_http1 && !request.body().is_end_stream());
             let response = handle(peer, request);
             async move {
-                let response = response.await;
+                let mut response = response.await;
+                if is_http1 && leaves_the_body(response.status()) {
+                    let close = http::HeaderValue::from_static("close");
+                    response
+                        .headers_mut()
+                        .insert(http::header::CONNECTION, close);
+                }
                 Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, in_progress)))
             }
         });
-        let socket = TokioIo::new(Socket::new(stream, activity.clone()));
+        let socket = TokioIo::new(Socket::new(stream, activity.clone(), &self.bounds));
         let connection = self.builder.serve_connection(socket, service);
         let mut connection = pin!(connection);
         let mut is_ending = false;
@@ -220,6 +237,16 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether the rest of a request's body is not read after this answer, so that no further request can come on its
+/// connection (RFC 9110, sections 15.5.9 and 15.5.14).
+fn leaves_the_body(status: http::StatusCode) -> bool {
+    use http::StatusCode;
+    matches!(
+        status,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+    )
 }
 
 fn builder(config: &Config) -> auto::Builder<TokioExecutor> {

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -35,6 +36,11 @@ pub struct Config {
     pub entries_per_plugin_max: u64,
     /// Most bytes of the answers of one plugin. Default: 256 MiB.
     pub bytes_per_plugin_max: u64,
+    /// Most outcomes of one caller at one plugin, so that none uses up those of all. Who is nobody is known by the address.
+    /// Default: 10000.
+    pub entries_per_caller_max: u64,
+    /// Most bytes of the answers of one caller at one plugin. Default: 32 MiB.
+    pub bytes_per_caller_max: u64,
 }
 
 impl Default for Config {
@@ -45,6 +51,8 @@ impl Default for Config {
             answer_bytes_max: 256 << 10,
             entries_per_plugin_max: 100_000,
             bytes_per_plugin_max: 256 << 20,
+            entries_per_caller_max: 10_000,
+            bytes_per_caller_max: 32 << 20,
         }
     }
 }
@@ -55,6 +63,8 @@ pub struct Asked<'a> {
     pub plugin: &'a PluginName,
     /// A digest of whose request it is, where it goes, and its key.
     pub id: String,
+    /// Names whose request it is.
+    pub caller: &'a str,
     /// A digest of what is asked for: the same key must mean the same.
     pub fingerprint: String,
     /// How long it may take.
@@ -74,7 +84,7 @@ pub enum Verdict {
     InProgress(Duration),
     /// The key stands for another request.
     Reused,
-    /// The plugin has as many outcomes as it may.
+    /// The plugin has as many outcomes as it may, or the caller has at this plugin.
     Full,
 }
 
@@ -155,16 +165,19 @@ impl Idempotency {
             db, clock, config, ..
         } = &*self.0;
         let now_ms = clock.now_ms();
+        let digest = digest_of(asked.caller);
         let lease = asked.time + Duration::from_millis(config.lease_margin_ms);
         let row = store::Claim {
             id: &asked.id,
             plugin: asked.plugin,
+            caller: &digest,
             fingerprint: &asked.fingerprint,
             token: uuid::Uuid::now_v7().to_string(),
             lease_until: now_ms + milliseconds(lease),
             expires_at: now_ms + milliseconds(self.keep()),
         };
-        if self.is_full(asked.plugin) && store::find(db, &asked.id, now_ms).await?.is_none() {
+        let is_full = self.is_full(asked.plugin) || self.has_enough(asked.plugin, &digest).await?;
+        if is_full && store::find(db, &asked.id, now_ms).await?.is_none() {
             return Ok(Verdict::Full);
         }
         // What is there may be given back between the two looks.
@@ -242,6 +255,20 @@ impl Idempotency {
         })
     }
 
+    /// Whether a caller has as many outcomes as one may. Nobody has more than their plugin, so that most need not be counted.
+    async fn has_enough(&self, plugin: &PluginName, caller: &str) -> Result<bool, Error> {
+        let config = &self.0.config;
+        let is_over = |entries: u64, bytes: u64| {
+            entries >= config.entries_per_caller_max || bytes >= config.bytes_per_caller_max
+        };
+        let sums = self.lock().get(plugin).copied().unwrap_or_default();
+        if !is_over(sums.entries, sums.bytes) {
+            return Ok(false);
+        }
+        let (entries, bytes) = store::sums_of_caller(&self.0.db, plugin, caller).await?;
+        Ok(is_over(entries.unsigned_abs(), bytes.unsigned_abs()))
+    }
+
     fn add(&self, plugin: &PluginName, entries: u64, bytes: u64) {
         let mut sums = self.lock();
         let sums = sums.entry(plugin.clone()).or_default();
@@ -310,6 +337,11 @@ impl store::Found {
             body: body.into(),
         }))
     }
+}
+
+/// Short, and no name of anybody.
+fn digest_of(caller: &str) -> String {
+    hex::encode(&Sha256::digest(caller)[..16])
 }
 
 /// Values are bytes; each becomes the character of its number.

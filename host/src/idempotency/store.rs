@@ -10,6 +10,7 @@ use crate::ids::PluginName;
 pub(super) struct Claim<'a> {
     pub(super) id: &'a str,
     pub(super) plugin: &'a PluginName,
+    pub(super) caller: &'a str,
     pub(super) fingerprint: &'a str,
     pub(super) token: String,
     pub(super) lease_until: i64,
@@ -43,8 +44,8 @@ pub(super) struct Found {
 pub(super) async fn claim(db: &Db, claim: &Claim<'_>, now_ms: i64) -> Result<bool, sqlx::Error> {
     let row = sqlx::query(
         "INSERT INTO idempotency_keys
-             (id, plugin, fingerprint, token, is_done, lease_until, expires_at, bytes)
-         VALUES ($1, $2, $3, $4, 0, $5, $6, 0)
+             (id, plugin, fingerprint, token, is_done, lease_until, expires_at, bytes, caller)
+         VALUES ($1, $2, $3, $4, 0, $5, $6, 0, $8)
          ON CONFLICT (id) DO UPDATE SET
              fingerprint = excluded.fingerprint, token = excluded.token, is_done = 0,
              lease_until = excluded.lease_until, expires_at = excluded.expires_at,
@@ -61,6 +62,7 @@ pub(super) async fn claim(db: &Db, claim: &Claim<'_>, now_ms: i64) -> Result<boo
     .bind(claim.lease_until)
     .bind(claim.expires_at)
     .bind(now_ms)
+    .bind(claim.caller)
     .fetch_optional(db.writer())
     .await?;
     Ok(row.is_some())
@@ -143,6 +145,23 @@ pub(super) async fn sums(db: &Db) -> Result<Vec<(String, i64, i64)>, sqlx::Error
         ))
     };
     rows.iter().map(sum).collect()
+}
+
+/// Outcomes of one caller at a plugin, and their bytes.
+pub(super) async fn sums_of_caller(
+    db: &Db,
+    plugin: &PluginName,
+    caller: &str,
+) -> Result<(i64, i64), sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS entries, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM idempotency_keys
+         WHERE plugin = $1 AND caller = $2",
+    )
+    .bind(plugin.as_str())
+    .bind(caller)
+    .fetch_one(db.reader())
+    .await?;
+    Ok((row.try_get("entries")?, row.try_get("bytes")?))
 }
 
 pub(super) async fn delete_plugin(db: &Db, plugin: &PluginName) -> Result<(), sqlx::Error> {

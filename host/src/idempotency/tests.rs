@@ -2,8 +2,7 @@ use super::*;
 use crate::db;
 
 async fn keys(dir: &tempfile::TempDir, config: Config) -> (Idempotency, Clock) {
-    let file = dir.path().join("gantry.db");
-    let db = Db::open(&file, &db::Config::default()).await.unwrap();
+    let db = db::testing::open(dir.path()).await;
     let clock = Clock::manual(1_000_000);
     (Idempotency::new(db, clock.clone(), config), clock)
 }
@@ -13,9 +12,14 @@ fn shop() -> PluginName {
 }
 
 async fn begin(keys: &Idempotency, id: &str, fingerprint: &str) -> Verdict {
+    begin_as(keys, "ann", id, fingerprint).await
+}
+
+async fn begin_as(keys: &Idempotency, caller: &str, id: &str, fingerprint: &str) -> Verdict {
     let plugin = shop();
     let asked = Asked {
         plugin: &plugin,
+        caller,
         id: id.to_owned(),
         fingerprint: fingerprint.to_owned(),
         time: Duration::from_secs(30),
@@ -150,4 +154,35 @@ async fn a_plugin_has_no_more_outcomes_than_it_may_and_known_ones_are_still_answ
     assert!(matches!(begin(&keys, "4", "f").await, Verdict::Do(_)));
     keys.delete_plugin(&shop()).await.unwrap();
     assert!(matches!(begin(&keys, "4", "g").await, Verdict::Do(_)));
+}
+
+#[tokio::test]
+async fn one_caller_leaves_room_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        entries_per_caller_max: 3,
+        bytes_per_caller_max: 1000,
+        ..Config::default()
+    };
+    let (keys, clock) = keys(&dir, config).await;
+    let done = async |caller: &str, id: &str, bytes: usize| {
+        let verdict = begin_as(&keys, caller, id, "f").await;
+        let Verdict::Do(claim) = verdict else {
+            return false;
+        };
+        let body = Bytes::from(vec![b'x'; bytes]);
+        claim.settle(200, Some((&HeaderMap::new(), &body))).await;
+        true
+    };
+    for id in ["1", "2", "3"] {
+        assert!(done("ann", id, 1).await);
+    }
+    assert!(matches!(begin(&keys, "4", "f").await, Verdict::Full));
+    assert!(matches!(begin(&keys, "1", "f").await, Verdict::Done(_)));
+    assert!(done("bob", "5", 1000).await, "somebody else");
+    assert!(!done("bob", "6", 1).await, "too many bytes");
+    assert!(done("eve", "7", 1).await);
+    clock.advance_ms(86_400_000);
+    keys.sweep().await.unwrap();
+    assert!(matches!(begin(&keys, "4", "f").await, Verdict::Do(_)));
 }

@@ -55,7 +55,15 @@ pub fn acting_as(kind: &'static str, id: &str) {
     let _ = CAUSE.try_with(|cause| cause.borrow_mut().actor = Some(Actor { kind, id }));
 }
 
-/// Who is behind the current task.
+/// Who is behind the current task, as far as somebody has said.
+pub fn actor() -> Option<Actor> {
+    CAUSE
+        .try_with(|cause| cause.borrow().actor.clone())
+        .ok()
+        .flatten()
+}
+
+/// Who is behind the current task, and what else is known of it.
 pub(super) fn cause() -> Cause {
     let known = CAUSE.try_with(|cause| cause.borrow().clone());
     known.unwrap_or_else(|_| Cause {

@@ -64,7 +64,7 @@ impl Event {
         };
         Self {
             action,
-            target: target.to_string().chars().take(TARGET_CHARS_MAX).collect(),
+            target: shown(&target.to_string()),
             outcome: Outcome::Done,
             actor: cause.actor.unwrap_or_else(nobody),
             address: cause.address,
@@ -244,6 +244,19 @@ impl Entry {
             "prev": self.prev,
         })
     }
+}
+
+/// Without the one character that Postgres does not keep.
+fn shown(target: &str) -> String {
+    let target = target.chars().take(TARGET_CHARS_MAX);
+    let kept = target.map(|c| {
+        if c == '\0' {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    });
+    kept.collect()
 }
 
 /// Details that are too long are told by their length and their hash.

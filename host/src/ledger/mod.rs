@@ -25,10 +25,10 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 
 pub use canonical::canonical;
-pub use cause::{Actor, Cause, acting_as, carried, within};
+pub use cause::{Actor, Cause, acting_as, actor, carried, within};
 pub use event::{Entry, Event, Outcome};
 pub use mark::{Checkpoint, NOTHING, key_of, key_text};
-pub use query::{Copy, Filter, find};
+pub use query::{Copy, Filter, Place, Told, find};
 pub use verify::{Finding, Report, verify, verify_export};
 
 use mark::{Kind, Mark};
@@ -39,6 +39,8 @@ type Transaction = sqlx::Transaction<'static, sqlx::Any>;
 #[derive(Debug, Clone)]
 pub enum Note {
     Event(Box<Event>),
+    /// It is written already, with what it belongs to; whether it is suspicious is still to be seen.
+    Written(Box<Event>),
     /// Somebody was answered that there is no such thing, or that they may not.
     TurnedAway {
         address: IpAddr,
@@ -109,6 +111,11 @@ impl Ledger {
         self.send(Note::Event(Box::new(event)));
     }
 
+    /// Has it looked whether an event that was written is suspicious.
+    pub fn note_written(&self, event: Event) {
+        self.send(Note::Written(Box::new(event)));
+    }
+
     /// Notes that somebody was turned away with this status, so that those who try around are found.
     pub fn note_turned_away(&self, address: IpAddr, status: u16) {
         self.send(Note::TurnedAway { address, status });
@@ -147,8 +154,56 @@ impl Ledger {
         Checkpoint::sign(&self.0.key, seq, self.0.clock.now_ms(), hash)
     }
 
+    /// Where the chain ends.
+    pub async fn end(&self, pool: &AnyPool) -> Result<Place, sqlx::Error> {
+        // Of the entry itself, as it is read later: somebody may have changed one of the two.
+        if let Some((seq, hash)) = store::last(pool).await? {
+            return Ok(Place { seq, hash });
+        }
+        let mut tx = pool.begin().await?;
+        Ok(place_of(store::mark(&mut tx, Kind::Base).await?))
+    }
+
+    /// What was done behind this place, so much at most. Whoever changes what others keep in memory tells it here. Nothing if
+    /// the chain does not go through that place, or not any more: the rows are those of an earlier time, or what came behind
+    /// it has been removed.
+    pub async fn told_after(
+        &self,
+        pool: &AnyPool,
+        after: &Place,
+        limit: i64,
+    ) -> Result<Option<Told>, sqlx::Error> {
+        let mut rows = store::told_from(pool, after.seq, limit.saturating_add(1)).await?;
+        let is_passed = match rows.first() {
+            Some((seq, _, _, hash)) if *seq == after.seq => *hash == after.hash,
+            _ => {
+                let mut tx = pool.begin().await?;
+                place_of(store::mark(&mut tx, Kind::Base).await?) == *after
+            }
+        };
+        if !is_passed {
+            return Ok(None);
+        }
+        rows.retain(|(seq, ..)| *seq > after.seq);
+        let end = rows.last().map(|(seq, _, _, hash)| Place {
+            seq: *seq,
+            hash: hash.clone(),
+        });
+        let events = rows.into_iter();
+        let events = events.map(|(seq, action, target, _)| (seq, action, target));
+        Ok(Some(Told {
+            events: events.collect(),
+            end: end.unwrap_or_else(|| after.clone()),
+        }))
+    }
+
     /// Whether the chain goes through this place. One that was removed because of its age counts as passed.
     pub async fn passes(&self, pool: &AnyPool, place: &Checkpoint) -> Result<bool, sqlx::Error> {
+        // Once more, because it may be removed between the two looks.
+        Ok(self.passes_now(pool, place).await? || self.passes_now(pool, place).await?)
+    }
+
+    async fn passes_now(&self, pool: &AnyPool, place: &Checkpoint) -> Result<bool, sqlx::Error> {
         let mut tx = pool.begin().await?;
         let base = store::mark(&mut tx, Kind::Base).await?;
         drop(tx);
@@ -179,6 +234,11 @@ impl Ledger {
         store::put_mark(tx, Kind::Base, &base).await?;
         store::delete_through(tx, seq).await
     }
+}
+
+fn place_of(mark: Option<Mark>) -> Place {
+    let (seq, hash) = mark.map_or((0, NOTHING.to_owned()), |mark| (mark.seq, mark.hash));
+    Place { seq, hash }
 }
 
 impl std::fmt::Debug for Ledger {

@@ -36,6 +36,22 @@ pub struct Copy {
     pub checkpoint: Checkpoint,
 }
 
+/// A place of the chain, by which somebody knows it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub(super) seq: i64,
+    pub(super) hash: String,
+}
+
+/// What was done behind a place.
+#[derive(Debug)]
+pub struct Told {
+    /// Number, action and target of each, oldest first.
+    pub events: Vec<(i64, String, String)>,
+    /// The place of the last one.
+    pub end: Place,
+}
+
 /// Entries that fit, newest first.
 pub async fn find(pool: &AnyPool, filter: &Filter) -> Result<Vec<Entry>, sqlx::Error> {
     store::find(pool, filter).await

@@ -99,6 +99,24 @@ pub(super) async fn count_strays(tx: &mut Transaction) -> Result<i64, sqlx::Erro
     row.fetch_one(&mut **tx).await?.try_get("strays")
 }
 
+/// Number, action, target and hash of some entries from a number on, oldest first.
+pub(super) async fn told_from(
+    pool: &AnyPool,
+    from: i64,
+    limit: i64,
+) -> Result<Vec<(i64, String, String, String)>, sqlx::Error> {
+    let query =
+        "SELECT seq, action, target, hash FROM audit_events WHERE seq >= $1 ORDER BY seq LIMIT $2";
+    let query = sqlx::query_as(query).bind(from).bind(limit);
+    query.fetch_all(pool).await
+}
+
+/// Number and hash of the last entry.
+pub(super) async fn last(pool: &AnyPool) -> Result<Option<(i64, String)>, sqlx::Error> {
+    let query = "SELECT seq, hash FROM audit_events ORDER BY seq DESC LIMIT 1";
+    sqlx::query_as(query).fetch_optional(pool).await
+}
+
 /// The hash of one entry, if it is there.
 pub(super) async fn hash_of(pool: &AnyPool, seq: i64) -> Result<Option<String>, sqlx::Error> {
     let query = sqlx::query_scalar("SELECT hash FROM audit_events WHERE seq = $1").bind(seq);

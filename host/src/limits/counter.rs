@@ -45,7 +45,12 @@ impl Counter {
     /// The counter as it is at this moment, without what does not count any more.
     pub(super) fn at(mut self, rule: Rule, now_ns: u64) -> Self {
         let part_ns = match rule {
-            Rule::Bucket { .. } | Rule::Concurrency => return self,
+            Rule::Concurrency => return self,
+            Rule::Bucket { full_ns, .. } => {
+                // Nobody waits for longer than an empty bucket takes, though the policy had a slower one before.
+                self.idle_at_ns = self.idle_at_ns.min(now_ns.saturating_add(full_ns));
+                return self;
+            }
             Rule::Fixed { window_ns } => window_ns,
             Rule::Sliding { part_ns } => part_ns,
         };
@@ -54,8 +59,10 @@ impl Counter {
             self = Self::default();
             self.part = part;
         }
-        // A part of the future is one of a longer window that the policy had before.
-        let passed = part.saturating_sub(self.part);
+        // A part of the future is one of a shorter window that the policy had before. What was spent then counts now, and not
+        // until the future is there.
+        self.part = self.part.min(part);
+        let passed = part - self.part;
         if passed > 0 {
             let passed = usize::try_from(passed).unwrap_or(HELD).min(HELD);
             self.counts.copy_within(..HELD - passed, passed);
@@ -63,6 +70,11 @@ impl Counter {
             self.part = part;
         }
         self
+    }
+
+    /// Whether this is a bucket that was filled to what the policy says now.
+    pub(super) fn waits_less_than(&self, found: Self, rule: Rule) -> bool {
+        matches!(rule, Rule::Bucket { .. }) && self.idle_at_ns < found.idle_at_ns
     }
 
     /// How long it takes until so much more can be spent; nothing if it can be now. The counter is as it is now.

@@ -25,6 +25,19 @@ pub enum KeyKind {
     Route,
 }
 
+impl KeyKind {
+    /// As manifests and settings write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::User => "user",
+            Self::ApiKey => "api-key",
+            Self::Principal => "principal",
+            Self::Route => "route",
+        }
+    }
+}
+
 /// What the front door knows about the caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller<'a> {

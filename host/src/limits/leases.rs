@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -51,8 +51,17 @@ impl Leases {
     }
 
     /// A lease with this id is on the server, in these keys.
-    pub(super) fn begin(&self, id: u128, keys: Vec<String>) {
+    fn begin(&self, id: u128, keys: Vec<String>) {
         self.book().open.insert(id, keys);
+    }
+
+    /// A lease that may be on the server soon, or not: whoever asks for it may be gone before the answer is there.
+    pub(super) fn expect(self: &Arc<Self>, id: u128, keys: Vec<String>) -> Expected {
+        Expected {
+            leases: Arc::clone(self),
+            id,
+            keys,
+        }
     }
 
     /// A call is over. The server is told soon.
@@ -120,6 +129,36 @@ impl Leases {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lease that is taken from the server again when this is dropped, unless it is kept.
+pub(super) struct Expected {
+    leases: Arc<Leases>,
+    id: u128,
+    keys: Vec<String>,
+}
+
+impl Expected {
+    /// The answer is there: these of its keys have the lease.
+    pub(super) fn keep(mut self, held: impl Fn(&str) -> bool) -> bool {
+        let keys = std::mem::take(&mut self.keys);
+        let held: Vec<String> = keys.into_iter().filter(|key| held(key)).collect();
+        if held.is_empty() {
+            return false;
+        }
+        self.leases.begin(self.id, held);
+        true
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        if !keys.is_empty() {
+            self.leases.book().ended.push((self.id, keys));
+            self.leases.has_ended.notify_one();
+        }
     }
 }
 

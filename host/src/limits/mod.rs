@@ -18,7 +18,7 @@ pub use decision::{Decision, Outcome};
 pub use key::{Caller, Key, KeyKind, Naming};
 pub use limiter::{Admission, Error, Limiter};
 pub use permit::Permit;
-pub use policy::{Algorithm, Fail, InvalidPolicy, Policy, PolicyConfig};
+pub use policy::{Algorithm, Fail, InvalidPolicy, Policy, PolicyConfig, PolicyPart};
 
 use serde::{Deserialize, Serialize};
 

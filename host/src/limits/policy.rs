@@ -39,6 +39,39 @@ pub struct PolicyConfig {
     pub fail: Option<Fail>,
 }
 
+/// What is written of a limit that has its values already where nothing is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyPart {
+    name: Option<String>,
+    limit: Option<u64>,
+    window_ms: Option<u64>,
+    burst: Option<u64>,
+    key: Option<KeyKind>,
+    algorithm: Option<Algorithm>,
+    shadow: Option<bool>,
+    fail: Option<Fail>,
+}
+
+impl PolicyPart {
+    /// The limit with what is written in the place of what was there.
+    pub fn over(self, known: PolicyConfig) -> PolicyConfig {
+        PolicyConfig {
+            name: self.name.unwrap_or(known.name),
+            limit: self.limit.unwrap_or(known.limit),
+            window_ms: match self.algorithm {
+                Some(Algorithm::Concurrency) => self.window_ms.unwrap_or(0),
+                _ => self.window_ms.unwrap_or(known.window_ms),
+            },
+            burst: self.burst.or(known.burst),
+            key: self.key.unwrap_or(known.key),
+            algorithm: self.algorithm.unwrap_or(known.algorithm),
+            shadow: self.shadow.unwrap_or(known.shadow),
+            fail: self.fail.or(known.fail),
+        }
+    }
+}
+
 fn by_address() -> KeyKind {
     KeyKind::Ip
 }

@@ -7,7 +7,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local HELD = 9
 
-local function read(key, rule, step)
+local function read(key, rule, step, limit)
   local counter = {}
   if rule == 'c' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -19,13 +19,20 @@ local function read(key, rule, step)
     numbers[#numbers + 1] = tonumber(number)
   end
   if rule == 'b' then
+    -- Nobody waits for longer than an empty bucket takes, though the policy had a slower one before, or the clock went back.
     counter.full_at = numbers[1] or 0
+    if counter.full_at > now + limit then
+      counter.full_at = now + limit
+      redis.call('SET', key, string.format('%.0f', counter.full_at), 'PX', math.ceil(limit / 1000) + 1000)
+    end
     return counter
   end
   -- numbers: the part of the first count, then the counts, newest first.
   local here = (now - now % step) / step
-  local kept = numbers[1] or here
-  counter.part = math.max(here, kept)
+  -- A part of the future is one of a shorter window that the policy had before, or of a clock that went back. What was spent
+  -- then counts now.
+  local kept = math.min(numbers[1] or here, here)
+  counter.part = here
   local passed = counter.part - kept
   for i = 1, rule == 's' and HELD or 1 do
     counter[i] = i > passed and numbers[1 + i - passed] or 0
@@ -103,7 +110,7 @@ for i, key in ipairs(KEYS) do
     rule = ARGV[at + 1], step = tonumber(ARGV[at + 2]), limit = tonumber(ARGV[at + 3]),
     cost = tonumber(ARGV[at + 4]), is_shadow = ARGV[at + 5] == '1',
   }
-  before[key] = before[key] or read(key, check.rule, check.step)
+  before[key] = before[key] or read(key, check.rule, check.step, check.limit)
   local counter = after[key] or before[key]
   check.wait = wait(counter, check.rule, check.step, check.limit, check.cost)
   if not check.wait and check.cost > 0 then

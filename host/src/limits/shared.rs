@@ -36,6 +36,11 @@ impl Shared {
     ) -> Result<(Decision<'a>, Option<Permit>), Error> {
         let keys: Vec<String> = checks.iter().map(|check| self.key(check)).collect();
         let lease = rand::random::<u128>();
+        let counted = checks.iter().zip(&keys);
+        let counted = counted.filter(|(check, _)| check.policy.is_concurrency() && check.cost > 0);
+        let counted: Vec<String> = counted.map(|(_, key)| key.clone()).collect();
+        // Who goes away while the server decides, or does not hear of it in time, leaves no place taken.
+        let expected = self.leases.expect(lease, counted);
         let answer = self
             .cluster
             .run_script::<Vec<i64>>(&self.script, &keys, |command| {
@@ -62,21 +67,18 @@ impl Shared {
             let wait_ns = (*violated == 1).then_some(ns.unwrap_or(0));
             decision.outcomes[at] = Some(Outcome::new(check.policy, standing, wait_ns));
         }
-        let held: Vec<String> = if decision.is_admitted() {
-            let outcomes = decision.outcomes.iter().flatten();
-            let held = checks.iter().zip(keys).zip(outcomes);
-            held.filter(|((check, _), outcome)| {
-                check.policy.is_concurrency() && check.cost > 0 && !outcome.is_violated
-            })
-            .map(|((_, key), _)| key)
-            .collect()
-        } else {
-            Vec::new()
+        if !decision.is_admitted() {
+            // It has taken none.
+            expected.keep(|_| false);
+            return Ok((decision, None));
+        }
+        let is_held = |key: &str| {
+            let outcomes = keys.iter().zip(decision.outcomes.iter().flatten());
+            let mut its = outcomes.filter(|(other, _)| *other == key);
+            its.any(|(_, outcome)| !outcome.is_violated)
         };
-        let permit = (!held.is_empty()).then(|| {
-            self.leases.begin(lease, held);
-            Permit::shared(Arc::clone(&self.leases), lease)
-        });
+        let is_any = expected.keep(is_held);
+        let permit = is_any.then(|| Permit::shared(Arc::clone(&self.leases), lease));
         Ok((decision, permit))
     }
 

@@ -63,6 +63,10 @@ impl Table {
             };
             let now_ns = shard.not_before(now_ns);
             before[at] = found.at(policy.rule, now_ns);
+            if before[at].waits_less_than(found, policy.rule) {
+                // Also for those who are refused, or they would wait from now on each time they ask.
+                shard.correct(&place.slot, before[at]);
+            }
             // The same counter may stand twice in the list; then both costs count.
             let earlier = (0..at).rfind(|earlier| places[*earlier].slot == place.slot);
             after[at] = earlier.map_or(before[at], |earlier| after[earlier]);
@@ -292,6 +296,15 @@ impl Shard {
             self.counters.insert(slot, counter);
         } else {
             self.shared.insert(slot.policy, counter);
+        }
+    }
+
+    /// Puts another counter in the place of one that is there.
+    fn correct(&mut self, slot: &Slot, counter: Counter) {
+        if let Some(kept) = self.counters.get_mut(slot) {
+            *kept = counter;
+        } else if let Some(kept) = self.shared.get_mut(&slot.policy) {
+            *kept = counter;
         }
     }
 

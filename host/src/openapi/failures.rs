@@ -51,11 +51,13 @@ pub fn reason(status: u16) -> String {
         410 => "Gone",
         412 => "It is another version by now",
         413 => "The body is too large",
+        414 => "The path and query are too long",
         415 => "The body is of a type that is not taken",
         416 => "Nothing of the range is there",
         422 => "The body does not fit its schema",
         423 => "Somebody else is at it",
         429 => "Too many requests",
+        431 => "The headers are too long",
         500 => "The server failed",
         501 => "This server cannot do that",
         502 => "What answers here failed",
@@ -88,14 +90,11 @@ pub fn problem_schema() -> Value {
                 "description": "The single mistakes, where there are several.",
                 "items": {
                     "type": "object",
-                    "description": "The host says `at` and `detail`, a plugin `field`, `code` and `message`.",
                     "properties": {
-                        "at": { "type": "string" },
-                        "detail": { "type": "string" },
-                        "help": { "type": "string" },
-                        "field": { "type": "string" },
-                        "code": { "type": "string" },
-                        "message": { "type": "string" },
+                        "at": { "type": "string", "description": "A JSON Pointer into the body, or the name of a parameter." },
+                        "detail": { "type": "string", "description": "What is wrong there." },
+                        "code": { "type": "string", "description": "Stable, where whoever answers has one for it." },
+                        "help": { "type": "string", "description": "How to mend it." },
                     },
                 },
             },
@@ -122,6 +121,7 @@ fn statuses(path: &str, method: &str, operation: &Map<String, Value>, is_closed:
         (has_body, 408),
         (changes, 409),
         (has_body, 413),
+        (has_parameters, 414),
         (has_body, 415),
         (has_body || has_parameters, 422),
         (true, 429),
@@ -188,7 +188,7 @@ mod tests {
         );
         assert_eq!(of("/open", "get"), ["200", "400", "429", "500", "503"]);
         let all = of("/things/{id}", "put");
-        for status in ["404", "408", "409", "413", "415", "422"] {
+        for status in ["404", "408", "409", "413", "414", "415", "422"] {
             assert!(all.iter().any(|known| known == status), "{status}: {all:?}");
         }
         let answers = &document["paths"]["/things/{id}"]["put"]["responses"];

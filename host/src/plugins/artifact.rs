@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,6 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::ids::Digest;
+use crate::plugins::store::Store;
 
 /// Why an artifact could not be kept or found.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +24,45 @@ pub enum Error {
     Damaged(Digest),
     #[error("cannot use the artifacts in {}", .folder.display())]
     Io { folder: PathBuf, source: io::Error },
+    #[error("the artifacts in the rows cannot be reached")]
+    Rows(#[from] sqlx::Error),
 }
 
 /// The folder of all artifacts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
+    /// Where they are, too, if the rows are on a server: other hosts have other folders.
+    rows: Option<Store>,
 }
 
 impl Artifacts {
     /// Opens the folder, and creates it if need be. Once per process; blocks.
     pub fn open(folder: PathBuf) -> Result<Self, Error> {
-        match fs::create_dir_all(&folder) {
-            Ok(()) => Ok(Self { folder }),
+        let mut builder = fs::DirBuilder::new();
+        match builder.recursive(true).mode(0o700).create(&folder) {
+            Ok(()) => Ok(Self { folder, rows: None }),
             Err(source) => Err(Error::Io { folder, source }),
         }
     }
 
+    /// The same, with rows in which they are, too, if these are on a server.
+    #[must_use]
+    pub fn with_rows(mut self, rows: &Store) -> Self {
+        self.rows = rows.is_on_server().then(|| rows.clone());
+        self
+    }
+
     /// Keeps these bytes, and returns their digest. When it returns, they survive a power cut.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, Error> {
+        let digest = self.put_file(bytes.clone()).await?;
+        if let Some(rows) = &self.rows {
+            rows.put_artifact(digest, &bytes).await?;
+        }
+        Ok(digest)
+    }
+
+    async fn put_file(&self, bytes: Bytes) -> Result<Digest, Error> {
         self.blocking(move |folder| put(folder, &bytes))
             .await?
             .map_err(|source| self.failed(source))
@@ -48,6 +70,22 @@ impl Artifacts {
 
     /// The bytes with this digest, checked against it.
     pub async fn get(&self, digest: Digest) -> Result<Bytes, Error> {
+        let missing = match (self.get_file(digest).await, &self.rows) {
+            (Err(error @ (Error::NotFound(_) | Error::Damaged(_))), Some(rows)) => (error, rows),
+            (got, _) => return got,
+        };
+        let (error, rows) = missing;
+        match rows.artifact(digest).await? {
+            Some(bytes) if Digest::of(&bytes) == digest => {
+                let bytes = Bytes::from(bytes);
+                self.put_file(bytes.clone()).await?;
+                Ok(bytes)
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn get_file(&self, digest: Digest) -> Result<Bytes, Error> {
         let read = self
             .blocking(move |folder| fs::read(folder.join(digest.to_string())))
             .await?;
@@ -73,6 +111,9 @@ impl Artifacts {
         keep: BTreeSet<Digest>,
         age_min: Duration,
     ) -> Result<usize, Error> {
+        if let Some(rows) = &self.rows {
+            rows.remove_artifacts(age_min).await?;
+        }
         let removed = self
             .blocking(move |folder| remove_unreferenced(folder, &keep, age_min))
             .await?;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
+use crate::ids::Label;
 use crate::plugins::access::Demands;
 use crate::plugins::breaker::Breaker;
 use crate::plugins::cached::Cached;
@@ -17,7 +18,7 @@ use crate::plugins::metrics::Metrics;
 use crate::plugins::routes::{Filed, MockRoute, Route, RouteTable};
 use crate::plugins::store::LiveRow;
 use crate::plugins::versions::{Versioned, Versioning};
-use crate::plugins::{Config, LoadFailure};
+use crate::plugins::{Config, LoadFailure, Mistake};
 use crate::runtime::{ExtismConvention, ExtismTarget, Granted, InjectedSecret, Limits, PluginSpec};
 use crate::services::config;
 use crate::services::outbound::{EgressPolicy, EgressRule};
@@ -35,6 +36,24 @@ pub(super) fn spec(
     values: &Map<String, Value>,
     config: &Config,
 ) -> Result<PluginSpec, LoadFailure> {
+    for (is_asked, is_refused, mistake) in [
+        (
+            !manifest.capabilities.sql.is_empty(),
+            config.is_for_several_hosts,
+            "`capabilities.sql`: each host would have a database of its own, and several hosts use these rows (`db.shared`); \
+             keep the data in `kv`, or run the plugin on a host with rows of its own",
+        ),
+        (
+            !manifest.capabilities.blobs.is_empty(),
+            config.is_for_several_hosts && config.files_are_in_a_folder,
+            "`capabilities.blobs`: each host would have files of its own, and several hosts use these rows (`db.shared`); \
+             keep files on a server that all of them reach (`blobs.store = \"s3\"`)",
+        ),
+    ] {
+        if is_asked && is_refused {
+            return Err(LoadFailure::Manifest(vec![Mistake::new(mistake)]));
+        }
+    }
     Ok(PluginSpec {
         name: row.plugin.clone(),
         deployment: row.deployment,
@@ -221,5 +240,31 @@ pub(super) fn routes(
         routes.push(built.mocked(mock));
     }
     let table = RouteTable::new(routes).map_err(LoadFailure::Route)?;
-    Ok(table.with_versioning(Versioning::of(manifest)))
+    let links = links(row, manifest, config).map_err(LoadFailure::Route)?;
+    Ok(table
+        .with_versioning(Versioning::of(manifest))
+        .with_links(links))
+}
+
+/// Pages of which other origins may use signed links: of a bucket of `[[files]]`, those that may call its routes.
+fn links(
+    row: &LiveRow,
+    manifest: &Manifest,
+    config: &Config,
+) -> Result<Vec<(Label, CorsPolicy)>, String> {
+    let mut links = Vec::new();
+    for label in &manifest.capabilities.blobs {
+        let entry = manifest.files.iter().position(|of| of.bucket == *label);
+        let mut routes = manifest.routes.iter();
+        let route = routes.find(|route| {
+            let of = route.files.map(|of| of.entry);
+            of.is_some() && of == entry
+        });
+        let cors = route.and_then(|route| route.cors.as_ref());
+        let cors = cors.or(manifest.cors.as_ref());
+        if let Some(policy) = CorsPolicy::of(&row.plugin, cors, &config.cors)? {
+            links.push((label.clone(), policy.with_files()));
+        }
+    }
+    Ok(links)
 }

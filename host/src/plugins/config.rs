@@ -13,6 +13,12 @@ use crate::plugins::{breaker, bundle, rollout, store, trust, versions};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Whether several hosts use the rows; follows from `db.shared`.
+    #[serde(skip)]
+    pub(crate) is_for_several_hosts: bool,
+    /// Whether files are in a folder of this host; follows from `blobs.store`.
+    #[serde(skip)]
+    pub(crate) files_are_in_a_folder: bool,
     /// What it means that a `[[test]]` of a plugin fails when it is deployed: `required` (it is not deployed), `warn` or
     /// `off` (nobody looks). Default: `required`.
     pub tests: Tests,
@@ -60,6 +66,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            is_for_several_hosts: false,
+            files_are_in_a_folder: false,
             signatures: trust::Policy::default(),
             trust: trust::Config::default(),
             tests: Tests::default(),

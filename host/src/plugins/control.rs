@@ -236,7 +236,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Removes what is left of deployments that were going on when the host died. At the start, when nobody is deploying.
+    /// Removes what is left of deployments that were going on when the host died. At the start, when nobody is deploying, on
+    /// no other host either.
     pub async fn recover(&self) -> Result<(), DeployError> {
         self.store.release_migrations().await?;
         for (plugin, with_secrets) in self.store.unwanted_data().await? {

@@ -12,9 +12,10 @@ use crate::plugins::manifest::Cors;
 
 /// Request headers that pages may send where nothing else is said.
 const HEADERS: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match, x-api-key";
+    "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, x-api-key";
 /// Answer headers that pages may read where nothing else is said.
-const EXPOSED: &str = "deprecation, etag, link, location, ratelimit, ratelimit-policy, retry-after, sunset, x-request-id";
+const EXPOSED: &str = "deprecation, etag, idempotency-replayed, link, location, preference-applied, ratelimit, ratelimit-policy, \
+                       retry-after, sunset, x-gantry-mock, x-request-id";
 /// What pages need beside that to send files and to read parts of them, if they may call at all.
 const OF_FILES: [&str; 2] = [
     "content-disposition, if-range, range, tus-resumable, upload-checksum, upload-defer-length, upload-length, \

@@ -22,6 +22,8 @@ pub struct RouteLimits {
 #[derive(Debug)]
 pub struct RouteLimit {
     pub policy: Policy,
+    /// What the policy was made of.
+    pub config: PolicyConfig,
     /// How much one call takes.
     pub cost: u32,
     pub key: KeySource,
@@ -89,6 +91,17 @@ struct Draft {
     key: KeySource,
     /// Whether the operator has changed it.
     is_operators: bool,
+}
+
+impl RouteLimit {
+    /// What it counts by, in one word.
+    pub fn key_name(&self) -> &'static str {
+        match self.key {
+            KeySource::Caller => self.config.key.as_str(),
+            KeySource::Header(_) => "header",
+            KeySource::Expression(_) => "expression",
+        }
+    }
 }
 
 impl RouteLimits {
@@ -187,6 +200,7 @@ impl Draft {
         }
         Ok(RouteLimit {
             policy,
+            config: self.config,
             cost,
             key: self.key,
         })
@@ -222,7 +236,8 @@ impl LimitOverride {
         mistakes
     }
 
-    fn is_for(&self, plugin: &PluginName, path: &str) -> bool {
+    /// Whether it is about this route.
+    pub(super) fn is_for(&self, plugin: &PluginName, path: &str) -> bool {
         let is_route = match &self.route {
             None => true,
             Some(route) => match route.strip_suffix('*') {

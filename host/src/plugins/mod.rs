@@ -16,6 +16,7 @@ pub mod cors;
 mod deploy;
 pub mod describe;
 pub mod filters;
+mod idle;
 pub mod limits;
 pub mod manifest;
 pub mod metrics;

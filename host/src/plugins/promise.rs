@@ -24,7 +24,7 @@ pub enum Promises {
 }
 
 impl Plugins {
-    /// Holds a version against the live one. What it breaks is an error, or comes back as warnings where that is allowed.
+    /// Holds a version against the live one. What it breaks is an error, or comes back where that is allowed.
     pub(super) async fn check_promises(
         &self,
         plugin: &PluginName,
@@ -40,16 +40,21 @@ impl Plugins {
         let found = self.runtime.in_background(move || broken(&old, &new)).await;
         let is_fine = found.is_empty() || allows_breaking || policy == Promises::Warn;
         if is_fine {
-            return Ok(found
-                .iter()
-                .map(|difference| format!("breaks callers: {difference}"))
-                .collect());
+            return Ok(found.iter().map(ToString::to_string).collect());
         }
         Err(DeployError::Breaking {
             plugin: plugin.clone(),
             differences: found,
         })
     }
+}
+
+/// What whoever breaks promises is told.
+pub(super) fn warnings_of(breaks: &[String]) -> Vec<String> {
+    let sentences = breaks.iter();
+    sentences
+        .map(|what| format!("breaks callers: {what}"))
+        .collect()
 }
 
 /// What callers of one version rely on and another does not keep. What is gone by now in the old one is promised no more.

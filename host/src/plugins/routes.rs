@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
-use crate::ids::Permission;
+use crate::ids::{Label, Permission};
 use crate::pattern;
 use crate::plugins::Mount;
 use crate::plugins::access::Demands;
@@ -140,6 +140,11 @@ impl Route {
         Self { mock, ..self }
     }
 
+    /// Which route of the manifest it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     fn answers(&self, method: &Method) -> bool {
         self.methods.contains(method)
             || (*method == Method::HEAD && self.methods.contains(&Method::GET))
@@ -254,6 +259,8 @@ pub struct RouteTable {
     slots: Vec<Vec<Arc<Route>>>,
     /// How requests name a version, where that is not in the path.
     versioning: Option<Versioning>,
+    /// Pages of which other origins may use signed links into these buckets.
+    links: Vec<(Label, CorsPolicy)>,
 }
 
 /// Why a request means no version.
@@ -288,6 +295,7 @@ impl RouteTable {
             tree: matchit::Router::new(),
             slots: Vec::new(),
             versioning: None,
+            links: Vec::new(),
         };
         let mut slot_of = HashMap::new();
         let mut kept: HashMap<_, Vec<_>> = HashMap::new();
@@ -317,6 +325,17 @@ impl RouteTable {
 
     pub(super) fn with_versioning(self, versioning: Option<Versioning>) -> Self {
         Self { versioning, ..self }
+    }
+
+    pub(super) fn with_links(self, links: Vec<(Label, CorsPolicy)>) -> Self {
+        Self { links, ..self }
+    }
+
+    /// Pages of which other origins may use signed links into a bucket; nothing means none.
+    pub fn cors_of_links(&self, bucket: &Label) -> Option<&CorsPolicy> {
+        let mut links = self.links.iter();
+        let found = links.find(|(label, _)| label == bucket);
+        found.map(|(_, policy)| policy)
     }
 
     /// How requests name a version, where that is not in the path.
@@ -364,12 +383,11 @@ impl RouteTable {
         let is_about_upload = *method == Method::HEAD
             && headers.contains_key(TUS_RESUMABLE)
             && slot.iter().any(|route| route.files.is_some());
-        let method = if is_about_upload {
-            &Method::PATCH
-        } else {
-            method
+        let answers = |route: &&Arc<Route>| match is_about_upload {
+            true => route.methods.contains(&Method::HEAD),
+            false => route.answers(method),
         };
-        let Some(route) = meant.clone().find(|route| route.answers(method)) else {
+        let Some(route) = meant.clone().find(answers) else {
             let methods = meant.flat_map(|route| route.methods.iter().cloned());
             return Found::MethodNotAllowed(methods.collect());
         };

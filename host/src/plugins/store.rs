@@ -1,13 +1,16 @@
 //! The rows of plugins, their deployments and their grants, to be read. A deployment is never changed; which one is live
 //! is a pointer in the plugin's row. Writing is in `change`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, AnyPool, Row as _, any::AnyRow};
 
-use crate::db::{Db, Transaction};
+use crate::db::{Db, Rows, Transaction};
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::ledger::Event;
 use crate::plugins::Mount;
@@ -159,6 +162,7 @@ macro_rules! canary_rows {
 impl Store {
     /// Access to these rows.
     pub fn new(db: Db, config: Config) -> Self {
+        let db = db.one_by_one(Rows::Plugins);
         Self { db, config }
     }
 
@@ -168,6 +172,11 @@ impl Store {
 
     pub(super) fn writer(&self) -> &AnyPool {
         self.db.writer()
+    }
+
+    /// Now, as all hosts of these rows count.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.db.now_ms()
     }
 
     /// What is to answer for each plugin, by name, as it is at one moment.
@@ -337,6 +346,62 @@ impl Store {
             .bind(plugin.as_str())
             .execute(self.writer())
             .await?;
+        Ok(())
+    }
+
+    /// Whether the rows are on a server, which other hosts may reach, too.
+    pub(in crate::plugins) fn is_on_server(&self) -> bool {
+        self.db.has_server()
+    }
+
+    /// Keeps an artifact in the rows. One that is there is young again.
+    pub(in crate::plugins) async fn put_artifact(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(), sqlx::Error> {
+        let now_ms = self.db.now_ms();
+        let touched = sqlx::query("UPDATE artifacts SET put_at_ms = $2 WHERE digest = $1");
+        let touched = touched.bind(digest.to_string()).bind(now_ms);
+        if touched.execute(self.writer()).await?.rows_affected() > 0 {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO artifacts (digest, bytes, put_at_ms) VALUES ($1, $2, $3) \
+             ON CONFLICT (digest) DO UPDATE SET put_at_ms = excluded.put_at_ms",
+        )
+        .bind(digest.to_string())
+        .bind(bytes)
+        .bind(now_ms)
+        .execute(self.writer())
+        .await?;
+        Ok(())
+    }
+
+    /// An artifact in the rows.
+    pub(in crate::plugins) async fn artifact(
+        &self,
+        digest: Digest,
+    ) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        let query = sqlx::query_scalar("SELECT bytes FROM artifacts WHERE digest = $1");
+        let query = query.bind(digest.to_string());
+        query.fetch_optional(self.reader()).await
+    }
+
+    /// Removes artifacts from the rows to which no other row refers, but for young ones.
+    pub(in crate::plugins) async fn remove_artifacts(
+        &self,
+        age_min: Duration,
+    ) -> Result<(), sqlx::Error> {
+        let age_ms = i64::try_from(age_min.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query(
+            "DELETE FROM artifacts WHERE put_at_ms < $1 \
+             AND digest NOT IN (SELECT component FROM deployments) \
+             AND digest NOT IN (SELECT upload FROM approvals)",
+        )
+        .bind(self.db.now_ms().saturating_sub(age_ms))
+        .execute(self.writer())
+        .await?;
         Ok(())
     }
 

@@ -8,7 +8,10 @@ use std::{
     future::pending,
     io::{self, Write as _},
     ops::Range,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -367,7 +370,7 @@ async fn cpu_time(process: u32) -> Option<Duration> {
 
 /// From now on this process uses only what nobody else wants of the processors (`SCHED_IDLE`, `sched(7)`). Only before any
 /// thread is started. Never for the server or a thread of it: whoever holds a lock must get on.
-pub(super) fn use_idle_processors() -> io::Result<()> {
+pub fn use_idle_processors() -> io::Result<()> {
     // SAFETY: a structure of C without pointers, for which all zeros are a value.
     #[expect(unsafe_code, reason = "a structure of C")]
     let param: libc::sched_param = unsafe { std::mem::zeroed() };
@@ -503,7 +506,8 @@ impl Cache {
         let tag: [u8; TAG_BYTES] = self.mac(digest, code).finalize().into_bytes().into();
         let path = self.path(digest);
         let temporary = self.dir.join(format!(".{}.tmp", uuid::Uuid::now_v7()));
-        std::fs::create_dir_all(&self.dir)?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.dir)?;
         let written = write_private(&temporary, &tag, code);
         let renamed = written.and_then(|()| std::fs::rename(&temporary, &path));
         if renamed.is_err() {

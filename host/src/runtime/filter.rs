@@ -338,6 +338,9 @@ fn check(
                 bytes += name.len() + value.len();
                 let name = response::header_name(&name)?;
                 let value = response::header_value(&name, value)?;
+                if reserved::has_one_value(&name) {
+                    return Err(format!("it adds another `{name}`; there is one at most"));
+                }
                 (name.clone(), HeaderChange::Add(name, value))
             }
             messages::HeaderChange::Remove(name) => {

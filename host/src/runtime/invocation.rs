@@ -179,6 +179,7 @@ impl InvokeError {
     pub fn fault(&self) -> Fault {
         use services::Kind;
         match self {
+            Self::Returned(error) if error.is_of_grants() => Fault::Plugin,
             Self::Returned(error) => match error.kind {
                 Kind::Timeout | Kind::Internal => Fault::Plugin,
                 Kind::Unavailable => Fault::Platform,

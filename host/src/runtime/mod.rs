@@ -43,7 +43,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use crate::ids::Digest;
 use crate::services::Quota;
 
-pub use compile::CompileError;
+pub use compile::{CompileError, use_idle_processors};
 pub use config::{CompileConfig, Config};
 pub use confine::{Bounds, compile_child};
 pub use engine::EngineKind;

@@ -104,10 +104,22 @@ pub(super) fn check_head(
         ));
     }
     remove_what_is_the_hosts(&mut headers);
+    // Nearly no answer has a header twice.
+    if headers.len() > headers.keys_len() {
+        let is_double =
+            |name: &&HeaderName| reserved::has_one_value(name) && has_several(&headers, name);
+        if let Some(name) = headers.keys().find(is_double) {
+            return Err(format!("it has more than one `{name}`"));
+        }
+    }
     let mut response = http::Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+fn has_several(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
 }
 
 /// Takes out of headers or trailers what a plugin does not decide.
@@ -173,6 +185,21 @@ mod tests {
                 0,
                 "its headers have more than 32768 bytes",
             ),
+            (
+                200,
+                &[
+                    ("Content-Type", "text/html"),
+                    ("content-type", "text/plain"),
+                ],
+                0,
+                "it has more than one `content-type`",
+            ),
+            (
+                302,
+                &[("location", "/a"), ("vary", "a"), ("location", "/a")],
+                0,
+                "it has more than one `location`",
+            ),
             (200, &many, 0, "it has more than 100 headers"),
             (200, &[], 101, "its body has more than 100 bytes"),
         ] {
@@ -199,10 +226,13 @@ mod tests {
             ("content-length", "7"),
             ("x-a", "1"),
             ("x-a", "2"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("etag", "\"1\""),
         ];
         let response = answer(201, &headers, 3).unwrap();
         assert_eq!(response.status(), 201);
-        assert_eq!(response.headers().len(), 2);
+        assert_eq!(response.headers().len(), 5);
         assert_eq!(response.headers().get_all("x-a").iter().count(), 2);
     }
 

@@ -213,6 +213,11 @@ impl Quota {
         Ok(Held { quota, bytes })
     }
 
+    /// How many bytes nobody holds, as of now and without those of a whole.
+    pub fn free(&self) -> usize {
+        self.0.bytes_max.saturating_sub(self.0.bytes.load(Relaxed))
+    }
+
     fn with(bytes_max: usize, whole: Option<Self>) -> Self {
         Self(Arc::new(Part {
             bytes_max,

@@ -38,6 +38,19 @@ impl Error {
         }
     }
 
+    /// Whether it says that the plugin was not given what it asked for. That is for its author and the operator to mend;
+    /// whoever called the plugin can do nothing about it.
+    pub fn is_of_grants(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "capability.not_granted",
+            "outbound.address_forbidden",
+            "outbound.host_not_granted",
+            "outbound.method_not_granted",
+            "secrets.not_revealed",
+        ];
+        self.kind == Kind::Denied && CODES.contains(&&*self.code)
+    }
+
     /// Not granted to this plugin.
     pub fn denied(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Kind::Denied, code, message)

@@ -152,7 +152,7 @@ fn a_wrong_query_names_the_parameter() {
         );
         let problem: Value = response.json();
         assert_eq!(problem["detail"], format!("`{name}` {message}"));
-        let field = json!([{ "field": name, "code": "invalid", "message": message }]);
+        let field = json!([{ "at": name, "code": "invalid", "detail": message }]);
         assert_eq!(problem["errors"], field);
     }
 }

@@ -49,12 +49,12 @@ fn a_problem_of_the_plugin_is_shown_as_it_is() {
         response.json::<Value>(),
         json!({
             "type": "about:blank",
-            "title": "Unprocessable Content",
+            "title": "Unprocessable Entity",
             "status": 422,
             "code": "request.invalid",
             "detail": "two mistakes",
             "request_id": "test",
-            "errors": [{ "field": "seats", "code": "too_many", "message": "at most 12" }],
+            "errors": [{ "at": "seats", "code": "too_many", "detail": "at most 12" }],
         })
     );
     assert_eq!(log_messages(), Vec::<String>::new());

@@ -182,6 +182,7 @@ pub(crate) fn config(dir: &TempDir) -> Config {
     config.runtime.compile.program = std::env::current_exe()
         .ok()
         .and_then(|path| Some(path.parent()?.join("gantry")));
+    config.auth.hash_program = config.runtime.compile.program.clone();
     config
 }
 

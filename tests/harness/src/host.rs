@@ -11,7 +11,7 @@ use gantry::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{Client, guests};
+use crate::{Client, PostgresDatabase, guests};
 
 /// A running host. Dereferences to a client without credentials.
 pub struct TestHost {
@@ -45,9 +45,19 @@ impl TestHostBuilder {
         self
     }
 
-    /// Starts the host.
-    pub async fn start(self) -> TestHost {
+    /// Starts the host. Its rows are on Postgres if the environment says so (`TESTS_DB=postgres`): the scenes are the same.
+    pub async fn start(mut self) -> TestHost {
+        let is_wanted = std::env::var_os("TESTS_DB").is_some_and(|name| name == "postgres");
+        if is_wanted && !self.config.db.has_server() {
+            let database = PostgresDatabase::create().await;
+            database.expect("Postgres").serve(&mut self.config);
+        }
         Box::pin(TestHost::open(self.config, self.dir)).await
+    }
+
+    /// Tries to start the host, where it should not.
+    pub async fn try_start(self) -> anyhow::Result<TestHost> {
+        Box::pin(TestHost::try_open(self.config, self.dir)).await
     }
 }
 
@@ -67,6 +77,9 @@ impl TestHost {
             ..Config::default()
         });
         config.runtime.compile.program = Some(guests::gantry());
+        config.auth.hash_program = Some(guests::gantry());
+        // While all tests run the machine is never idle, and each login would wait for a process that gets nothing of it.
+        config.auth.hash_apart = false;
         // The tests log in more often than people do.
         config.gateway.login_limit.limit = 10_000;
         config.gateway.provider_limit.limit = 10_000;
@@ -76,16 +89,18 @@ impl TestHost {
     }
 
     async fn open(config: Box<Config>, dir: Arc<TempDir>) -> Self {
-        let app = Box::pin(App::start(Config::clone(&config)))
-            .await
-            .expect("the host starts");
+        Self::try_open(config, dir).await.expect("the host starts")
+    }
+
+    async fn try_open(config: Box<Config>, dir: Arc<TempDir>) -> anyhow::Result<Self> {
+        let app = Box::pin(App::start(Config::clone(&config))).await?;
         let client = Client::new(app.address);
-        Self {
+        Ok(Self {
             app: Some(app),
             client,
             config,
             dir,
-        }
+        })
     }
 
     /// Stops the host and starts another one on the same rows and files.
@@ -100,6 +115,12 @@ impl TestHost {
         }
         meanwhile();
         Box::pin(Self::open(self.config.clone(), Arc::clone(&self.dir))).await
+    }
+
+    /// Like [`TestHost::restart`], with other settings.
+    pub async fn restart_as(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self.restart().await
     }
 
     /// Stops the host as an operator would.
@@ -117,6 +138,11 @@ impl TestHost {
     /// The control of plugins.
     pub fn plugins(&self) -> &Plugins {
         &self.app().plugins
+    }
+
+    /// Where its rows are.
+    pub fn db(&self) -> gantry::db::Config {
+        self.config.db.clone()
     }
 
     /// The folder with everything that the host keeps.

@@ -100,7 +100,12 @@ impl SmtpServer {
             return Vec::new();
         };
         let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
-        files.sort();
+        // `{seconds}.M{microseconds}P{process}Q{count}.{host}`, where microseconds have no leading zeros.
+        files.sort_by_key(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let count = name.split_once('Q').map(|(_, rest)| rest.to_owned());
+            count.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok())
+        });
         let texts = files
             .iter()
             .filter_map(|file| fs::read_to_string(file).ok());

@@ -1,5 +1,6 @@
 //! Accounts of people over HTTP: logging in, staying logged in, and what others try with it.
 
+mod hashing;
 mod issuers;
 mod mail;
 mod nodes;

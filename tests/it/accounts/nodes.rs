@@ -54,9 +54,11 @@ async fn what_is_revoked_where_the_accounts_are_is_revoked_on_hosts_that_take_th
     .await;
     login.user("ann@example.com", &[]).await;
     login.user("bob@example.com", &[]).await;
+    login.user("dora@example.com", &[]).await;
     let ann = log_in(&login, "ann@example.com", PASSWORD).await;
     let ann_later = log_in(&login, "ann@example.com", PASSWORD).await;
     let bob = log_in(&login, "bob@example.com", PASSWORD).await;
+    let dora = log_in(&login, "dora@example.com", PASSWORD).await;
     for tokens in [&ann, &ann_later, &bob] {
         until(&with(&shop, tokens), 200).await;
     }
@@ -83,6 +85,38 @@ async fn what_is_revoked_where_the_accounts_are_is_revoked_on_hosts_that_take_th
     server.go_on().await;
     until(&with(&shop, &ann_later), 401).await;
     until(&with(&shop, &bob), 200).await;
+
+    // A server that took over may be behind: what is told there comes before what was read of the other one.
+    let stream = "gantry:auth:revoked";
+    let session = bob["session"].as_str().unwrap();
+    server.run(&["DEL", stream]).await;
+    let told = ["XADD", stream, "5-1", "iss", "login", "sid", session];
+    server.run(&told).await;
+    until(&with(&shop, &bob), 401).await;
+
+    // Also by a host that has not lived to tell it.
+    login.user("carl@example.com", &[]).await;
+    let carl = log_in(&login, "carl@example.com", PASSWORD).await;
+    for tokens in [&carl, &dora] {
+        until(&with(&shop, tokens), 200).await;
+    }
+    server.die().await;
+    let id = |tokens: &Value| tokens["user"]["id"].as_str().unwrap().parse().unwrap();
+    login
+        .app()
+        .auth
+        .set_disabled(id(&carl), true)
+        .await
+        .unwrap();
+    login.app().auth.delete_user(id(&dora)).await.unwrap();
+    let login = login.restart().await;
+    for tokens in [&carl, &dora] {
+        until(&with(&shop, tokens), 200).await;
+    }
+    server.go_on().await;
+    for tokens in [&carl, &dora] {
+        until(&with(&shop, tokens), 401).await;
+    }
     login.stop().await;
     shop.stop().await;
 }

@@ -123,7 +123,7 @@ async fn every_change_through_the_admin_api_leaves_an_event_and_no_secret() {
     );
     let folder = host.data_dir().to_owned();
     let again = host.restart().await;
-    assert_eq!(look(&folder).await.findings, []);
+    assert_eq!(look(&folder, &again.db()).await.findings, []);
     again.stop().await;
 }
 

@@ -49,11 +49,11 @@ async fn some_events(client: &Client, query: &str) -> Vec<Value> {
 }
 
 /// What a host's folder says of its trail, as `gantry audit verify` would.
-async fn look(data_dir: &Path) -> Report {
+async fn look(data_dir: &Path, config: &gantry::db::Config) -> Report {
     let key = verifying_key(&Keys::open(data_dir).unwrap().derive(AUDIT_KEY));
     let (heads, problems) = read_heads(data_dir).unwrap();
     assert_eq!(problems, Vec::<String>::new());
-    let rows = Db::look(&data_dir.join("gantry.db")).await.unwrap();
+    let rows = Db::look(&data_dir.join("gantry.db"), config).await.unwrap();
     let report = verify(&rows, &key, &heads).await.unwrap();
     rows.close().await;
     report
@@ -221,7 +221,7 @@ async fn what_a_plugin_asks_for_and_was_not_granted_is_recorded_once_in_a_while(
     for _ in 0..50 {
         host.get("/secrets/reveal?label=stripe")
             .await
-            .assert_problem(403, "capability.not_granted");
+            .assert_problem(502, "capability.not_granted");
     }
     let refused = some_events(&admin, "action=capability.refused").await;
     assert_eq!(refused.len(), 1, "{refused:?}");
@@ -253,7 +253,7 @@ async fn a_host_that_is_killed_in_between_leaves_a_whole_trail() {
         let instant = Duration::from_millis(20 + kill * 37);
         let _ = tokio::time::timeout(instant, work).await;
         server = server.kill_and_restart().await;
-        let report = look(&server.data_dir()).await;
+        let report = look(&server.data_dir(), &Default::default()).await;
         assert_eq!(report.findings, [], "after {instant:?}");
     }
     // Each role that is there has its event, and each event its role.
@@ -314,5 +314,29 @@ async fn the_command_line_lists_exports_and_verifies() {
     // Something may have been written behind the cut meanwhile.
     let is_found = text.contains("the end is missing") || text.contains("are missing");
     assert!(!is_ok && is_found, "{text}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_tells_which_settings_are_others_than_before() {
+    let host = TestHost::build()
+        .with(|config| config.docs.title = "Ask ops@example.com".to_owned())
+        .start()
+        .await;
+    let first = events(&host.admin(), "action=host.started").await.remove(0);
+    assert_eq!(first["detail"]["before"], Value::Null);
+    assert!(!first.to_string().contains("ops@example.com"));
+    let host = host
+        .restart_as(|config| config.gateway.request_timeout_ms = 12_345)
+        .await;
+    let second = events(&host.admin(), "action=host.started").await.remove(0);
+    assert_eq!(
+        second["detail"]["after"]["gateway.request_timeout_ms"],
+        12_345
+    );
+    assert_eq!(
+        second["detail"]["before"]["gateway.request_timeout_ms"],
+        Value::Null
+    );
     host.stop().await;
 }

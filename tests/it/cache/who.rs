@@ -61,6 +61,9 @@ async fn what_decides_an_answer_is_in_its_key_or_is_not_seen_by_the_plugin() {
     // A host that was made up is a key of its own, and one that a proxy is said to have seen is not shown.
     let poisoned = get_with(&host, "/counted/b", &[("x-forwarded-host", "evil.example")]).await;
     assert!(!poisoned.text().contains("evil"), "{}", poisoned.text());
+    // Nor is anything else that is in no key, whatever it is called.
+    let poisoned = get_with(&host, "/counted/d", &[("x-in", "evil.example")]).await;
+    assert!(!poisoned.text().contains("evil"), "{}", poisoned.text());
     get_with(&host, "/counted/c", &[("host", "evil.example")])
         .await
         .assert_status(200);

@@ -2,6 +2,7 @@
 //! are checked, and answers before there is a back end.
 
 use gantry::gateway::docs::Anonymous;
+use gantry::openapi::sample::sample;
 use gantry_harness::{Answer, TestHost, guests::guest};
 use http::Method;
 use serde_json::{Value, json};
@@ -246,6 +247,12 @@ async fn documents_are_exported_and_contracts_checked_at_the_command_line() {
     );
     let check = ["contract", "check", "--contract", "contract.json"];
     succeeded(&run(&host, dir.path(), &check).await);
+    // What a front end has downloaded is the same contract: login is in both.
+    let public = host.admin().get("/api/openapi.json").await.text();
+    assert!(public.contains("/api/auth/login"));
+    std::fs::write(dir.path().join("public.json"), public).unwrap();
+    let check_public = ["contract", "check", "--contract", "public.json"];
+    succeeded(&run(&host, dir.path(), &check_public).await);
     let collection = succeeded(
         &run(
             &host,
@@ -413,4 +420,108 @@ async fn a_front_end_is_built_before_there_is_a_back_end() {
     assert_eq!(answer.header("preference-applied"), Some("mock"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(host.get("/shop/health").await.header("x-gantry-mock"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resumable_uploads_are_in_the_document_for_those_who_may_send() {
+    let host = TestHost::start().await;
+    let manifest = "schema = 1\n[plugin]\nname = \"gallery\"\nversion = \"1.0.0\"\n[component]\npath = \"plugin.wasm\"\n\
+                    [capabilities]\nblobs = [\"photos\"]\n[[files]]\npath = \"/photos\"\nbucket = \"photos\"\n\
+                    read = { auth = \"public\" }\nwrite = { permissions = [\"photos.write\"] }\nlink_ttl_max = \"1h\"\n\
+                    [[permission]]\nname = \"photos.write\"\ndescription = \"Send photos\"\n";
+    host.deploy(manifest, guest("echo")).await;
+    let role = json!({ "name": "sender", "permissions": ["gallery:photos.write"] });
+    let made = host.admin().post("/_gantry/api/v1/roles", &role).await;
+    made.assert_status(201);
+    let sender = host.user("ann@example.com", &["sender"]).await;
+    let own = sender.get("/api/openapi.json").await.assert_status(200);
+    let own: Value = own.json();
+    assert_valid(&own);
+    let one = &own["paths"]["/gallery/photos/{id}"];
+    let required = |method: &str| -> Vec<&str> {
+        let parameters = one[method]["parameters"].as_array().unwrap().iter();
+        let required = parameters.filter(|parameter| parameter["required"] == true);
+        required
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(required("head"), ["id", "Tus-Resumable"]);
+    assert_eq!(required("patch"), ["id", "Tus-Resumable", "Upload-Offset"]);
+    let patch = &one["patch"];
+    assert!(patch["requestBody"]["content"]["application/offset+octet-stream"].is_object());
+    assert!(patch["responses"]["204"]["headers"]["Upload-Offset"].is_object());
+    assert!(
+        patch["responses"]["409"]["x-gantry-codes"]
+            .to_string()
+            .contains("offset_mismatch")
+    );
+    assert!(one["head"]["responses"]["200"].get("content").is_none());
+    assert!(one["get"]["responses"]["206"].is_object());
+    for path in ["/gallery/photos", "/gallery/photos/{id}"] {
+        let headers = &own["paths"][path]["options"]["responses"]["204"]["headers"];
+        assert!(headers["Tus-Max-Size"].is_object(), "{headers}");
+    }
+    let order = &own["paths"]["/gallery/photos/link"]["post"]["requestBody"];
+    let order = &order["content"]["application/json"]["example"];
+    assert_eq!(*order, json!({ "expires_in_s": 300 }));
+
+    let public: Value = host.get("/api/openapi.json").await.json();
+    let one = public["paths"]["/gallery/photos/{id}"].as_object().unwrap();
+    let methods: Vec<_> = one.keys().map(String::as_str).collect();
+    assert_eq!(methods, ["get", "options"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_body_of_the_accounts_has_an_example_that_fits_it() {
+    let host = TestHost::start().await;
+    let document: Value = host.get("/api/openapi.json").await.json();
+    let mut seen = Vec::new();
+    let paths = document["paths"].as_object().unwrap().iter();
+    for (path, item) in paths.filter(|(path, _)| path.starts_with("/api/auth/")) {
+        for (method, operation) in item.as_object().unwrap() {
+            let answers = operation["responses"].as_object().unwrap().iter();
+            let answers = answers.filter(|(status, _)| status.starts_with('2'));
+            let bodies = answers.map(|(_, answer)| answer);
+            for body in bodies.chain(operation.get("requestBody")) {
+                let Some(content) = body["content"].as_object() else {
+                    continue;
+                };
+                for media_type in content.values() {
+                    // As a reader of the document has it: the schema, with all that it leads to.
+                    let mut schema = media_type["schema"].clone();
+                    schema["components"] = document["components"].clone();
+                    let example = media_type.get("example").cloned();
+                    let sample = || sample(&media_type["schema"], &document);
+                    let example = example.or_else(sample).unwrap_or_default();
+                    let validator = jsonschema::validator_for(&schema).unwrap();
+                    let errors: Vec<String> = validator
+                        .iter_errors(&example)
+                        .map(|e| e.to_string())
+                        .collect();
+                    assert!(errors.is_empty(), "{method} {path}: {example} {errors:?}");
+                    // What is made of a schema alone looks like this.
+                    let told = example.to_string();
+                    assert!(
+                        !told.contains("\"text\"") && told.len() > 10,
+                        "{method} {path}: {told}"
+                    );
+                    seen.push(format!("{method} {path} {told}"));
+                }
+            }
+        }
+    }
+    for wanted in [
+        "post /api/auth/register {\"email\":\"ann@example.com\"",
+        "post /api/auth/login {\"email\":\"ann@example.com\"",
+        "post /api/auth/refresh {\"refresh_token\":\"gr_",
+        "post /api/auth/password {",
+        "post /api/auth/password/reset {\"email\"",
+        "post /api/auth/totp {",
+        "post /api/auth/totp/confirm {\"code\"",
+    ] {
+        assert!(
+            seen.iter().any(|seen| seen.starts_with(wanted)),
+            "{wanted}: {seen:#?}"
+        );
+    }
 }

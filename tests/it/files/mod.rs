@@ -1,6 +1,7 @@
 //! Files that a plugin takes and gives without a line of its code: what is sent is what comes back, to whom it is for, and
 //! nothing else.
 
+mod away;
 mod crash;
 mod direct;
 mod filters;

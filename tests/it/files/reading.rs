@@ -83,7 +83,13 @@ async fn who_has_it_is_not_given_it_again_and_nobody_deletes_another_version() {
         (Method::GET, "if-match", tag, 200),
         (Method::GET, "if-match", "\"other\"", 412),
         (Method::DELETE, "if-match", "\"other\"", 412),
-        (Method::DELETE, "if-match", tag, 204),
+        (
+            Method::DELETE,
+            "if-unmodified-since",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            412,
+        ),
+        (Method::DELETE, "if-unmodified-since", time, 204),
     ] {
         let request = ann.request(method.clone(), &url).header(name, value);
         let answer = ann.send(request).await.assert_status(status);
@@ -96,6 +102,17 @@ async fn who_has_it_is_not_given_it_again_and_nobody_deletes_another_version() {
                     .is_none_or(|length| length == "0")
             );
         }
+    }
+    let url = sent(&ann, "/gallery/papers", "text/plain", "two").await;
+    let second = ann.get(&url).await;
+    let tag = second.header("etag").unwrap();
+    // On two lines it is one list.
+    for (tags, status) in [(["\"a\"", "\"b\""], 412), (["\"a\"", tag], 204)] {
+        let request = ann.request(Method::DELETE, &url);
+        let request = tags
+            .iter()
+            .fold(request, |request, tag| request.header("if-match", *tag));
+        ann.send(request).await.assert_status(status);
     }
     host.stop().await;
 }

@@ -1,10 +1,13 @@
 //! Other sizes of images, by the plugin that we ship for it, in the sandbox.
 
 use bytes::Bytes;
+use gantry::services::blobs::BucketId;
 use gantry_harness::{Client, TestHost, guests::guest};
 use http::Method;
 use image::ImageFormat;
 use serde_json::Value;
+
+use crate::manifests;
 
 use super::{HEAD, encoded, gallery, noise, png, sent, usage};
 
@@ -125,6 +128,84 @@ async fn a_rendition_is_made_once_and_goes_with_its_source() {
     host.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_plugin_itself_replaces_or_deletes_takes_its_renditions_along() {
+    let host = TestHost::start().await;
+    deploy_images(&host).await;
+    let more = "[capabilities]\nblobs = [\"data\"]\n[limits]\ncpu = \"5s\"\nwall = \"20s\"\n\
+                [[files]]\npath = \"/photos\"\nbucket = \"data\"\nread = { auth = \"public\" }\n\
+                [files.renditions]\nthumb = { width = 64 }\n";
+    host.deploy(&manifests::with("ann", more), guest("blobs-abuse"))
+        .await;
+    let bucket = BucketId {
+        plugin: "ann".parse().unwrap(),
+        label: "data".parse().unwrap(),
+    };
+    let kept = async || {
+        let usage = host.app().blobs.usage(&bucket).await.unwrap();
+        (usage.objects, usage.bytes)
+    };
+    let ask = async |what: &str, name: &str, body: Bytes| -> Value {
+        let path = format!("/ann/{what}?name={name}");
+        let request = host.request(Method::POST, &path).body(body);
+        host.send(request).await.assert_status(200).json()
+    };
+    let ann = host.user("ann@example.com", &[]).await;
+    let url = sent(&ann, "/ann/photos", "image/png", png(640, 320)).await;
+    let other = sent(&ann, "/ann/photos", "image/png", png(600, 300)).await;
+    let id = url.rsplit('/').next().unwrap();
+    let of_other = png(600, 300).len() as u64;
+    for url in [&url, &other] {
+        thumb(&host, url, "*/*").await.assert_status(200);
+    }
+    let (objects, with_both) = kept().await;
+    assert_eq!(objects, 4);
+
+    // Replaced: nobody can ask for what was made of the one before.
+    let square = png(500, 500);
+    ask("put", id, square.clone()).await;
+    assert_eq!(kept().await.0, 3);
+    let again = thumb(&host, &url, "*/*").await.assert_status(200);
+    let picture = image::load_from_memory(&again.body).unwrap();
+    assert_eq!((picture.width(), picture.height()), (64, 64));
+    assert_eq!(kept().await.0, 4);
+
+    // A plugin writes nothing there, and sees what is.
+    let listed = ask("list", "~renditions/&count=10", Bytes::new()).await;
+    assert_eq!(listed["ok"]["names"].as_array().unwrap().len(), 2);
+    for what in ["put", "stream", "put-link"] {
+        let refused = ask(what, "~renditions/mine", Bytes::new()).await;
+        assert_eq!(refused["code"], "blobs.name_reserved", "{what}");
+    }
+
+    // Deleted: only what is of another one is left, also in the quota, once the bytes have gone.
+    assert_eq!(ask("delete", id, Bytes::new()).await["ok"], true);
+    assert_eq!(kept().await.0, 2);
+    let first = png(640, 320).len() as u64;
+    for _ in 0..200 {
+        if kept().await.1 < with_both - first {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    let (_, left) = kept().await;
+    assert!(left > of_other && left < with_both - first, "{left}");
+    thumb(&host, &other, "*/*").await.assert_status(200);
+    assert_eq!(kept().await, (2, left));
+    assert_eq!(
+        ask("delete", other.rsplit('/').next().unwrap(), Bytes::new()).await["ok"],
+        true
+    );
+    for _ in 0..200 {
+        if kept().await == (0, 0) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(kept().await, (0, 0));
+    host.stop().await;
+}
+
 /// A PNG that says it has 60000 x 60000 pixels.
 fn bomb() -> Bytes {
     let mut bomb = png(1, 1).to_vec();
@@ -219,5 +300,64 @@ async fn who_may_not_see_a_file_sees_no_rendition_of_it() {
     thumb(&host, &url, "*/*")
         .await
         .assert_problem(401, "auth.required");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rendition_for_which_there_is_no_room_is_not_made_again_and_again() {
+    let host = TestHost::build().with(|config| config.blobs.objects_per_plugin_max = 1);
+    let host = host.start().await;
+    super::deploy(&host).await;
+    deploy_images(&host).await;
+    let ann = host.user("ann@example.com", &[]).await;
+    let url = sent(&ann, "/gallery/photos", "image/png", png(640, 320)).await;
+    let full = thumb(&host, &url, "*/*").await;
+    full.assert_problem(507, "blobs.too_many_objects");
+    let used = invocations(&host).await;
+    assert!(used > 0.0);
+    let full = thumb(&host, &url, "*/*").await;
+    full.assert_problem(507, "blobs.too_many_objects");
+    assert_eq!(invocations(&host).await, used, "it is tried again");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_many_renditions_keeps_nobody_waiting_for_all_of_them() {
+    let host = TestHost::build().with(|config| {
+        config.gateway.trusted_proxies = serde_json::from_str("[\"127.0.0.1\"]").unwrap();
+        config.gateway.files.renditions_at_once_max = 1;
+        config.gateway.files.renditions_waiting_per_client_max = 8;
+    });
+    let host = host.start().await;
+    super::deploy(&host).await;
+    deploy_images(&host).await;
+    let ann = host.user("ann@example.com", &[]).await;
+    let mut urls = Vec::new();
+    for side in 0..10 {
+        let image = png(900 + side, 900);
+        urls.push(sent(&ann, "/gallery/photos", "image/png", image).await);
+    }
+    let ask = |address: &'static str, url: &str| {
+        let (client, url) = (host.on_a_connection_of_its_own(), url.to_owned());
+        tokio::spawn(async move {
+            let request = client.request(Method::GET, &format!("{url}/renditions/thumb"));
+            let answer = client.send(request.header("x-forwarded-for", address));
+            (answer.await.status.as_u16(), std::time::Instant::now())
+        })
+    };
+    let many: Vec<_> = urls[..9].iter().map(|url| ask("192.0.2.1", url)).collect();
+    // They wait by now.
+    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    let (status, other_at) = ask("192.0.2.2", &urls[9]).await.unwrap();
+    assert_eq!(status, 200);
+    let (mut made, mut refused, mut later) = (0, 0, 0);
+    for one in many {
+        let (status, at) = one.await.unwrap();
+        made += usize::from(status == 200);
+        refused += usize::from(status == 503);
+        later += usize::from(status == 200 && at > other_at);
+    }
+    assert_eq!((made, refused), (8, 1), "one client may wait for eight");
+    assert!(later >= 4, "the other one has waited for all but {later}");
     host.stop().await;
 }

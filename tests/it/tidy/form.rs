@@ -21,10 +21,6 @@ const LONGER: &[(&str, &str)] = &[
     ("plugin-sdk/src/bindings/transformation.rs", "generated"),
     ("tests/guests/keyvalue_02/bindings.rs", "generated"),
     (
-        "host/src/services/blobs/store.rs",
-        "the rows of files change together: objects, uploads, pieces, what is kept and what goes",
-    ),
-    (
         "host/src/services/sql/tests.rs",
         "one case for each way out of the sandbox",
     ),

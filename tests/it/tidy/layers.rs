@@ -17,7 +17,15 @@ const LAYERS: &[&[&str]] = &[
     &["mail"],
     &["db", "cluster"],
     &["ledger"],
-    &["ids", "clock", "bindings", "seal", "condition", "pattern"],
+    &[
+        "ids",
+        "clock",
+        "bindings",
+        "seal",
+        "condition",
+        "pattern",
+        "address",
+    ],
 ];
 
 #[test]

@@ -4,19 +4,22 @@
 mod accounts;
 mod api;
 mod date;
+mod mail;
 mod restaurant;
 mod server;
+mod shell;
 mod state;
 mod tries;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::{command, guests, test};
 use api::Api;
+use mail::Mail;
 pub(crate) use server::command as server_command;
 
 use server::Server;
@@ -27,24 +30,30 @@ const MOUNT: &str = "/api";
 /// What makes smaller versions of photos.
 const IMAGES: &str = "images";
 
-/// Starts the demo and keeps it running, or with `--once` tries everything out on a server of its own and stops.
+/// Starts the demo and keeps it running, or with `--once` tries everything out on a server of its own and stops. With
+/// `--mail` there is a mail server, too, and people can open accounts.
 pub(crate) fn run(options: &[String]) -> anyhow::Result<()> {
-    match options {
-        [] => run_forever(),
-        [option] if option == "--once" => run_once(),
-        _ => bail!("`cargo xtask demo` takes only `--once`"),
+    let has = |name: &str| options.iter().any(|option| option == name);
+    if let Some(other) = options
+        .iter()
+        .find(|option| !["--once", "--mail"].contains(&option.as_str()))
+    {
+        bail!("`cargo xtask demo` takes `--once` and `--mail`, and not `{other}`");
+    }
+    if has("--once") {
+        run_once(has("--mail"))
+    } else {
+        run_forever(has("--mail"))
     }
 }
 
-fn run_forever() -> anyhow::Result<()> {
+fn run_forever(with_mail: bool) -> anyhow::Result<()> {
     build()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     let data = crate::root().join("gantry-data");
-    let (server, tries) = start(address, &data)?;
-    println!("\nTry:\n");
-    for one in tries {
-        println!("  # {}\n  {}\n", one.about, one.as_curl(&server.url()));
-    }
+    let mail = with_mail.then(|| Mail::start(&data)).transpose()?;
+    let (server, file) = start(address, &data, mail.as_ref())?;
+    shell::print(&file, with_mail);
     println!(
         "Everything is kept in gantry-data; remove the folder to start anew. Requests are logged in\n\
          gantry-data/access.log. Ctrl-C stops the server."
@@ -52,24 +61,22 @@ fn run_forever() -> anyhow::Result<()> {
     server.wait()
 }
 
-fn run_once() -> anyhow::Result<()> {
+fn run_once(with_mail: bool) -> anyhow::Result<()> {
     build()?;
     // A port that is free now; nobody else takes it in the moment until the server does.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let data = std::env::temp_dir().join(format!("gantry-demo-{}", std::process::id()));
-    let tried = start(address, &data).and_then(|(server, tries)| {
-        for one in tries {
-            println!("{}", one.as_curl(&server.url()));
-            one.check(server.api())?;
-        }
+    let mail = with_mail.then(|| Mail::start(&data)).transpose()?;
+    let tried = start(address, &data, mail.as_ref()).and_then(|(server, file)| {
+        shell::check(&file, with_mail)?;
         // A second start must find everything.
         server.stop()?;
-        let (server, _) = start(address, &data)?;
+        let (server, _) = start(address, &data, mail.as_ref())?;
         server.stop()
     });
     if tried.is_ok() {
         fs::remove_dir_all(&data)?;
-        println!("\nevery request was answered as it should be");
+        println!("\nevery line did what it should");
     }
     tried.with_context(|| format!("the server's files are in {}", data.display()))
 }
@@ -79,9 +86,14 @@ fn build() -> anyhow::Result<()> {
     test::build_server()
 }
 
-/// A server at this address with a live plugin, accounts and a restaurant.
-fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries::Try>)> {
-    let server = Server::start(address, data)?;
+/// A server at this address with a live plugin, accounts and a restaurant, and what a shell needs to try it.
+fn start(
+    address: SocketAddr,
+    data: &Path,
+    mail: Option<&Mail>,
+) -> anyhow::Result<(Server, PathBuf)> {
+    let settings = mail.map(Mail::settings);
+    let server = Server::start(address, data, settings.as_ref().map_or(&[], |all| all))?;
     let mut state = State::open(data)?;
     deploy(server.api(), &mut state, IMAGES, "/images")?;
     deploy(server.api(), &mut state, PLUGIN, MOUNT)?;
@@ -93,8 +105,8 @@ fn start(address: SocketAddr, data: &Path) -> anyhow::Result<(Server, Vec<tries:
         server.url()
     );
     accounts::print(&state);
-    let tries = tries::list(server.api(), &state, data)?;
-    Ok((server, tries))
+    let file = shell::write(server.api(), &state, &server.url(), data)?;
+    Ok((server, file))
 }
 
 /// Makes a plugin live, unless this very bundle is.

@@ -31,23 +31,35 @@ pub(crate) fn command() -> Command {
     command
 }
 
+/// Makes the data folder before the server does, for its owner only, as the server would: others write there, too.
+pub(super) fn make_folder(data: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)?;
+    Ok(())
+}
+
 impl Server {
-    /// Starts it and waits until it takes requests.
-    pub(super) fn start(address: SocketAddr, data: &Path) -> anyhow::Result<Self> {
-        // The access log wants it before the server makes it; for its owner only, as the server would.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)?;
+    /// Starts it with the demo's settings and these, and waits until it takes requests.
+    pub(super) fn start(
+        address: SocketAddr,
+        data: &Path,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
+        make_folder(data)?;
         let child = command()
             .args([
                 "serve",
                 "--quiet",
                 "--listen",
                 &address.to_string(),
+                "--config",
+                "plugins/techplus/demo/gantry.toml",
                 "--data-dir",
             ])
             .arg(data)
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("GANTRY_ACCESS_LOG__FILE", data.join("access.log"))
             .spawn()
             .context("cannot start the server")?;

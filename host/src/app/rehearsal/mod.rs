@@ -8,6 +8,7 @@ mod live;
 mod run;
 
 use std::{
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -17,6 +18,7 @@ use anyhow::Context as _;
 use tracing::subscriber::NoSubscriber;
 
 use crate::app::{App, NativeRoutes};
+use crate::auth;
 use crate::clock::Clock;
 use crate::config::{Config, ServicesConfig};
 use crate::gateway;
@@ -124,7 +126,10 @@ impl Stand {
         let mut folder = tempfile::Builder::new();
         folder.prefix("gantry-test-");
         let folder = match &cache {
-            Some(cache) => std::fs::create_dir_all(&cache.stages)
+            Some(cache) => std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&cache.stages)
                 .and_then(|()| folder.tempdir_in(&cache.stages)),
             None => folder.tempdir(),
         };
@@ -175,6 +180,11 @@ fn config_of(config: &Config, folder: &Path) -> Config {
         data_dir: folder.to_owned(),
         access_log: Target::Off,
         services: ServicesConfig::clone(&config.services),
+        auth: auth::Config {
+            hash_apart: config.auth.hash_apart,
+            hash_program: config.auth.hash_program.clone(),
+            ..auth::Config::default()
+        },
         blobs: blobs::Config {
             store: blobs::StoreKind::Folder,
             ..config.blobs.clone()

@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::AnyPool;
 
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::ledger::*;
 
 const SEED: [u8; 32] = [7; 32];
@@ -22,9 +22,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("host.db"), &Default::default())
-            .await
-            .unwrap();
+        let db = db::testing::open(folder.path()).await;
         let clock = Clock::manual(START_MS);
         let (ledger, _) = Ledger::new(&SEED, clock.clone(), 1024, 10);
         Self {
@@ -99,9 +97,7 @@ async fn what_is_rolled_back_leaves_no_event_and_no_gap() {
 #[tokio::test]
 async fn two_nodes_append_to_one_chain() {
     let scene = Scene::new().await;
-    let other = Db::open(&scene.folder.path().join("host.db"), &Default::default())
-        .await
-        .unwrap();
+    let other = db::testing::open(scene.folder.path()).await;
     let other = other.with_ledger(scene.ledger.clone());
     let append = |db: Db| async move {
         for _ in 0..100 {
@@ -292,6 +288,10 @@ async fn rewrite(scene: &Scene, at: usize) {
 
 #[test]
 fn whatever_somebody_does_to_the_rows_is_found() {
+    if db::testing::is_on_server() {
+        // Some of it only a file takes: texts in the place of numbers.
+        return;
+    }
     const COUNT: usize = 12;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

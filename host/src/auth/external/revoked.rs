@@ -39,16 +39,20 @@ impl Default for Revoked {
     }
 }
 
+/// Longest id of a session or a user that is remembered, in bytes.
+const ID_BYTES_MAX: usize = 255;
+
 impl Revoked {
     /// Remembers what a host has told: a session (`sid`), or a user (`sub`) with the `generation` from which on tokens count.
     pub(super) fn learn(&self, told: &HashMap<String, String>) {
-        if let Some(session) = told.get("sid") {
+        let id = |name| told.get(name).filter(|id| id.len() <= ID_BYTES_MAX);
+        if let Some(session) = id("sid") {
             self.sessions.insert(session.clone(), ());
         }
         let generation = told
             .get("generation")
             .and_then(|text| text.parse::<i64>().ok());
-        if let (Some(user), Some(generation)) = (told.get("sub"), generation) {
+        if let (Some(user), Some(generation)) = (id("sub"), generation) {
             let known = self.generations.get(user).unwrap_or(i64::MIN);
             self.generations.insert(user.clone(), generation.max(known));
         }

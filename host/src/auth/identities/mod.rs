@@ -149,12 +149,17 @@ impl Auth {
         let hours = self.inner.config.confirm_hours;
         let life_ms = i64::from(hours) * 3_600_000;
         let to = email.clone();
+        let title = self.inner.providers.find(provider)?.settings.title();
+        let title = title.to_owned();
         self.send_code(
             Purpose::Register,
             email,
             payload,
             life_ms,
-            move |auth, code| Some(auth.inner.letters.confirm(&to, code, hours)),
+            move |auth, code| {
+                let letters = &auth.inner.letters;
+                Some(letters.confirm(&to, code, hours, Some(&title)))
+            },
         )
         .await
     }

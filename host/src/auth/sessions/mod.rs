@@ -9,7 +9,10 @@ mod token;
 pub(super) use revoked::Revoked;
 pub(super) use token::PREFIX;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
 
 use moka::sync::Cache;
 use subtle::ConstantTimeEq as _;
@@ -84,6 +87,8 @@ pub(super) struct Sessions {
     per_user_max: i64,
     /// How long an access token that is out may still be used.
     access_ms: i64,
+    /// When the last of the sessions was revoked that were learned from the rows.
+    learned_ms: AtomicI64,
 }
 
 #[derive(Clone, Copy)]
@@ -107,6 +112,7 @@ impl Sessions {
             grace_ms: i64::from(config.refresh_grace_ms),
             per_user_max: i64::from(config.sessions_per_user_max),
             access_ms,
+            learned_ms: AtomicI64::new(0),
         }
     }
 
@@ -192,6 +198,7 @@ impl Auth {
             generation,
             expires_at_ms,
         };
+        self.know(user, generation).await?;
         self.tokens(&token, exchanged, now_ms)
     }
 
@@ -208,6 +215,7 @@ impl Auth {
             None => self.exchange(&token, now_ms).await?,
         };
         let successor = sessions.mint.successor_of(&token);
+        self.know(exchanged.user, exchanged.generation).await?;
         self.tokens(&successor, exchanged, now_ms)
     }
 
@@ -261,18 +269,41 @@ impl Auth {
             user.id = %session.user, session.id = %session.id,
             "A refresh token was used again; its session was ended"
         );
-        let event = Event::refused("refresh_token.reused", session.user, "auth.refresh_reused");
-        let event = event.with("session", session.id.to_string());
-        self.inner.store.db.note(event);
-        match self.end_session(session.user, session.id).await {
-            // Somebody else was faster.
-            Err(Error::SessionNotFound) => Err(Error::RefreshReused),
-            Ok(()) => {
-                self.tell_copied(session.user).await?;
-                Err(Error::RefreshReused)
+        self.end_copied(session.user, session.id).await?;
+        Err(Error::RefreshReused)
+    }
+
+    /// Ends a session that was used twice, notes why, and writes to its owner: all of it or nothing.
+    async fn end_copied(&self, user: UserId, id: SessionId) -> Result<(), Error> {
+        let letter = match self.inner.store.user_by_id(user).await? {
+            Some(account) => Some(self.inner.letters.session_copied(&account.user.email)),
+            None => None,
+        };
+        let auth = self.clone();
+        self.change(async move {
+            let sessions = &auth.inner.sessions;
+            let now_ms = sessions.clock.now_ms();
+            let mut transaction = sessions.store.begin().await?;
+            let store = &sessions.store;
+            let reused = Event::refused("refresh_token.reused", user, "auth.refresh_reused");
+            let reused = reused.with("session", id.to_string());
+            if !store.revoke(&mut transaction, user, id, now_ms).await? {
+                // Somebody else was faster.
+                store.db.note(reused);
+                return Ok(());
             }
-            Err(error) => Err(error),
-        }
+            store.db.record(&mut transaction, reused.clone()).await?;
+            if let Some(letter) = letter {
+                auth.post(&mut transaction, &letter, None).await?;
+            }
+            let event = Event::new("session.ended", user).with("session", id.to_string());
+            auth.commit(transaction, event).await?;
+            auth.deny([id], now_ms);
+            store.db.note_recorded(reused);
+            auth.inner.mail.wake();
+            Ok(())
+        })
+        .await
     }
 
     fn tokens(
@@ -395,19 +426,6 @@ impl Auth {
         }
     }
 
-    /// Writes to the owner of a session that was used twice.
-    async fn tell_copied(&self, user: UserId) -> Result<(), Error> {
-        let Some(account) = self.inner.store.user_by_id(user).await? else {
-            return Ok(());
-        };
-        let letter = self.inner.letters.session_copied(&account.user.email);
-        let mut transaction = self.inner.sessions.store.begin().await?;
-        self.post(&mut transaction, &letter, None).await?;
-        transaction.commit().await?;
-        self.inner.mail.wake();
-        Ok(())
-    }
-
     pub(super) async fn sweep_sessions(&self) -> Result<(), Error> {
         let sessions = &self.inner.sessions;
         loop {
@@ -422,6 +440,24 @@ impl Auth {
                 return Ok(());
             }
         }
+    }
+
+    /// Refuses the access tokens of sessions that other hosts have ended since this host last looked, and somewhat before.
+    pub(super) async fn learn_revoked(&self, before_ms: i64) -> Result<(), Error> {
+        let sessions = &self.inner.sessions;
+        let (now_ms, access_ms) = (sessions.clock.now_ms(), sessions.access_ms);
+        let learned_ms = sessions.learned_ms.load(Relaxed);
+        let since_ms = learned_ms.max(now_ms - access_ms) - before_ms;
+        let mut last_ms = learned_ms;
+        for (id, at_ms) in sessions.store.revoked_since(since_ms).await? {
+            // As long as if it were now: clocks differ.
+            self.inner
+                .revoked
+                .add([id], now_ms.max(at_ms) + access_ms, now_ms);
+            last_ms = last_ms.max(at_ms);
+        }
+        sessions.learned_ms.fetch_max(last_ms, Relaxed);
+        Ok(())
     }
 
     fn deny(&self, ended: impl IntoIterator<Item = SessionId>, now_ms: i64) {

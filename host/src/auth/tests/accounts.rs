@@ -1,6 +1,7 @@
 //! Users and roles: what can be made and changed, and that it counts at once.
 
 use super::*;
+use crate::auth::Behind;
 
 #[tokio::test]
 async fn an_account_is_found_by_any_spelling_of_its_address() {
@@ -311,4 +312,46 @@ fn settings_that_would_be_unsafe_are_all_named() {
         assert!(message.contains(field), "{message}");
     }
     assert!(serde_json::from_str::<Config>(r#"{"acess_token_minutes": 5}"#).is_err());
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_nothing_else_and_lets_nobody_in() {
+    let host = Host::start().await;
+    let ann = host.add_user("ann@example.com", &[]).await;
+    let bob = host.add_user("bob@example.com", &[]).await;
+    let anns = host.token_of("ann@example.com").await;
+    let bobs = host.token_of("bob@example.com").await;
+    for query in [
+        // As a later release might write them.
+        "UPDATE users SET roles = '{}' WHERE email = 'ann@example.com'",
+        "INSERT INTO roles VALUES ('watcher', '{}', 0, 0)",
+        "UPDATE users SET is_disabled = 1 WHERE email = 'bob@example.com'",
+    ] {
+        sqlx::query(query).execute(host.db.writer()).await.unwrap();
+    }
+    let told = [
+        (1, "role.set", "watcher".to_owned()),
+        (2, "user.roles_set", ann.id.to_string()),
+        (3, "user.disabled", bob.id.to_string()),
+    ];
+    let told = told.map(|(number, action, target)| (number, action.to_owned(), target));
+    let mut behind = Behind::default();
+    behind.add(&told);
+    for _ in 0..2 {
+        let caught_up = host.auth.catch_up(&mut behind).await;
+        assert!(matches!(caught_up, Err(Error::Corrupt { .. })));
+        for token in [&anns, &bobs] {
+            assert_eq!(host.see(token).unwrap_err(), Rejection::TokenRevoked);
+        }
+    }
+    for query in [
+        "UPDATE users SET roles = '[]' WHERE email = 'ann@example.com'",
+        "DELETE FROM roles WHERE name = 'watcher'",
+    ] {
+        sqlx::query(query).execute(host.db.writer()).await.unwrap();
+    }
+    // Without another event.
+    host.auth.catch_up(&mut behind).await.unwrap();
+    host.see(&anns).unwrap();
+    assert_eq!(host.see(&bobs).unwrap_err(), Rejection::TokenRevoked);
 }

@@ -19,7 +19,7 @@ use crate::auth::{
     Principal, PrincipalKind, Rejection, User,
 };
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::ids::{PluginName, RoleName, UserId};
 use crate::mail::Mail;
 
@@ -70,9 +70,7 @@ impl Host {
         };
         change(&mut config);
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("host.db"), &Default::default())
-            .await
-            .unwrap();
+        let db = db::testing::open(folder.path()).await;
         let clock = Clock::manual(START_MS);
         let keys = Keys::open(folder.path()).unwrap();
         let mail = mail(&db, &clock);

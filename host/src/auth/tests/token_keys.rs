@@ -206,3 +206,20 @@ async fn private_parts_are_sealed_and_go_when_they_are_not_needed() {
     }
     panic!("there is no bound");
 }
+
+#[tokio::test]
+async fn a_key_that_another_host_has_changed_meanwhile_is_not_said_to_be_revoked() {
+    let host = Host::start().await;
+    let active = host.active();
+    let keys = &host.auth.inner.access_tokens.keys;
+    // As if it had been read when it was not yet the active one.
+    for state in [KeyState::Standby, KeyState::Retiring] {
+        let is_revoked = keys.revoke(&active.id, state, host.clock.now_ms()).await;
+        assert!(!is_revoked.unwrap());
+    }
+    host.auth.revoke_token_key(active.id.clone()).await.unwrap();
+    assert_ne!(host.active().id, active.id);
+    assert!(!host.shown().contains(&active.id));
+    // Once more changes nothing.
+    host.auth.revoke_token_key(active.id).await.unwrap();
+}

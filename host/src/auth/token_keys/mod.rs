@@ -30,6 +30,8 @@ const LISTED_MS: i64 = 90 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Most keys that are not revoked yet.
 const KEYS_MAX: usize = 16;
+/// How often a key is revoked anew that other hosts change at the same moment.
+const TRIES: u32 = 5;
 
 /// A key that signs access tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl TokenKeys {
     }
 
     /// Takes over what is in the rows, if it is something else.
-    async fn refresh(&self) -> Result<(), Error> {
+    pub(super) async fn refresh(&self) -> Result<(), Error> {
         let rows = self.store.all().await?;
         let ring = self.ring.load();
         if rows != ring.rows() {
@@ -190,13 +192,50 @@ impl TokenKeys {
         Ok(true)
     }
 
-    async fn revoke(&self, id: &str, from: KeyState, now_ms: i64) -> Result<(), Error> {
+    /// Revokes a key, after another one has taken its place if need be. False if the keys are not as they were when they were
+    /// read.
+    async fn try_revoke(&self, id: &str) -> Result<bool, Error> {
+        let now_ms = self.clock.now_ms();
+        let keys = self.list();
+        let key = keys.iter().find(|key| key.id == id);
+        let mut state = key.ok_or(Error::TokenKeyNotFound)?.state;
+        if state == KeyState::Revoked {
+            return Ok(true);
+        }
+        if state == KeyState::Active {
+            let standby = keys.iter().find(|key| key.state == KeyState::Standby);
+            let next = match standby {
+                Some(next) => next.clone(),
+                None => self.add(self.config.token_key_algorithm, now_ms).await?,
+            };
+            if !self.activate(&next.id, now_ms).await? {
+                return Ok(false);
+            }
+            state = KeyState::Retiring;
+        }
+        let is_revoked = self.revoke(id, state, now_ms).await?;
+        if is_revoked {
+            tracing::warn!(token_key.id = %id, "A key for access tokens was revoked");
+        }
+        Ok(is_revoked)
+    }
+
+    /// False if the key is in another state, and then it stays so.
+    pub(super) async fn revoke(
+        &self,
+        id: &str,
+        from: KeyState,
+        now_ms: i64,
+    ) -> Result<bool, Error> {
         let mut transaction = self.store.begin().await?;
         let to = KeyState::Revoked;
-        store::set_state(&mut transaction, id, from, to, now_ms).await?;
+        if !store::set_state(&mut transaction, id, from, to, now_ms).await? {
+            return Ok(false);
+        }
         store::tidy(&mut transaction, now_ms - LISTED_MS).await?;
         let event = Event::new("token_key.revoked", id).changed(from.as_str(), to.as_str());
-        self.commit(transaction, event).await
+        self.commit(transaction, event).await?;
+        Ok(true)
     }
 
     async fn commit(&self, mut transaction: Transaction, event: Event) -> Result<(), Error> {
@@ -212,8 +251,9 @@ impl TokenKeys {
         let keys = self.list();
         let of = |state| keys.iter().filter(move |key| key.state == state);
         for key in of(KeyState::Retiring) {
-            if key.since_ms + self.accepted_ms <= now_ms {
-                self.revoke(&key.id, KeyState::Retiring, now_ms).await?;
+            if key.since_ms + self.accepted_ms <= now_ms
+                && self.revoke(&key.id, KeyState::Retiring, now_ms).await?
+            {
                 tracing::info!(token_key.id = %key.id, "A key for access tokens has retired");
             }
         }
@@ -263,35 +303,19 @@ impl Auth {
     }
 
     /// Revokes a key: nothing that it has signed is good from now on. If it was the active one, another takes its place at
-    /// once. Sessions stay, and give new access tokens. `TokenKeyNotFound`.
+    /// once. Sessions stay, and give new access tokens. `TokenKeyNotFound`, `Busy`.
     pub async fn revoke_token_key(&self, id: String) -> Result<(), Error> {
         let auth = self.clone();
         self.change(async move {
             let keys = &auth.inner.access_tokens.keys;
-            keys.refresh().await?;
-            let now_ms = keys.clock.now_ms();
-            let key = keys.list().into_iter().find(|key| key.id == id);
-            let key = key.ok_or(Error::TokenKeyNotFound)?;
-            let mut state = key.state;
-            if state == KeyState::Revoked {
-                return Ok(());
+            for _ in 0..TRIES {
+                keys.refresh().await?;
+                if keys.try_revoke(&id).await? {
+                    return keys.refresh().await;
+                }
+                // Another host has changed keys at the same moment.
             }
-            if state == KeyState::Active {
-                let standby = keys
-                    .list()
-                    .into_iter()
-                    .find(|key| key.state == KeyState::Standby);
-                let next = match standby {
-                    Some(next) => next,
-                    None => keys.add(keys.config.token_key_algorithm, now_ms).await?,
-                };
-                keys.activate(&next.id, now_ms).await?;
-                state = KeyState::Retiring;
-            }
-            keys.revoke(&id, state, now_ms).await?;
-            keys.refresh().await?;
-            tracing::warn!(token_key.id = %id, "A key for access tokens was revoked");
-            Ok(())
+            Err(Error::Busy { retry_after_s: 1 })
         })
         .await
     }

@@ -18,6 +18,7 @@ use crate::cli::plugin::signing::SigningArgs;
 use crate::cli::plugin::test;
 use crate::plugins::bundle::{self, Bundle, pack_component};
 use crate::plugins::validate::{Grants, ValidPlugin};
+use crate::runtime::EntryKind;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -186,15 +187,21 @@ pub(super) fn tell(client: &Client, deployed: &DeployedBody) {
         }
         _ => output::progress("Live", &what),
     }
+    for warning in &deployed.warnings {
+        output::warn(&output::plain(warning));
+    }
+    if deployed.entry == EntryKind::Filter.as_str() {
+        let plugin = &deployment.plugin;
+        let place = format!("routes where a manifest or the settings name `plugin:{plugin}`");
+        output::progress("Filters", &place);
+        return;
+    }
     let mount = &deployed.mount;
     let place = match &mount.host {
         Some(host) => format!("{} for the host {host}", client.address(&mount.path)),
         None => client.address(&mount.path),
     };
     output::progress("Mounted at", &place);
-    for warning in &deployed.warnings {
-        output::warn(&output::plain(warning));
-    }
 }
 
 /// Shows what the plugin asks for and does not have yet, and lets the operator decide. Yes means to grant all of it.

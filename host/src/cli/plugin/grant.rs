@@ -10,7 +10,8 @@ use crate::cli::output;
 pub(in crate::cli) struct Args {
     /// The plugin.
     name: String,
-    /// Grant these: `kv:LABEL`, `sql:LABEL`, `http:HOST`, `secret:LABEL` or `secret:LABEL@HOST`.
+    /// Grant these: `kv:LABEL`, `sql:LABEL`, `blobs:LABEL`, `cache:LABEL`, `http:HOST`, `secret:LABEL` or
+    /// `secret:LABEL@HOST`.
     #[arg(value_name = "CAPABILITY")]
     capabilities: Vec<String>,
     /// Grant everything that the live version asks for.

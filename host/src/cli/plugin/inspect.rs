@@ -1,6 +1,6 @@
 //! `gantry plugin inspect`: what a plugin is, asks for and serves.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::cli::client::{Client, ClientError, Options};
 use crate::cli::output;
 use crate::cli::plugin::build::size;
 use crate::cli::plugin::project::{Packed, Project, check};
-use crate::cli::plugin::usage;
+use crate::cli::plugin::{routes, usage};
 use crate::ids::PluginName;
 use crate::plugins::bundle::Bundle;
 use crate::plugins::validate::{Grants, Interfaces, interfaces};
@@ -141,19 +141,8 @@ fn inspect_file(path: &Path, is_json: bool) -> anyhow::Result<()> {
 fn of_bundle(packed: &Packed) -> anyhow::Result<FileBody> {
     let plugin = &packed.plugin;
     let manifest = &plugin.manifest;
-    let routes = manifest.routes.iter().map(|route| {
-        let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
-        let line = route_line(
-            &methods.join(","),
-            &route.path,
-            &route.auth.to_string(),
-            route.permissions.iter(),
-        );
-        match route.export.as_ref().or(manifest.extism.as_ref()) {
-            Some(export) => format!("{line}  {export}"),
-            None => line,
-        }
-    });
+    let routes = manifest.routes.iter();
+    let routes = routes.flat_map(|route| routes::declared(route, manifest));
     let migrations = plugin.migrations.iter();
     let body = PackedBody {
         name: manifest.plugin.name.to_string(),
@@ -182,23 +171,29 @@ fn limits(manifest: &crate::plugins::manifest::Manifest) -> Vec<String> {
     [
         limits
             .memory_bytes_max
-            .map(|bytes| format!("memory {bytes} bytes")),
-        limits
-            .cpu_max
-            .map(|time| format!("cpu {} ms", time.as_millis())),
+            .map(|bytes| format!("memory {}", of_bytes(bytes))),
+        limits.cpu_max.map(|time| format!("cpu {}", of_time(time))),
         limits
             .wall_max
-            .map(|time| format!("wall {} ms", time.as_millis())),
+            .map(|time| format!("wall {}", of_time(time))),
         limits
             .concurrency_max
             .map(|count| format!("concurrency {count}")),
         limits
             .log_bytes_max
-            .map(|bytes| format!("log {bytes} bytes")),
+            .map(|bytes| format!("log {}", of_bytes(bytes))),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn of_bytes(bytes: u64) -> String {
+    size(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+fn of_time(time: Duration) -> String {
+    routes::time(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn read_interfaces(wasm: &[u8]) -> anyhow::Result<Interfaces> {
@@ -256,14 +251,7 @@ fn inspect_live(body: &LiveBody, args: &Args) -> anyhow::Result<()> {
 fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
     let plugin = &body.plugin;
     let version = plugin.version.as_deref().unwrap_or("(not live)");
-    let routes = plugin.routes.iter().map(|route| {
-        route_line(
-            &route.methods.join(","),
-            &route.path,
-            &route.auth,
-            route.permissions.iter(),
-        )
-    });
+    let routes = plugin.routes.iter().flat_map(routes::live);
     let capabilities = plugin.capabilities.iter().map(|capability| {
         let state = if capability.is_granted {
             "granted"
@@ -305,12 +293,15 @@ fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
             "limits",
             vec![
                 format!(
-                    "memory {} bytes, cpu {} ms, wall {} ms",
-                    limits.memory_bytes_max, limits.cpu_ms, limits.wall_ms
+                    "memory {}, cpu {}, wall {}",
+                    size(limits.memory_bytes_max),
+                    routes::time(limits.cpu_ms),
+                    routes::time(limits.wall_ms)
                 ),
                 format!(
-                    "concurrency {}, log {} bytes",
-                    limits.concurrency_max, limits.log_bytes_max
+                    "concurrency {}, log {}",
+                    limits.concurrency_max,
+                    size(limits.log_bytes_max)
                 ),
             ],
         ));
@@ -339,23 +330,6 @@ fn live_lines(body: &LiveBody) -> Vec<(&'static str, Vec<String>)> {
             .collect(),
     ));
     lines
-}
-
-fn route_line(
-    methods: &str,
-    path: &str,
-    auth: &str,
-    permissions: impl Iterator<Item = impl ToString>,
-) -> String {
-    let permissions: Vec<String> = permissions
-        .map(|permission| permission.to_string())
-        .collect();
-    let needs = if permissions.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", permissions.join(", "))
-    };
-    format!("{methods} {path}  {auth}{needs}")
 }
 
 /// A heading at the left and its lines beside it; a heading without lines is left out.

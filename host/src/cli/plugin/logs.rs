@@ -136,10 +136,9 @@ fn line(entry: &LogEntryBody, has_colours: bool) -> String {
         Some(id) => format!("  {}", output::plain(id)),
         None => String::new(),
     };
-    format!(
-        "{at} {level} {}{request}",
-        output::plain(&format!("{context}{}", entry.message))
-    )
+    // A backtrace has many lines, an entry has one.
+    let message = format!("{context}{}", entry.message.trim_end()).replace('\n', " ↵ ");
+    format!("{at} {level} {}{request}", output::plain(&message))
 }
 
 #[cfg(test)]
@@ -158,7 +157,7 @@ mod tests {
         };
         assert_eq!(
             line(&entry, false),
-            "2026-11-21T10:00:00.120Z  WARN orders: late\u{fffd}\u{fffd}[2J"
+            "2026-11-21T10:00:00.120Z  WARN orders: late ↵ \u{fffd}[2J"
         );
         entry.request_id = Some("01a1fe0c".to_owned());
         assert!(line(&entry, false).ends_with("[2J  01a1fe0c"));

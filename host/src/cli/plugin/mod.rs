@@ -19,6 +19,7 @@ mod promote;
 mod push;
 mod remove;
 mod rollback;
+mod routes;
 mod sign;
 mod signing;
 mod status;

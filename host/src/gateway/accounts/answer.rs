@@ -24,6 +24,15 @@ pub(super) enum Mode {
 /// As an OAuth 2.0 token response (RFC 6749, section 5.1). In the mode `cookie` the tokens are in cookies, and
 /// `csrf_token` is in the body.
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "access_token": "eyJhbGciOiJFZERTQSIs…",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "refresh_token": "gr_AZeEbn8PcAC…",
+    "refresh_expires_in": 2_592_000,
+    "session": "01980000-0000-7000-8000-000000000001",
+    "user": { "id": "01980000-0000-7000-8000-000000000000", "email": "ann@example.com", "roles": ["waiter"] },
+}))]
 pub(super) struct TokensBody {
     /// To be sent as `Authorization: Bearer …`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +57,7 @@ pub(super) struct TokensBody {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({ "id": "01980000-0000-7000-8000-000000000000", "email": "ann@example.com", "roles": ["waiter"] }))]
 pub(super) struct UserBody {
     id: String,
     email: String,

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::http::Problem;
+use crate::http::{Problem, json};
 
 /// Most bytes of a body.
 const BYTES_MAX: usize = 4 << 10;
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A small JSON body.
 pub(super) async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let body = read(request, "application/json").await?;
-    parse(&body)
+    json::read(&body)
 }
 
 /// A small body as forms send it.
@@ -46,7 +46,7 @@ pub(super) async fn read_json_if_any<T: DeserializeOwned + Default>(
     if body.is_empty() {
         return Ok(T::default());
     }
-    parse(&body)
+    json::read(&body)
 }
 
 async fn read(request: Request, wanted: &str) -> Result<bytes::Bytes, Problem> {
@@ -76,16 +76,6 @@ async fn read(request: Request, wanted: &str) -> Result<bytes::Bytes, Problem> {
             StatusCode::PAYLOAD_TOO_LARGE,
             "request.body_too_large",
             detail,
-        )
-    })
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "request.invalid_json",
-            error.to_string(),
         )
     })
 }

@@ -22,6 +22,13 @@ use crate::ids::IdentityId;
 
 /// A login elsewhere that opens the account.
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "01980000-0000-7000-8000-000000000002",
+    "provider": "google",
+    "email": "ann@example.com",
+    "created_at": "2026-01-05T08:00:00Z",
+    "used_at": "2026-01-05T09:30:00Z",
+}))]
 pub(super) struct IdentityBody {
     id: String,
     /// The name of the provider.
@@ -42,6 +49,7 @@ pub(super) struct IdentitiesBody {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "SplxlOBeZQQYbYS6WxSbIA", "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" }))]
 pub(super) struct LinkIdentityRequest {
     /// The `login_code` that a login at the provider has ended with.
     code: String,

@@ -17,6 +17,7 @@ use crate::http::Problem;
 use crate::ledger::acting_as;
 
 #[derive(Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({ "token": "eyJhbGciOiJFZERTQSIs…" }))]
 pub(super) struct IntrospectRequest {
     token: String,
     /// Not needed; what kind of token it is can be seen.
@@ -29,7 +30,12 @@ pub(super) struct IntrospectRequest {
 ///
 /// For servers that are shown tokens of this host (RFC 7662). They come with credentials of their own, which need
 /// `platform.introspect`. A token that is not good, for whatever reason, is `{"active": false}`.
-#[utoipa::path(post, path = "/introspect", tag = "keys", security(("access_token" = [])), request_body(content = IntrospectRequest, content_type = "application/x-www-form-urlencoded"), responses((status = 200, body = Object)))]
+#[utoipa::path(post, path = "/introspect", tag = "keys", security(("access_token" = [])), request_body(content = IntrospectRequest, content_type = "application/x-www-form-urlencoded"), responses((status = 200, body = Object, example = json!({
+    "active": true,
+    "sub": "01980000-0000-7000-8000-000000000000",
+    "username": "ann@example.com",
+    "exp": 1_767_603_600,
+}))))]
 pub(super) async fn introspect(
     AxumState(state): Shared,
     asked: Asked,

@@ -19,9 +19,17 @@ use crate::http::Problem;
 use crate::ledger::acting_as;
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "01980000-0000-7000-8000-000000000003",
+    "name": "till",
+    "is_newest": true,
+    "expires_at": "2027-01-05T08:00:00Z",
+}))]
 pub(super) struct KeyBody {
     id: String,
     name: String,
+    /// Whether the secret is the newest one. The one before ends at `previous_until`, and cannot change the key.
+    is_newest: bool,
     /// When the key ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
@@ -44,10 +52,11 @@ pub(super) struct KeyBody {
 }
 
 impl KeyBody {
-    fn of(key: &ApiKey, token: Option<String>) -> Self {
+    fn of(key: &ApiKey, is_newest: bool, token: Option<String>) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name.clone(),
+            is_newest,
             expires_at: key.expires_at_ms.map(rfc3339),
             rotate_at: key.rotation_due_ms().map(rfc3339),
             secret_ends_at: key.secret_ends_ms().map(rfc3339),
@@ -65,7 +74,8 @@ pub(super) async fn show_key(
 ) -> Result<Json<KeyBody>, Problem> {
     let token = token_of(&state.auth, &asked)?;
     let key = state.auth.find_own_key(&token).ok_or_else(login_required)?;
-    Ok(Json(KeyBody::of(&key, None)))
+    let is_newest = state.auth.is_newest_secret(&token);
+    Ok(Json(KeyBody::of(&key, is_newest, None)))
 }
 
 /// Change the secret of the API key that this request comes with
@@ -81,7 +91,7 @@ pub(super) async fn rotate_key(
     let work = async {
         let token = token_of(&state.auth, &asked)?;
         let rotated = state.auth.rotate_own_key(&token).await.map_err(explain)?;
-        Ok(secret(KeyBody::of(&rotated.key, Some(rotated.token))))
+        Ok(secret(KeyBody::of(&rotated.key, true, Some(rotated.token))))
     };
     within(
         &state,

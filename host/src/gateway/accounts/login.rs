@@ -19,9 +19,11 @@ use crate::gateway::accounts::limit::within;
 use crate::gateway::credentials::{Asked, login_required};
 use crate::gateway::layers::Arrival;
 use crate::http::{Problem, address};
+use crate::ledger::acting_as;
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "email": "ann@example.com", "password": "correct horse battery", "mode": "token" }))]
 pub(super) struct LogInRequest {
     email: String,
     #[schema(format = Password)]
@@ -36,6 +38,7 @@ pub(super) struct LogInRequest {
 
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(example = json!({ "refresh_token": "gr_AZeEbn8PcAC…" }))]
 pub(super) struct RefreshRequest {
     /// Pages with cookies leave it out.
     refresh_token: Option<String>,
@@ -155,6 +158,7 @@ pub(super) async fn log_out(
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({ "id": "01980000-0000-7000-8000-000000000000", "kind": "user", "name": "ann@example.com", "roles": ["waiter"] }))]
 pub(super) struct MeBody {
     id: String,
     /// `user` or `api-key`.
@@ -169,6 +173,7 @@ pub(super) struct MeBody {
 pub(super) async fn me(AxumState(state): Shared, asked: Asked) -> Result<Json<MeBody>, Problem> {
     let principal = asked.asking().principal(&state.auth)?;
     let principal = principal.ok_or_else(login_required)?;
+    acting_as(principal.kind.as_str(), &principal.id);
     Ok(Json(MeBody {
         id: principal.id.clone(),
         kind: principal.kind.as_str(),

@@ -15,22 +15,24 @@ mod register;
 mod sessions;
 mod totp;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State as AxumState,
-    http::{HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::Value;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::gateway::State;
 use crate::gateway::credentials::ACCESS_COOKIE;
 use crate::openapi::failures;
+use crate::plugins;
 
 pub use limit::Policies;
 
@@ -51,7 +53,34 @@ pub fn router(state: &State) -> Router {
         "/openapi.json",
         get(move || std::future::ready(contract.clone())),
     );
+    let origins = &state.config.accounts_origins;
+    let accounts = match origins.is_empty() {
+        true => accounts,
+        false => accounts.layer(cors(origins)),
+    };
     router.nest(mount, accounts).with_state(shared)
+}
+
+/// What pages of these origins may do. Without credentials: cookies are for pages of this host.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins
+        .iter()
+        .filter_map(|origin| plugins::cors::origin(origin).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("x-api-key"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(Duration::from_secs(600))
 }
 
 /// The contract, for programs that speak to the API, as it is below this mount.

@@ -19,6 +19,7 @@ use crate::http::Problem;
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "old_password": "correct horse battery", "new_password": "staple wagon violin" }))]
 pub(super) struct ChangePasswordRequest {
     #[schema(format = Password)]
     old_password: String,
@@ -28,12 +29,14 @@ pub(super) struct ChangePasswordRequest {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "email": "ann@example.com" }))]
 pub(super) struct ResetRequest {
     email: String,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "7KQ2-M4XD-P9WB", "new_password": "staple wagon violin" }))]
 pub(super) struct ConfirmResetRequest {
     /// As it was sent by mail.
     code: String,

@@ -25,6 +25,7 @@ use crate::http::Problem;
 const FACTOR_LIFE_S: u64 = 300;
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({ "name": "google", "title": "Google" }))]
 pub(super) struct ProviderBody {
     name: String,
     /// For people.
@@ -67,6 +68,7 @@ pub(super) struct EndQuery {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "SplxlOBeZQQYbYS6WxSbIA", "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "mode": "token" }))]
 pub(super) struct FetchTokensRequest {
     /// As it was in `login_code`. Pages with a second factor leave it out; it is in a cookie.
     code: Option<String>,

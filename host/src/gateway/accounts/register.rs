@@ -19,6 +19,7 @@ use crate::http::Problem;
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "email": "ann@example.com", "password": "correct horse battery" }))]
 pub(super) struct RegisterRequest {
     email: String,
     #[schema(format = Password)]
@@ -27,6 +28,7 @@ pub(super) struct RegisterRequest {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "7KQ2-M4XD-P9WB" }))]
 pub(super) struct ConfirmRequest {
     /// As it was sent by mail.
     code: String,

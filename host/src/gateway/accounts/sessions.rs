@@ -17,6 +17,15 @@ use crate::ids::SessionId;
 
 /// A login that lasts.
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "01980000-0000-7000-8000-000000000001",
+    "is_current": true,
+    "client": "192.0.2.7",
+    "agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "created_at": "2026-01-05T08:00:00Z",
+    "used_at": "2026-01-05T09:30:00Z",
+    "expires_at": "2026-02-04T08:00:00Z",
+}))]
 pub(super) struct SessionBody {
     id: String,
     /// Whether the request comes of this session.

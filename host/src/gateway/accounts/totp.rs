@@ -19,6 +19,7 @@ use crate::gateway::layers::Arrival;
 use crate::http::Problem;
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({ "is_on": true, "recovery_codes_left": 9 }))]
 pub(super) struct TotpStatusBody {
     /// Whether logging in takes a code.
     is_on: bool,
@@ -27,12 +28,17 @@ pub(super) struct TotpStatusBody {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "password": "correct horse battery" }))]
 pub(super) struct BeginTotpRequest {
     #[schema(format = Password)]
     password: String,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "secret": "JBSWY3DPEHPK3PXP",
+    "url": "otpauth://totp/Gantry:ann%40example.com?secret=JBSWY3DPEHPK3PXP&issuer=Gantry",
+}))]
 pub(super) struct TotpBegunBody {
     /// In base32, to be typed into an app.
     secret: String,
@@ -42,11 +48,13 @@ pub(super) struct TotpBegunBody {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "492039" }))]
 pub(super) struct ConfirmTotpRequest {
     code: String,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({ "recovery_codes": ["k3vd-8qpx", "w7mt-2zfa"] }))]
 pub(super) struct RecoveryCodesBody {
     /// Each can be used once in place of a code of the app. They are not shown again.
     recovery_codes: Vec<String>,
@@ -54,6 +62,7 @@ pub(super) struct RecoveryCodesBody {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "password": "correct horse battery", "code": "492039" }))]
 pub(super) struct RemoveTotpRequest {
     #[schema(format = Password)]
     password: String,

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::Key;
@@ -104,17 +104,19 @@ fn add_values(digest: &mut Sha256, headers: &HeaderMap, name: &str) {
     }
 }
 
+/// Whether a filter has changed a header.
+fn is_changed(before: &HeaderMap, after: &HeaderMap, name: &HeaderName) -> bool {
+    let (one, other) = (before.get_all(name).iter(), after.get_all(name).iter());
+    !one.eq(other)
+}
+
 /// What filters have changed of a request: it may decide the answer, and nobody can name it beforehand.
 fn add_changes(digest: &mut Sha256, before: &HeaderMap, after: &HeaderMap) {
-    let is_same = |name: &header::HeaderName| {
-        let (one, other) = (before.get_all(name).iter(), after.get_all(name).iter());
-        one.eq(other)
-    };
     let mut changed: Vec<&str> = after
         .keys()
         .chain(before.keys())
-        .filter(|name| !is_same(name))
-        .map(header::HeaderName::as_str)
+        .filter(|name| is_changed(before, after, name))
+        .map(HeaderName::as_str)
         .collect();
     changed.sort_unstable();
     changed.dedup();
@@ -131,30 +133,31 @@ pub(super) fn path(call: &HttpCall) -> Arc<str> {
     format!("{}{below}", mount.unwrap_or_default()).into()
 }
 
-/// Takes out of a request what would decide an answer and is not in its key: where proxies say that it came from, what the
-/// host sees to itself, and cookies where the manifest does without.
-pub(super) fn hide_what_is_not_in_the_key(headers: &mut HeaderMap, rule: &RouteCache) {
-    for name in [
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
-        "x-original-url",
-        "x-real-ip",
-        "x-rewrite-url",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-unmodified-since",
-    ] {
-        if !rule.vary.iter().any(|other| other == name) {
-            headers.remove(name);
-        }
-    }
-    if rule.ignores_cookies {
-        headers.remove(header::COOKIE);
+/// Leaves of a request's headers what is in its key: everything else a client could choose to have an answer kept for
+/// others that it has decided. `told` is the one by which the host itself tells of the route's version; `before` are the
+/// headers as they came, if a filter may have changed them.
+pub(super) fn hide_what_is_not_in_the_key(
+    headers: &mut HeaderMap,
+    rule: &RouteCache,
+    told: Option<&HeaderName>,
+    before: Option<&HeaderMap>,
+) {
+    let is_kept = |name: &HeaderName| {
+        // Names the call in traces, and nothing else.
+        *name == header::HOST
+            || name == "traceparent"
+            || Some(name) == told
+            || rule.vary.contains(name)
+    };
+    let is_changed =
+        |name: &HeaderName| before.is_some_and(|before| is_changed(before, headers, name));
+    let hidden: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !is_kept(name) && !is_changed(name))
+        .cloned()
+        .collect();
+    for name in hidden {
+        headers.remove(name);
     }
 }
 

@@ -73,10 +73,13 @@ pub(super) fn tell(headers: &mut HeaderMap, way: &Way) {
     append(headers, text);
 }
 
-/// Before zero if it is not fresh any more.
+/// Below zero if it is not fresh any more, from the first moment on.
 fn whole_seconds(fresh: Duration, stale: Duration) -> i64 {
-    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    seconds(fresh) - seconds(stale)
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    match stale {
+        Duration::ZERO => seconds(fresh.as_secs()),
+        stale => -seconds(stale.as_secs() + u64::from(stale.subsec_nanos() > 0)),
+    }
 }
 
 fn write_way(text: &mut String, way: &Way) {
@@ -127,5 +130,30 @@ fn leave_what_a_client_has(headers: &mut HeaderMap) {
         header::LAST_MODIFIED,
     ] {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_fresh_any_more_never_looks_fresh() {
+        for (fresh_ms, stale_ms, wanted) in [
+            (2000, 0, 2),
+            (1999, 0, 1),
+            (300, 0, 0),
+            (0, 0, 0),
+            (0, 1, -1),
+            (0, 300, -1),
+            (0, 1000, -1),
+            (0, 1001, -2),
+        ] {
+            let (fresh, stale) = (
+                Duration::from_millis(fresh_ms),
+                Duration::from_millis(stale_ms),
+            );
+            assert_eq!(whole_seconds(fresh, stale), wanted, "{fresh_ms} {stale_ms}");
+        }
     }
 }

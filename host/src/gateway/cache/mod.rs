@@ -101,14 +101,14 @@ impl Passing<'_> {
             Some(entry) if is_answer(entry) && entry.may_renew_behind(now_ns) => {
                 cached.metrics.stale.inc();
                 let answer = request.give(entry, now_ns, &Way::Hit);
-                Box::pin(request.renew(context, call)).await;
+                Box::pin(request.renew(request.shown(context), call)).await;
                 answer
             }
             Some(Entry {
                 kept: Kept::Refusal,
                 ..
-            }) => Box::pin(request.make_alone(context, call, used)).await,
-            _ => Box::pin(request.miss(context, call, found, used)).await,
+            }) => Box::pin(request.make_alone(request.shown(context), call, used)).await,
+            _ => Box::pin(request.miss(request.shown(context), call, found, used)).await,
         }
     }
 
@@ -161,6 +161,16 @@ struct Made {
 impl Request<'_> {
     fn give(&self, entry: &Entry, now_ns: u64, way: &Way) -> Response<runtime::Body> {
         given::answer(entry, now_ns, &self.conditions, way)
+    }
+
+    /// What the plugin may see of a request.
+    fn shown(&self, mut context: CallContext) -> CallContext {
+        let Passing { route, before, .. } = *self.passing;
+        let version = route.versioned.as_ref().and_then(|it| it.version.as_ref());
+        let told = version.map(|(name, _)| name);
+        let headers = &mut context.headers;
+        asked::hide_what_is_not_in_the_key(headers, &self.cached.rule, told, before);
+        context
     }
 
     /// Has the answer made, or waits for one like it.
@@ -311,12 +321,7 @@ impl Request<'_> {
     }
 
     /// Calls the plugin and keeps what it answers, if that may be kept.
-    async fn make(
-        &self,
-        mut context: CallContext,
-        call: HttpCall,
-        used: &mut Option<Usage>,
-    ) -> Made {
+    async fn make(&self, context: CallContext, call: HttpCall, used: &mut Option<Usage>) -> Made {
         let Passing {
             state,
             arrival,
@@ -325,7 +330,6 @@ impl Request<'_> {
             ..
         } = *self.passing;
         let stamp = self.cached.part(&state.cache).stamp();
-        asked::hide_what_is_not_in_the_key(&mut context.headers, &self.cached.rule);
         let params = context.path_params.clone();
         let (path, deadline) = (asked::path(&call), context.deadline);
         let mut answer = ask(state, arrival, choice, route, (context, call), used).await;

@@ -7,12 +7,12 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::Principal;
 use crate::gateway::docs::{Anonymous, Config};
-use crate::plugins::describe::{self, About, Described, Description, Selection};
+use crate::plugins::describe::{self, About, Accounts, Described, Description, Selection};
 use crate::plugins::manifest::Auth;
 use crate::plugins::registry::{LivePlugin, LiveTable};
 use crate::plugins::routes::plain;
@@ -28,8 +28,7 @@ pub(super) struct Documents {
     kept: moka::sync::Cache<Key, Arc<Document>>,
     /// The table that they are of. Only its address counts, and that stays its own as long as this is held.
     table: Mutex<Weak<LiveTable>>,
-    /// Paths, schemas and the tag of login and accounts.
-    accounts: Option<Value>,
+    accounts: Option<Accounts>,
     about: About,
 }
 
@@ -43,11 +42,8 @@ struct Key {
     table: usize,
 }
 
-/// The name of the group of login and accounts.
-const ACCOUNTS: &str = "Accounts";
-
 impl Documents {
-    pub(super) fn new(config: &Config, accounts: Option<Value>) -> Self {
+    pub(super) fn new(config: &Config, accounts: Option<Accounts>) -> Self {
         let bytes = |_: &Key, document: &Arc<Document>| {
             u32::try_from(document.bytes.len()).unwrap_or(u32::MAX)
         };
@@ -101,8 +97,8 @@ impl Documents {
         self.kept.get_with(key, || {
             let descriptions = plugins.iter().map(|plugin| plugin.description());
             let mut document = describe::document(&self.about, descriptions, selection, is_shown);
-            if selection.plugin.is_none() && selection.version.is_none() {
-                self.add_accounts(&mut document, selection);
+            if let Some(accounts) = &self.accounts {
+                accounts.add_to(&mut document, selection);
             }
             document["x-gantry-apis"] =
                 apis(plugins.iter().map(|plugin| plugin.description()), is_shown);
@@ -116,25 +112,6 @@ impl Documents {
         if !std::ptr::eq(known.as_ptr(), Arc::as_ptr(table)) {
             *known = Arc::downgrade(table);
             self.kept.invalidate_all();
-        }
-    }
-
-    fn add_accounts(&self, document: &mut Value, selection: &Selection) {
-        let Some(accounts) = &self.accounts else {
-            return;
-        };
-        if selection.tag.as_ref().is_some_and(|tag| tag != ACCOUNTS) {
-            return;
-        }
-        for pointer in ["/paths", "/components/schemas"] {
-            let more = accounts.pointer(pointer).and_then(Value::as_object);
-            let all = document.pointer_mut(pointer).and_then(Value::as_object_mut);
-            if let (Some(all), Some(more)) = (all, more) {
-                all.extend(more.clone());
-            }
-        }
-        if let Some(tags) = document.get_mut("tags").and_then(Value::as_array_mut) {
-            tags.push(json!({ "name": ACCOUNTS, "description": "Log in, and look after one's own account." }));
         }
     }
 }
@@ -208,55 +185,4 @@ fn apis<'a>(
         }));
     }
     Value::Array(apis)
-}
-
-/// The contract of accounts as a part of a larger document: paths from the root, schemas with a prefix, one tag.
-pub(super) fn part_of_accounts(contract: &Value, mount: &str) -> Value {
-    let prefix = "#/components/schemas/";
-    let text = contract
-        .to_string()
-        .replace(prefix, &format!("{prefix}accounts."));
-    let contract: Value = serde_json::from_str(&text).unwrap_or_default();
-    let mut paths = Map::new();
-    let own = contract.get("paths").and_then(Value::as_object);
-    for (path, item) in own.into_iter().flatten() {
-        let mut item = item.clone();
-        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            if let Some(operation) = operation.as_object_mut() {
-                operation.insert("tags".to_owned(), json!([ACCOUNTS]));
-                if let Some(Value::String(id)) = operation.get_mut("operationId") {
-                    *id = format!("accounts_{id}");
-                }
-                operation.entry("security").or_insert_with(|| json!([]));
-                let answers = operation
-                    .get_mut("responses")
-                    .and_then(Value::as_object_mut);
-                for answer in answers.into_iter().flat_map(Map::values_mut) {
-                    if let Some(answer) = answer.as_object_mut() {
-                        answer.entry("description").or_insert_with(|| "".into());
-                    }
-                }
-                // Pages have cookies for this; a document that is tried out has tokens.
-                let security = operation.get_mut("security").and_then(Value::as_array_mut);
-                if let Some(security) = security {
-                    security.retain(|one| one.get("cookie").is_none());
-                }
-            }
-        }
-        let path = if path == "/" {
-            String::new()
-        } else {
-            path.clone()
-        };
-        paths.insert(format!("{mount}{path}"), item);
-    }
-    let schemas = contract
-        .pointer("/components/schemas")
-        .and_then(Value::as_object);
-    let schemas: Map<String, Value> = schemas
-        .into_iter()
-        .flatten()
-        .map(|(name, schema)| (format!("accounts.{name}"), schema.clone()))
-        .collect();
-    json!({ "paths": paths, "components": { "schemas": schemas } })
 }

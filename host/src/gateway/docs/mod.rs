@@ -20,7 +20,8 @@ use crate::auth::Auth;
 use crate::gateway::credentials::{Asked, login_required};
 use crate::gateway::{State, accounts};
 use crate::http::Problem;
-use crate::plugins::describe::Selection;
+use crate::ledger::acting_as;
+use crate::plugins::describe::{Accounts, Selection};
 use crate::plugins::registry::Registry;
 
 use document::Documents;
@@ -143,16 +144,23 @@ struct Asking {
     tag: Option<String>,
 }
 
+/// Login and accounts at their mount, if documents are to tell of them.
+pub fn documented_accounts(config: &Config, mount: &str) -> Option<Accounts> {
+    let mount = mount.trim_end_matches('/');
+    let are_told = config.has_accounts && !mount.is_empty();
+    are_told.then(|| Accounts::of(&accounts::contract(mount), mount))
+}
+
 /// The document and the pages, where the operator wants them.
 pub fn router(config: &Config, state: &State) -> Router {
     if config.openapi_path.is_empty() {
         return Router::new();
     }
-    let mount = state.config.auth_mount.trim_end_matches('/');
-    let accounts = (config.has_accounts && !mount.is_empty())
-        .then(|| document::part_of_accounts(&accounts::contract(mount), mount));
     let shared = Arc::new(Shared {
-        documents: Documents::new(config, accounts),
+        documents: Documents::new(
+            config,
+            documented_accounts(config, &state.config.auth_mount),
+        ),
         config: config.clone(),
         auth: state.auth.clone(),
         registry: Arc::clone(&state.registry),
@@ -189,6 +197,9 @@ async fn show_document(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let principal = asked.asking().principal(&shared.auth)?;
+    if let Some(principal) = &principal {
+        acting_as(principal.kind.as_str(), &principal.id);
+    }
     if principal.is_none() && shared.config.anonymous == Anonymous::Nothing {
         return Err(login_required());
     }

@@ -132,7 +132,8 @@ pub(super) fn condition_of_change(
         return Ok(Condition::Always);
     };
     let tag = format!("\"{}\"", object.etag());
-    let modified = jiff::Timestamp::from_millisecond(object.created_at_ms).ok();
+    // HTTP counts in seconds.
+    let modified = jiff::Timestamp::from_second(object.created_at_ms.div_euclid(1000)).ok();
     match conditions.judge(Some(&tag), modified) {
         Verdict::Failed => Err(conditional::failed()),
         _ if headers.contains_key(header::IF_MATCH) => Ok(Condition::Is(object.id)),

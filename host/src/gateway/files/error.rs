@@ -10,6 +10,7 @@ pub(super) fn explain(error: &Error) -> Problem {
     let status = match error {
         Error::NotFound | Error::UploadNotFound => StatusCode::NOT_FOUND,
         Error::NameInvalid
+        | Error::NameReserved
         | Error::TypeInvalid
         | Error::MetadataInvalid { .. }
         | Error::LengthMismatch { .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use jiff::Timestamp;
 
@@ -149,7 +149,8 @@ pub(super) async fn give(
     Ok(answer)
 }
 
-/// The bytes, a piece at a time: a client that reads slowly holds one of them and not the whole.
+/// The bytes, a piece at a time: a client that reads slowly holds one of them and not the whole. The first is there before
+/// the head is sent: a store that is away is told with a status, and not with an answer that breaks off.
 async fn body(
     state: &State,
     arrival: Arrival,
@@ -166,7 +167,10 @@ async fn body(
     let is_whole = range.start == 0 && range.end == object.size;
     let range = (!is_whole).then_some(range);
     let content = state.files.blobs.open(object, range).await;
-    let content = content.map_err(|error| error::explain(&error))?;
+    let mut content = content.map_err(|error| error::explain(&error))?;
+    let first = content.try_next().await;
+    let first = first.map_err(|error| error::explain(&error))?;
+    let content = stream::iter(first.map(Ok)).chain(content);
     let share = Arc::new(share);
     Ok(Body::from_stream(content.map(move |piece| {
         let _share = &share;

@@ -1,22 +1,29 @@
 //! Links that are good without a login: made by routes of files, answered on the host's own surface.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::Body,
     extract::{Request, State as Extracted},
+    response::IntoResponse as _,
     routing::get,
 };
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::give::{self, Manner};
-use super::{FILE_NAME, Visit, client, error, json as answer, list, take};
+use super::{FILE_NAME, IN_NAME, Visit, client, error, id_of, json as answer, list, take, tus};
 use crate::gateway::layers::Arrival;
-use crate::gateway::{State, body, response};
-use crate::http::Problem;
+use crate::gateway::{State, body, cors, response};
+use crate::http::{Problem, json as http_json};
+use crate::ids::RequestId;
+use crate::pattern;
+use crate::plugins::registry::LivePlugin;
 use crate::services::blobs::{
-    Access, BucketId, Condition, Error, LINK_PATH, LinkOptions, NewObject, Rules,
+    Access, BucketId, Condition, Error, LINK_PATH, LinkOptions, NewObject, Rules, bucket_of_link,
 };
 
 /// How long a link is good where nobody says it, in seconds.
@@ -42,7 +49,7 @@ where
         is_inline: visit.files().shows(give::essence(&object.content_type)),
         ..LinkOptions::default()
     };
-    let id = visit.id_of(&object);
+    let id = id_of(&object);
     sign(visit, Access::Get, &object.name, id, seconds, options)
 }
 
@@ -107,10 +114,7 @@ where
     let read = read.await?;
     let order: Order = match read.bytes.is_empty() {
         true => Order::default(),
-        false => serde_json::from_slice(&read.bytes).map_err(|cause| {
-            let detail = format!("the body is `{{ \"expires_in_s\": 300 }}` or nothing: {cause}");
-            Problem::new(StatusCode::BAD_REQUEST, "request.invalid_json", detail)
-        })?,
+        false => http_json::read(&read.bytes)?,
     };
     let most = visit.files().link_ttl_max.map_or(0, |ttl| ttl.as_secs());
     let seconds = order.expires_in_s.unwrap_or(SECONDS.min(most));
@@ -120,12 +124,54 @@ where
     Ok(seconds)
 }
 
-/// `GET` and `PUT` of links.
+/// `GET` and `PUT` of links, also for pages of other origins.
 pub fn router(state: &State) -> Router {
     let path = format!("{LINK_PATH}{{*rest}}");
+    let methods = get(given).put(taken).options(asked).fallback(refused);
     Router::new()
-        .route(&path, get(given).put(taken).fallback(refused))
+        .route(&path, methods)
         .with_state(state.clone())
+}
+
+/// The plugin and the bucket that a link leads into, as long as the plugin has it.
+fn place(state: &State, path: &str) -> Option<(Arc<LivePlugin>, BucketId)> {
+    let bucket = bucket_of_link(path)?;
+    let live = state.registry.live();
+    let plugin = live.get(&bucket.plugin)?;
+    let has_bucket = plugin.grants().has_blobs(&bucket.label);
+    has_bucket.then(|| (Arc::clone(plugin), bucket))
+}
+
+/// Lets pages of other origins read an answer that may call the plugin; an error, too, so that they learn why.
+fn share(state: &State, head: &Parts, answer: Response<Body>) -> Response<Body> {
+    let mut answer = answer;
+    if let Some((plugin, bucket)) = place(state, head.uri.path())
+        && let Some(policy) = plugin.routes.cors_of_links(&bucket.label)
+    {
+        let origin = head.headers.get(header::ORIGIN);
+        cors::apply(policy, origin, answer.headers_mut());
+    }
+    answer
+}
+
+/// A preflight. Browsers send it without saying who asks, so it tells of a link no more than what its path does.
+async fn asked(Extracted(state): Extracted<State>, request: Request) -> Response<Body> {
+    let (head, _) = request.into_parts();
+    let (Some(origin), true) = (
+        head.headers.get(header::ORIGIN),
+        head.headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+    ) else {
+        return refused().await.into_response();
+    };
+    let place = place(&state, head.uri.path());
+    let policy = place
+        .as_ref()
+        .and_then(|(plugin, bucket)| plugin.routes.cors_of_links(&bucket.label));
+    match policy {
+        Some(policy) => cors::permit(policy, &["GET", "PUT"], &head, origin),
+        None => refused().await.into_response(),
+    }
 }
 
 async fn refused() -> Problem {
@@ -139,7 +185,7 @@ async fn given(Extracted(state): Extracted<State>, request: Request) -> Response
         return response::of_problem(Problem::internal(&"a request that has not arrived"));
     };
     let given = async {
-        let link = verify(&state, &head, Access::Get)?;
+        let link = verify(&state, &head, arrival.id, Access::Get)?;
         let found = state.files.blobs.info(&link.bucket, &link.name).await;
         let object = found.map_err(|error| error::explain(&error))?;
         let manner = Manner {
@@ -161,7 +207,9 @@ async fn given(Extracted(state): Extracted<State>, request: Request) -> Response
         .await
     };
     let given = given.await;
-    given.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)))
+    let given =
+        given.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)));
+    share(&state, &head, given)
 }
 
 async fn taken(Extracted(state): Extracted<State>, request: Request) -> Response<Body> {
@@ -170,8 +218,9 @@ async fn taken(Extracted(state): Extracted<State>, request: Request) -> Response
         return response::of_problem(Problem::internal(&"a request that has not arrived"));
     };
     let taken = async {
-        let link = verify(&state, &head, Access::Put)?;
+        let link = verify(&state, &head, arrival.id, Access::Put)?;
         let (headers, query) = (&head.headers, None);
+        let id_of_link = state.files.blobs.link_id(&link);
         let LinkOptions { rules, owner, .. } = link.options;
         let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str);
         let kind = kind.transpose();
@@ -182,25 +231,56 @@ async fn taken(Extracted(state): Extracted<State>, request: Request) -> Response
             metadata: take::named(client::file_name(headers, query)),
             owner,
             length: body::announced(headers),
-            // Once: whoever sees the link later must not put something else there.
+            // Once: whoever sees the link later must not put something else there, nor when what it brought has gone.
             condition: Condition::Absent,
+            link: Some(id_of_link),
         };
-        let id = new.name.rsplit('/').next().unwrap_or_default().to_owned();
         let rules: Rules = rules;
         let sent = take::send(&state, arrival, headers, body, &link.bucket, new, &rules);
         let object = sent.await?;
-        let mut answer = answer(StatusCode::CREATED, &list::tell(&object, &id, None));
-        take::tag(&mut answer, &object);
-        Ok(answer)
+        let live = state.registry.live();
+        let files = live.get(&object.bucket.plugin).and_then(|plugin| {
+            let mut all = plugin.manifest().files.iter();
+            let files = all.find(|files| files.bucket == object.bucket.label)?;
+            let base = base_of(&files.path, &object.name)?;
+            Some((format!("{}{base}", plugin.mount.path), files))
+        });
+        let at = files.as_ref().map(|(base, files)| (base.as_str(), *files));
+        Ok(take::tell(&object, at))
     };
     let taken: Result<_, Problem> = taken.await;
-    taken.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)))
+    let taken =
+        taken.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)));
+    share(&state, &head, taken)
+}
+
+/// The path of the files among which an object is, if its name is one that this path gives: values of the parameters, and an
+/// id. Else nothing finds it there.
+fn base_of(path: &str, name: &str) -> Option<String> {
+    let (scope, id) = match name.rsplit_once('/') {
+        Some((scope, id)) => (Some(scope), id),
+        None => (None, name),
+    };
+    let is_written_so = |value: &str| {
+        let plain = percent_decode_str(value).decode_utf8();
+        plain.is_ok_and(|plain| utf8_percent_encode(&plain, IN_NAME).to_string() == value)
+    };
+    let mut values = scope.into_iter().flat_map(|scope| scope.split('/'));
+    let mut fits = !id.contains(tus::MARK);
+    let base = pattern::filled(path, |_| {
+        let value = values.next().unwrap_or_default();
+        fits &= is_written_so(value) && !value.is_empty();
+        value.to_owned()
+    });
+    let is_whole = fits && values.next().is_none();
+    is_whole.then(|| base.trim_end_matches('/').to_owned())
 }
 
 /// The link, if it is one, for this method, and the plugin still has the bucket.
 fn verify(
     state: &State,
     head: &http::request::Parts,
+    id: RequestId,
     access: Access,
 ) -> Result<crate::services::blobs::Link, Problem> {
     let query = head.uri.query().unwrap_or_default();
@@ -216,14 +296,32 @@ fn verify(
         .map(|plugin| plugin.grants().has_blobs(label));
     match has_bucket {
         Some(true) => Ok(link),
-        Some(false) => {
-            let detail = format!("the plugin has no bucket `{label}` here");
-            Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "capability.not_granted",
-                detail,
-            ))
-        }
+        Some(false) => Err(response::bucket_not_granted(plugin, label, id)),
         None => Err(error::explain(&Error::NotFound)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_below_the_path_that_gives_its_name_and_no_other() {
+        for (path, name, wanted) in [
+            ("/photos", "7", Some("/photos")),
+            ("/photos/", "7", Some("/photos")),
+            ("/", "7", Some("")),
+            ("/{house}/plans", "a%20b/7", Some("/a%20b/plans")),
+            ("/{house}/{room}", "1/2/7", Some("/1/2")),
+            // What plugins call their objects need not be what a path gives.
+            ("/photos", "menu/7", None),
+            ("/photos", "7~8", None),
+            ("/{house}/plans", "7", None),
+            ("/{house}/plans", "a b/7", None),
+            ("/{house}/plans", "a%2f/7", None),
+            ("/{house}/plans", "1/2/7", None),
+        ] {
+            assert_eq!(base_of(path, name).as_deref(), wanted, "{path} {name}");
+        }
     }
 }

@@ -3,13 +3,20 @@
 use axum::body::Body;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::{DERIVED, FILE_NAME, Visit, error, give, json as answer};
+use super::{FILE_NAME, Visit, error, give, id_of, json as answer};
 use crate::http::Problem;
 use crate::plugins::manifest::Files;
-use crate::services::blobs::{Error, Object};
+use crate::services::blobs::{Error, Object, is_hosts};
 
+/// What stands in a path as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 const PAGE: u32 = 50;
 const PAGE_MAX: u32 = 100;
 
@@ -38,18 +45,15 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         .list(&bucket, &prefix, cursor.as_deref(), limit);
     let page = page.await.map_err(|error| error::explain(&error))?;
     // Ids come before everything that was derived of them.
-    let is_over = page
-        .objects
-        .iter()
-        .any(|object| object.name.starts_with(DERIVED));
+    let is_over = page.objects.iter().any(|object| is_hosts(&object.name));
     let base = visit.base();
     let own = page.objects.iter().filter(|object| {
         let id = object.name.strip_prefix(&*scope).unwrap_or_default();
-        let is_id = !id.contains('/') && !id.starts_with(DERIVED);
+        let is_id = !id.contains('/') && !is_hosts(id);
         is_id && visit.is_for_caller(object.owner.as_deref())
     });
     let items: Vec<Value> = own
-        .map(|object| tell(object, visit.id_of(object), Some((base, visit.files()))))
+        .map(|object| tell(object, Some((base, visit.files()))))
         .collect();
     let next = page.cursor.filter(|_| !is_over);
     let body = json!({ "items": items, "next_cursor": next });
@@ -57,7 +61,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
 }
 
 /// An object as JSON; `place` is the path of all files, and what it is about.
-pub(super) fn tell(object: &Object, id: &str, place: Option<(&str, &Files)>) -> Value {
+pub(super) fn tell(object: &Object, place: Option<(&str, &Files)>) -> Value {
+    let id = id_of(object);
     let mut told = json!({
         "id": id,
         "name": object.metadata.get(FILE_NAME),
@@ -69,6 +74,7 @@ pub(super) fn tell(object: &Object, id: &str, place: Option<(&str, &Files)>) -> 
     let Some((base, files)) = place else {
         return told;
     };
+    let id = utf8_percent_encode(id, IN_PATH);
     told["url"] = format!("{base}/{id}").into();
     let is_image = give::essence(&object.content_type).starts_with("image/");
     if is_image && !files.renditions.is_empty() {

@@ -28,7 +28,7 @@ use crate::ids::PluginName;
 use crate::plugins::manifest::{FileAction, Files};
 use crate::plugins::registry::LivePlugin;
 use crate::plugins::routes::{Filed, Route, TUS_RESUMABLE};
-use crate::services::blobs::{Blobs, BucketId, Error, Object, UploadId};
+use crate::services::blobs::{Blobs, BucketId, Error, Object, UploadId, is_hosts};
 
 pub(super) use filing::Filing;
 pub use links::router;
@@ -47,7 +47,10 @@ pub struct Config {
     pub renditions_at_once_max: usize,
     /// Most requests that wait for a rendition; further ones are answered with 503. Default: 128.
     pub renditions_waiting_max: usize,
-    /// How long it is remembered that an image cannot be read, so that not every request tries. Default: 60000.
+    /// The same of one client. Default: 64.
+    pub renditions_waiting_per_client_max: usize,
+    /// How long it is remembered that an image cannot be read, or its rendition not be kept, so that not every request
+    /// tries. Default: 60000.
     pub rendition_failure_ms: u64,
     /// What a file counts that is being sent to a client, of `answers_bytes_max`: about what is in memory of it. Default:
     /// 256 KiB.
@@ -61,6 +64,7 @@ impl Default for Config {
             rendition_source_bytes_max: 20 << 20,
             renditions_at_once_max: 2,
             renditions_waiting_max: 128,
+            renditions_waiting_per_client_max: 64,
             rendition_failure_ms: 60_000,
             download_bytes: 256 << 10,
         }
@@ -74,8 +78,6 @@ pub struct Served {
     pub renditions: Arc<Renditions>,
 }
 
-/// Where renditions lie, beside what they were made of. No id of a file begins so.
-const DERIVED: char = '~';
 /// The key of a file's name among its metadata.
 const FILE_NAME: &str = "filename";
 /// Names of objects have the values of parameters in them, so that only what is plain stays as it is.
@@ -121,9 +123,12 @@ impl Visit<'_> {
             return Ok(tus::discover(self));
         }
         if !self.filed.is_granted {
-            let detail = format!("the plugin has no bucket `{}` here", self.files().bucket);
-            let status = StatusCode::FORBIDDEN;
-            return Err(Problem::new(status, "capability.not_granted", detail));
+            let (plugin, bucket) = (self.plugin.name(), &self.files().bucket);
+            return Err(response::bucket_not_granted(
+                plugin,
+                bucket,
+                self.arrival.id,
+            ));
         }
         let is_tus = self.head.headers.contains_key(TUS_RESUMABLE);
         match (self.filed.action, &self.head.method) {
@@ -198,7 +203,7 @@ impl Visit<'_> {
     fn asked(&self) -> Result<(&str, Option<UploadId>), Problem> {
         let found = self.params.iter().find(|(name, _)| name == "id");
         let id = found.map(|(_, id)| id.as_str()).unwrap_or_default();
-        if id.is_empty() || id.contains('/') || id.starts_with(DERIVED) {
+        if id.is_empty() || id.contains('/') || is_hosts(id) {
             return Err(error::explain(&Error::NotFound));
         }
         Ok(match id.split_once(tus::MARK) {
@@ -241,7 +246,6 @@ impl Visit<'_> {
         if !deleted.await.map_err(|error| error::explain(&error))? {
             return Err(error::explain(&Error::NotFound));
         }
-        renditions::forget(self.blobs(), &object.bucket, &object.name, None).await;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -261,11 +265,11 @@ impl Visit<'_> {
             n => ends.nth(n - 1).unwrap_or_default(),
         }
     }
+}
 
-    /// The id of an object of this path.
-    fn id_of<'o>(&self, object: &'o Object) -> &'o str {
-        object.name.rsplit('/').next().unwrap_or_default()
-    }
+/// The id of an object among those of its path.
+fn id_of(object: &Object) -> &str {
+    object.name.rsplit('/').next().unwrap_or_default()
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

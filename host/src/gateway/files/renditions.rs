@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
-use super::{Config, DERIVED, FILE_NAME, Visit, error, give};
+use super::{Config, FILE_NAME, Visit, error, give};
 use crate::gateway::response;
-use crate::http::Problem;
+use crate::http::shares::Shares;
+use crate::http::{Problem, address};
 use crate::ids::Digest;
 use crate::plugins::manifest::{ImageFormat, Rendition};
 use crate::plugins::registry::LivePlugin;
@@ -23,7 +25,8 @@ use crate::runtime::{
     self, CallContext, EntryKind, HttpCall, Invocation, InvokeError, RequestBody, Trigger,
 };
 use crate::services::blobs::{
-    Blobs, BucketId, Condition, Content, Error, Interrupted, Metadata, NewObject, Object, Rules,
+    Blobs, Condition, Content, Error, Interrupted, Metadata, NewObject, Object, Rules,
+    derived_folder,
 };
 
 /// What is kept of images that cannot be read.
@@ -36,8 +39,12 @@ const OF_ONE_MAX: u32 = 200;
 pub struct Renditions {
     /// Who makes one now.
     places: Semaphore,
+    /// How many of one client may be among those who wait for a place in turn: one fewer than there are.
+    places_each: usize,
+    /// By their networks: those who make one or wait for a place in turn.
+    clients: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     /// Who makes one or waits for it.
-    waiting: Semaphore,
+    waiting: Arc<Shares>,
     /// By the name of the rendition: whoever holds it makes it, the others wait.
     flights: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Why some cannot be made.
@@ -50,12 +57,30 @@ impl Renditions {
         let failures = Cache::builder()
             .max_capacity(FAILURES_MAX)
             .time_to_live(Duration::from_millis(config.rendition_failure_ms));
+        let places = config.renditions_at_once_max.max(1);
+        let each_max = config.renditions_waiting_per_client_max.max(1);
         Self {
-            places: Semaphore::new(config.renditions_at_once_max.max(1)),
-            waiting: Semaphore::new(config.renditions_waiting_max.max(1)),
+            places: Semaphore::new(places),
+            places_each: (places - 1).max(1),
+            clients: Mutex::default(),
+            waiting: Shares::new(config.renditions_waiting_max.max(1), each_max),
             flights: Mutex::default(),
             failures: failures.build(),
         }
+    }
+
+    /// The turns of a client: however much it asks for, others come next.
+    fn turns(&self, client: IpAddr) -> Arc<Semaphore> {
+        let client = address::network(client);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = clients.get(&client).and_then(Weak::upgrade) {
+            return turns;
+        }
+        // No more than there are requests, which `waiting` bounds.
+        clients.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(self.places_each));
+        clients.insert(client, Arc::downgrade(&turns));
+        turns
     }
 
     fn flight(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -144,26 +169,18 @@ fn format_for(rendition: &Rendition, source: &str, headers: &HeaderMap) -> Image
     }
 }
 
-/// Where the renditions of an object lie.
-fn folder(name: &str) -> String {
-    format!("{DERIVED}renditions/{name}/")
-}
-
-/// Removes what was made of an object, except of the state that is there now. What cannot be removed now is removed when the
-/// next one is made.
-pub(super) async fn forget(blobs: &Blobs, bucket: &BucketId, name: &str, now: Option<&str>) {
-    let Ok(page) = blobs.list(bucket, &folder(name), None, OF_ONE_MAX).await else {
+/// Removes what was made of earlier states of an object and came when these had gone already. What cannot be removed now is
+/// removed when the next one is made.
+async fn forget_earlier(blobs: &Blobs, source: &Object) {
+    let (bucket, folder) = (&source.bucket, derived_folder(&source.name));
+    let Ok(page) = blobs.list(bucket, &folder, None, OF_ONE_MAX).await else {
         return;
     };
-    let kept = now.map(|now| format!("{}{now}-", folder(name)));
+    let kept = format!("{folder}{}-", source.etag());
     for object in page.objects {
-        if kept
-            .as_ref()
-            .is_some_and(|kept| object.name.starts_with(kept))
-        {
-            continue;
+        if !object.name.starts_with(&kept) {
+            let _ = blobs.delete(bucket, &object.name, Condition::Always).await;
         }
-        let _ = blobs.delete(bucket, &object.name, Condition::Always).await;
     }
 }
 
@@ -201,7 +218,7 @@ async fn find_or_make(
     let mut digest = Digest::of(query.as_bytes()).to_string();
     digest.truncate(16);
     // Of this state of the object and these parameters: another image or another size has another name.
-    let name = format!("{}{}-{digest}", folder(&source.name), source.etag());
+    let name = format!("{}{}-{digest}", derived_folder(&source.name), source.etag());
     let find = async || match visit.blobs().info(&source.bucket, &name).await {
         Ok(object) => Ok(Some(object)),
         Err(Error::NotFound) => Ok(None),
@@ -216,9 +233,9 @@ async fn find_or_make(
         return Err(problem);
     }
     let plugin = plugin(visit)?;
-    let waiting = renditions.waiting.try_acquire();
+    let waiting = renditions.waiting.take(visit.arrival.client, 1);
     let _waiting =
-        waiting.map_err(|_| saturated("too many renditions are being made; try again"))?;
+        waiting.ok_or_else(|| saturated("too many renditions are being made; try again"))?;
     let flight = renditions.flight(&key);
     let _flight = flight.lock().await;
     if let Some(object) = find().await? {
@@ -227,7 +244,9 @@ async fn find_or_make(
     if let Some(problem) = renditions.failures.get(&key) {
         return Err(problem);
     }
-    // Closed never: it lives as long as the host.
+    // Neither is ever closed.
+    let turns = renditions.turns(visit.arrival.client);
+    let _turn = turns.acquire().await;
     let _place = renditions.places.acquire().await;
     let made = make(visit, &plugin, source, query).await;
     let bytes = made.inspect_err(|problem| {
@@ -235,13 +254,7 @@ async fn find_or_make(
             renditions.failures.insert(key.clone(), problem.clone());
         }
     })?;
-    forget(
-        visit.blobs(),
-        &source.bucket,
-        &source.name,
-        Some(&source.etag()),
-    )
-    .await;
+    forget_earlier(visit.blobs(), source).await;
     let new = NewObject {
         name,
         content_type: Some(format.media_type().to_owned()),
@@ -249,12 +262,20 @@ async fn find_or_make(
         owner: source.owner.clone(),
         length: Some(bytes.len() as u64),
         condition: Condition::Always,
+        link: None,
     };
     let pieces = stream::iter([Ok::<_, Infallible>(bytes)]);
     let rules = Rules::default();
     let kept = visit.blobs().upload(&source.bucket, new, &rules, pieces);
     let kept = kept.await.map_err(|error| match error {
-        Interrupted::Refused(error) => error::explain(&error),
+        Interrupted::Refused(error) => {
+            let problem = error::explain(&error);
+            // Nobody is to have it made again and again where there is no room for it.
+            if error.retry_after_ms().is_none() {
+                renditions.failures.insert(key.clone(), problem.clone());
+            }
+            problem
+        }
         Interrupted::Body(never) => match never {},
     })?;
     // What it was made of may have gone meanwhile; nothing would take this with it.
@@ -350,14 +371,26 @@ async fn make(
         }
         // An image that makes the decoder use all that it may have, or fall over, does so each time.
         Err(error) if error.is_crash() => {
-            response::report(&error, plugin, visit.arrival.id, visit.principal);
+            response::report(
+                &error,
+                plugin,
+                &visit.route.pattern,
+                visit.arrival.id,
+                visit.principal,
+            );
             Err(failed(
                 "no rendition can be made of this image: it takes more than it may".to_owned(),
             ))
         }
         Err(error) => {
-            response::report(&error, plugin, visit.arrival.id, visit.principal);
-            Err(response::explain(&error))
+            response::report(
+                &error,
+                plugin,
+                &visit.route.pattern,
+                visit.arrival.id,
+                visit.principal,
+            );
+            Err(response::explain(&error, visit.principal))
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::gateway::layers::Arrival;
 use crate::gateway::{State, body};
 use crate::http::Problem;
 use crate::http::shares::Share;
+use crate::plugins::manifest::Files;
 use crate::services::blobs::{BucketId, Condition, Metadata, NewObject, Object, Rules};
 
 pub(super) async fn whole<B>(visit: &Visit<'_>, body: B) -> Result<Response<Body>, Problem>
@@ -15,14 +16,14 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + Unpin,
 {
     let headers = &visit.head.headers;
-    let id = visit.new_id();
     let new = NewObject {
-        name: visit.name_of(&id),
+        name: visit.name_of(&visit.new_id()),
         content_type: content_type(headers)?,
         metadata: named(client::file_name(headers, visit.head.uri.query())),
         owner: visit.principal.map(|principal| principal.id.to_string()),
         length: body::announced(headers),
         condition: Condition::Absent,
+        link: None,
     };
     let (bucket, rules) = (visit.bucket(), rules(visit));
     let sent = send(
@@ -35,14 +36,19 @@ where
         &rules,
     );
     let object = sent.await?;
-    let base = visit.base();
-    let told = list::tell(&object, &id, Some((base, visit.files())));
+    Ok(tell(&object, Some((visit.base(), visit.files()))))
+}
+
+/// What is told of a file that was taken; `place` is the path of all files, and what it is about.
+pub(super) fn tell(object: &Object, place: Option<(&str, &Files)>) -> Response<Body> {
+    let told = list::tell(object, place);
     let mut answer = json(StatusCode::CREATED, &told);
-    if let Ok(location) = HeaderValue::try_from(format!("{base}/{id}")) {
+    let location = told["url"].as_str().map(HeaderValue::try_from);
+    if let Some(Ok(location)) = location {
         answer.headers_mut().insert(header::LOCATION, location);
     }
-    tag(&mut answer, &object);
-    Ok(answer)
+    tag(&mut answer, object);
+    answer
 }
 
 /// Sends a body to where it is kept.

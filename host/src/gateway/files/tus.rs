@@ -10,7 +10,7 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 
-use super::{Visit, client, empty, error, take};
+use super::{Visit, client, empty, error, id_of, take};
 use crate::gateway::body;
 use crate::http::Problem;
 use crate::plugins::routes::TUS_RESUMABLE;
@@ -83,6 +83,7 @@ where
         owner: visit.principal.map(|principal| principal.id.to_string()),
         length,
         condition: Condition::Absent,
+        link: None,
     };
     let bucket = visit.bucket();
     let begun = visit.blobs().begin(&bucket, new, &take::rules(visit)).await;
@@ -126,7 +127,13 @@ pub(super) async fn status(visit: &Visit<'_>) -> Result<Response<Body>, Problem>
     if let Some(answer) = refuse_version(visit) {
         return Ok(answer);
     }
-    let upload = upload(visit).await?;
+    let mut upload = upload(visit).await?;
+    if upload.finished.is_none() && upload.length == Some(upload.offset) {
+        // The request that sent the last of it did not come to its end. Clients take it for done, so it has to be.
+        finish(visit, upload.id).await?;
+        let found = visit.blobs().resume(&visit.bucket(), upload.id).await;
+        upload = found.map_err(|error| error::explain(&error))?;
+    }
     let mut answer = empty(StatusCode::OK);
     let headers = answer.headers_mut();
     headers.insert(UPLOAD_OFFSET, upload.offset.into());
@@ -284,7 +291,7 @@ async fn finish(visit: &Visit<'_>, id: UploadId) -> Result<Object, Problem> {
 }
 
 fn tell_object(visit: &Visit<'_>, answer: &mut Response<Body>, object: &Object) {
-    let place = format!("{}/{}", visit.base(), visit.id_of(object));
+    let place = format!("{}/{}", visit.base(), id_of(object));
     set(answer.headers_mut(), header::CONTENT_LOCATION, place);
     take::tag(answer, object);
 }
@@ -353,13 +360,15 @@ fn read_metadata(headers: &HeaderMap) -> Result<(Option<String>, Metadata), Prob
         let (key, value) = pair.split_once(' ').unwrap_or((pair, ""));
         let value = STANDARD.decode(value.trim()).map_err(|_| wrong())?;
         let value = String::from_utf8(value).map_err(|_| wrong())?;
-        match key {
+        // However it is written: what is kept under the key of a name has been made plain.
+        let key = key.to_ascii_lowercase();
+        match &*key {
             "filename" | "name" => name = name.or_else(|| client::plain_name(&value)),
-            "filetype" | "type" | "contentType" => {
+            "filetype" | "type" | "contenttype" => {
                 kind = kind.or_else(|| client::declared_type(Some(&value)));
             }
-            key => {
-                metadata.insert(key.to_ascii_lowercase(), value);
+            _ => {
+                metadata.insert(key, value);
             }
         }
     }
@@ -431,6 +440,8 @@ mod tests {
                 Some((Some("image/png"), Some("a.png"), 2)),
             ),
             ("filename Li4vLi4vYS5wbmc=", Some((None, Some("a.png"), 1))),
+            ("FileName Li4vLi4vYS5wbmc=", Some((None, Some("a.png"), 1))),
+            ("FILENAME Li4v", Some((None, None, 0))),
             ("is_private", Some((None, None, 1))),
             ("", Some((None, None, 0))),
             ("filename ???", None),

@@ -57,6 +57,44 @@ fn a_sliding_window_gives_back_what_has_left_it() {
 }
 
 #[test]
+fn who_has_spent_under_another_rule_is_not_held_for_longer_than_the_new_one_says() {
+    let began_ns = 10_000 * SECOND_NS;
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow] {
+        let table = table();
+        let (short, long) = (
+            policy_of(algorithm, 100, 1_000),
+            policy_of(algorithm, 3, 3_600_000),
+        );
+        for _ in 0..2 {
+            assert!(spend(&table, &short, key("ann"), began_ns).is_admitted());
+        }
+        let third = spend(&table, &long, key("ann"), began_ns);
+        assert!(third.is_admitted());
+        assert_eq!(
+            third.outcomes().next().unwrap().remaining,
+            0,
+            "what was spent counts"
+        );
+        let refused = spend(&table, &long, key("ann"), began_ns);
+        let wait_s = refused.retry_after_s().unwrap();
+        assert!(wait_s <= 3600 + 3600 / 8, "{algorithm}: {wait_s}");
+        let later_ns = began_ns + wait_s * SECOND_NS;
+        assert!(spend(&table, &long, key("ann"), later_ns).is_admitted());
+    }
+    let table = table();
+    let (slow, fast) = (
+        policy("api", 1, 3_600_000, 10),
+        policy("api", 10, 1_000, 10),
+    );
+    for _ in 0..10 {
+        assert!(spend(&table, &slow, key("ann"), began_ns).is_admitted());
+    }
+    let refused = spend(&table, &fast, key("ann"), began_ns);
+    assert_eq!(refused.retry_after_s(), Some(1));
+    assert!(spend(&table, &fast, key("ann"), began_ns + SECOND_NS).is_admitted());
+}
+
+#[test]
 fn calls_in_progress_are_counted_from_their_beginning_to_their_end() {
     let table = table();
     let policy = policy_of(Algorithm::Concurrency, 2, 0);

@@ -1,6 +1,8 @@
 //! What each change does to the rows of its plugin, step by step, inside a transaction that the caller commits. The
 //! statements are in `store`.
 
+use std::borrow::Cow;
+
 use crate::db::{Transaction, now_ms};
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::GrantMode;
@@ -46,7 +48,8 @@ impl Store {
                     weight: *weight,
                 });
             }
-            Change::Promote { reason } => {
+            Change::Promote { reason, breaks } => {
+                let reason = with_breaks(reason.as_deref(), breaks);
                 touch(tx, plugin).await?;
                 let replaced = live_of(tx, plugin).await?.flatten();
                 let mut deployment = canary_of(tx, plugin).await?;
@@ -156,8 +159,10 @@ impl Store {
             is_nested_accepted,
             note,
             canary,
+            breaks,
             approved,
         } = record;
+        let reason = with_breaks(note.as_deref(), breaks);
         let plugin = &wanted.plugin;
         let replaced = live_of(tx, plugin).await?.flatten();
         refuse_mount(&mut *tx, plugin, &wanted.mount, *is_nested_accepted).await?;
@@ -211,7 +216,7 @@ impl Store {
         let changed = if let Some(weight) = canary {
             put_rollout(tx, plugin, wanted.deployment, weight, by, now).await?;
             let kind = EventKind::CanaryStarted;
-            let event = event(kind, &deployment, Some(weight), by, note.as_deref());
+            let event = event(kind, &deployment, Some(weight), by, reason.as_deref());
             self.note(tx, plugin, &event).await?;
             Changed::Canary {
                 deployment: Box::new(deployment),
@@ -220,7 +225,13 @@ impl Store {
         } else {
             delete_rollout(tx, plugin).await?;
             set_live(tx, plugin, wanted.deployment, by, now).await?;
-            let event = event(EventKind::Deployed, &deployment, None, by, note.as_deref());
+            let event = event(
+                EventKind::Deployed,
+                &deployment,
+                None,
+                by,
+                reason.as_deref(),
+            );
             self.note(tx, plugin, &event).await?;
             deployment.is_live = true;
             Changed::Live {
@@ -294,6 +305,20 @@ impl Store {
     ) -> Result<(), StoreError> {
         note(tx, plugin, event, self.config.events_kept_max).await
     }
+}
+
+/// Why something was done, and that callers are broken by it.
+fn with_breaks<'a>(reason: Option<&'a str>, breaks: &[String]) -> Option<Cow<'a, str>> {
+    if breaks.is_empty() {
+        return reason.map(Cow::Borrowed);
+    }
+    let count = breaks.len();
+    let promises = if count == 1 { "promise" } else { "promises" };
+    let told = format!("breaks {count} {promises} to callers");
+    Some(Cow::Owned(match reason {
+        Some(reason) => format!("{reason} ({told})"),
+        None => told,
+    }))
 }
 
 fn event<'a>(

@@ -34,6 +34,8 @@ pub(in crate::plugins) enum Change {
     /// The canary gets all requests.
     Promote {
         reason: Option<String>,
+        /// What the canary breaks of what the stable version promises to callers.
+        breaks: Vec<String>,
     },
     /// The canary gets none any more. Only this one, if one is named.
     EndCanary {
@@ -76,6 +78,8 @@ pub(in crate::plugins) struct Record {
     /// The part of the requests that it gets at first; nothing for all of them at once. A plugin's first deployment gets
     /// all in any case.
     pub(in crate::plugins) canary: Option<Weight>,
+    /// What it breaks of what the live version promises to callers.
+    pub(in crate::plugins) breaks: Vec<String>,
     /// Who agreed to what it asks for, and why, if it had to wait for that.
     pub(in crate::plugins) approved: Option<Approved>,
 }

@@ -37,7 +37,10 @@ impl Change {
                 if let Some(approved) = &record.approved {
                     event = event.with("approved", approved.deployment.to_string());
                 }
-                event.with("note", record.note.as_deref())
+                breaking(event, &record.breaks).with("note", record.note.as_deref())
+            }
+            Self::Promote { reason, breaks } => {
+                breaking(event, breaks).with("reason", reason.as_deref())
             }
             Self::Ask(approval) => event
                 .with("deployment", approval.id.to_string())
@@ -45,7 +48,6 @@ impl Change {
                 .with("reason", approval.reason.as_deref()),
             Self::RollBack { reason, .. }
             | Self::CanaryWeight { reason, .. }
-            | Self::Promote { reason }
             | Self::EndCanary { reason, .. }
             | Self::Reject { reason } => event.with("reason", reason.as_deref()),
             Self::Delete { with_data } => event.with("with_data", *with_data),
@@ -77,6 +79,19 @@ impl Change {
     }
 }
 
+/// Most broken promises of which the trail says what they were; of further ones it says how many.
+const BREAKS_MAX: usize = 10;
+
+fn breaking(event: Event, breaks: &[String]) -> Event {
+    if breaks.is_empty() {
+        return event;
+    }
+    let named: Vec<&str> = breaks.iter().take(BREAKS_MAX).map(String::as_str).collect();
+    event
+        .with("breaks_count", breaks.len())
+        .with("breaks", named)
+}
+
 /// All that a change can change.
 fn snapshot(wanted: Option<&WantedRow>) -> Map<String, Value> {
     let Some(WantedRow { stable, canary }) = wanted else {
@@ -87,6 +102,7 @@ fn snapshot(wanted: Option<&WantedRow>) -> Map<String, Value> {
         json!({
             "deployment": row.deployment.to_string(),
             "version": row.version.to_string(),
+            "component": row.component.to_string(),
             "weight": weight.percent(),
         })
     });

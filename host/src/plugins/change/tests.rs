@@ -3,16 +3,14 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::db::{self, Db};
+use crate::db;
 use crate::ids::{Digest, PluginName};
 use crate::plugins::store::{Config, Store, StoreError};
 use crate::runtime::EntryKind;
 
 async fn store(deployments_kept_max: u32) -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(&folder.path().join("gantry.db"), &db::Config::default())
-        .await
-        .unwrap();
+    let db = db::testing::open(folder.path()).await;
     (
         folder,
         Store::new(
@@ -76,6 +74,7 @@ async fn record(
         is_nested_accepted: true,
         note: note.map(str::to_owned),
         canary: None,
+        breaks: Vec::new(),
         approved: None,
     }));
     make(store, &wanted.plugin, change).await.map(live)
@@ -296,6 +295,7 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
             is_nested_accepted: false,
             note: None,
             canary: None,
+            breaks: Vec::new(),
             approved: None,
         }));
         make(&store, name, change.clone()).await.unwrap();
@@ -332,6 +332,7 @@ async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
         is_nested_accepted: false,
         note: None,
         canary: None,
+        breaks: Vec::new(),
         approved: None,
     }));
     let refused = make(&store, &first.plugin, late.clone()).await;
@@ -390,6 +391,7 @@ async fn a_mount_inside_another_one_must_be_wanted() {
                 is_nested_accepted,
                 note: None,
                 canary: None,
+                breaks: Vec::new(),
                 approved: None,
             }))
         };

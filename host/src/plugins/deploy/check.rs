@@ -8,7 +8,9 @@ use crate::plugins::change::Approved;
 use crate::plugins::manifest::{Auth, Manifest};
 use crate::plugins::store::{LiveRow, StoreError};
 use crate::plugins::trust::{Admitted, Presented};
-use crate::plugins::validate::{Grant, Grants, ValidPlugin, missing_filters, validate};
+use crate::plugins::validate::{
+    Grant, Grants, ValidPlugin, blocking_filters, missing_filters, validate,
+};
 use crate::plugins::{DeployError, GrantMode, InvalidMount, Mount, Plugins, Upload};
 
 /// An upload that was checked.
@@ -74,8 +76,12 @@ impl Plugins {
             }
         };
         let check = move || {
-            let mut mistakes = match Manifest::parse(&manifest) {
-                Ok(manifest) => missing_filters(&manifest, |name| registry.is_filter(name)),
+            let mut mistakes: Vec<_> = match Manifest::parse(&manifest) {
+                Ok(manifest) => {
+                    let missing = missing_filters(&manifest, |name| registry.is_filter(name));
+                    let blocking = blocking_filters(&manifest, |name| registry.reads_bodies(name));
+                    missing.into_iter().chain(blocking).collect()
+                }
                 Err(_) => Vec::new(),
             };
             match check() {

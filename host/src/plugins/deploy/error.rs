@@ -69,7 +69,14 @@ pub enum DeployError {
         filter: PluginName,
     },
     #[error(
-        "`{plugin}` would break its callers in {} places; keep what they use, or say that it may break them", .differences.len()
+        "the filter `{filter}` wants to see bodies, and would stand before the files of `{user}`, which flow past filters"
+    )]
+    FilesBehindFilter {
+        user: PluginName,
+        filter: PluginName,
+    },
+    #[error(
+        "`{plugin}` would break its callers in {} places; keep what they use, or say that it may break them (`--allow-breaking`)", .differences.len()
     )]
     Breaking {
         plugin: PluginName,
@@ -86,6 +93,9 @@ impl From<ChangeError> for DeployError {
             ChangeError::NotLive { plugin, reason } => Self::NotLive { plugin, reason },
             ChangeError::Unhealthy { plugin, reason } => Self::Unhealthy { plugin, reason },
             ChangeError::FilterMissing { user, filter } => Self::FilterMissing { user, filter },
+            ChangeError::FilesBehindFilter { user, filter } => {
+                Self::FilesBehindFilter { user, filter }
+            }
             ChangeError::Interrupted => Self::Host(error.into()),
         }
     }

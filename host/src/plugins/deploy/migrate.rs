@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::db::now_ms;
 use crate::ids::PluginName;
 use crate::plugins::bundle;
 use crate::plugins::manifest::Manifest;
@@ -91,10 +90,10 @@ impl MigrateHook {
         let (plugin, version) = (self.plugin, self.version);
         // Longer than it can take, so that it is taken over only from a host that died.
         let wall_ms = i64::try_from(self.wall.as_millis()).unwrap_or(i64::MAX / 2);
-        let until_ms = now_ms().saturating_add(wall_ms + 10_000);
+        let for_ms = wall_ms + 10_000;
         match self
             .store
-            .claim_migration(&plugin, &version, until_ms)
+            .claim_migration(&plugin, &version, for_ms)
             .await?
         {
             Claim::Done => return Ok(false),

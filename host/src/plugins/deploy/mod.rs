@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::db::now_ms;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::change::{Approved, Change, Changed, Record};
+use crate::plugins::promise::warnings_of;
 use crate::plugins::rehearsal::{Play, Report};
 use crate::plugins::rollout::store::Wish;
 use crate::plugins::rollout::{Approval, Weight};
@@ -117,8 +118,9 @@ impl Plugins {
         } = checked;
         // Who agrees to an upgrade that waited has seen what it is.
         let allows_breaking = upload.allows_breaking || approved.is_some();
-        let promises = self.check_promises(&wanted.plugin, &plugin.manifest, allows_breaking);
-        let promises = promises.await?;
+        let breaks = self.check_promises(&wanted.plugin, &plugin.manifest, allows_breaking);
+        let breaks = breaks.await?;
+        let promises = warnings_of(&breaks);
         let spec = build::spec(&wanted, &plugin.manifest, &wanted.config, &self.config)?;
         let name = wanted.plugin.clone();
         let step = |what: &str| {
@@ -178,6 +180,7 @@ impl Plugins {
             is_nested_accepted: upload.is_nested_accepted,
             note: upload.note,
             canary: upload.canary,
+            breaks,
             approved,
         };
         let changed = self
@@ -190,8 +193,14 @@ impl Plugins {
             )
             .await?;
         let deployed = deployed(changed, mount, migrated, began)?;
+        let mut warnings = [admitted.warnings, promises].concat();
+        if upload.canary.is_some() && matches!(deployed.state, State::Live) {
+            let told =
+                "no version was live beside which it could be a canary: it answers every request";
+            warnings.push(told.to_owned());
+        }
         Ok(Deployed {
-            warnings: [admitted.warnings, promises].concat(),
+            warnings,
             tests,
             ..deployed
         })

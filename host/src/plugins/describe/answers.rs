@@ -7,8 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::examples::Shown;
 use super::operation::with_components;
+use crate::http::problem::title;
 use crate::openapi::failures::reason;
-use crate::plugins::manifest::{Auth, Manifest, Route, Statuses, VersionBy};
+use crate::plugins::manifest::{
+    Auth, DeclaredError, FileAction, Manifest, Place, Route, Statuses, VersionBy,
+};
 
 /// All answers of a route by status.
 pub(super) fn of_route(
@@ -41,6 +44,14 @@ pub(super) fn of_route(
         let found = answer(route, None, example, Statuses::One(status));
         answers.insert(status.to_string(), found);
     }
+    for (status, answer) in &mut answers {
+        if status.starts_with('2') {
+            for (name, schema, text) in of_files(route, method) {
+                answer["headers"][name] =
+                    json!({ "description": text, "schema": { "type": schema } });
+            }
+        }
+    }
     if let Some(Value::Object(answer)) = answers.get_mut("204") {
         answer.remove("content");
     }
@@ -67,11 +78,18 @@ pub(super) fn of_route(
                 .first()
                 .map(|(code, _)| code.as_str())
                 .unwrap_or_default();
+            let is_the_plugins =
+                |error: &DeclaredError| error.status == status && error.code == first;
+            // Pages explain the codes of the host only.
+            let kind = match route.docs.errors.iter().any(is_the_plugins) {
+                true => "about:blank".to_owned(),
+                false => format!("/_gantry/errors/{first}"),
+            };
             answer["content"] = json!({ "application/problem+json": {
                 "schema": { "$ref": "#/components/schemas/Problem" },
                 "example": {
-                    "type": format!("/_gantry/errors/{first}"),
-                    "title": reason(status),
+                    "type": kind,
+                    "title": title(status),
                     "status": status,
                     "code": first,
                     "detail": "What happened, and how to mend it",
@@ -146,6 +164,55 @@ fn answer(
     answer
 }
 
+/// Headers of the answers of a route of files: of those that have no body, they are what is told.
+fn of_files(
+    route: &Route,
+    method: &Method,
+) -> &'static [(&'static str, &'static str, &'static str)] {
+    const OFFSET: (&str, &str, &str) = ("Upload-Offset", "integer", "How many bytes are there.");
+    const EXPIRES: (&str, &str, &str) = (
+        "Upload-Expires",
+        "string",
+        "When the upload goes if nobody adds to it.",
+    );
+    const TAG: (&str, &str, &str) = ("ETag", "string", "Changes with each version of the file.");
+    match route.files.map(|route| route.action) {
+        Some(FileAction::Send) => &[("Location", "string", "Where the file is."), TAG],
+        Some(FileAction::Discover) => &[
+            ("Tus-Version", "string", "Versions of the protocol."),
+            ("Tus-Extension", "string", "Parts of the protocol."),
+            ("Tus-Max-Size", "integer", "Most bytes of an upload."),
+            (
+                "Tus-Checksum-Algorithm",
+                "string",
+                "Digests that `Upload-Checksum` may have.",
+            ),
+        ],
+        Some(FileAction::Change) if *method == Method::HEAD => &[
+            OFFSET,
+            ("Upload-Length", "integer", "How many bytes it has in all."),
+            ("Upload-Metadata", "string", "What was said of the file."),
+            EXPIRES,
+        ],
+        Some(FileAction::Change) if *method == Method::PATCH => &[
+            OFFSET,
+            EXPIRES,
+            (
+                "Content-Location",
+                "string",
+                "Where the file is, once it is whole.",
+            ),
+        ],
+        Some(FileAction::Read | FileAction::Render) => &[
+            TAG,
+            ("Content-Disposition", "string", "The name of the file."),
+            ("Content-Range", "string", "Of a part: which it is."),
+            ("Repr-Digest", "string", "The SHA-256 of the whole."),
+        ],
+        _ => &[],
+    }
+}
+
 /// The codes of the errors that a route can answer with, by status: those that the author declares, and the host's own.
 fn codes(
     manifest: &Manifest,
@@ -161,6 +228,10 @@ fn codes(
     let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(method)
         || contract.request_schema.is_some();
     let has_limits = !route.limits.is_empty();
+    let has_headers = contract
+        .parameters
+        .iter()
+        .any(|it| it.place == Place::Header);
     let by_header = route.version.is_some()
         && manifest
             .versioning
@@ -170,6 +241,8 @@ fn codes(
         .versioning
         .as_ref()
         .is_some_and(|versioning| matches!(versioning.by, VersionBy::MediaType(_)));
+    let has_parameters =
+        !contract.parameters.is_empty() || route.files.is_some() || route.path.contains('{');
     let own = [
         (true, 400, "request.invalid_path"),
         (
@@ -220,6 +293,7 @@ fn codes(
             413,
             "request.body_too_large",
         ),
+        (has_parameters, 414, "request.uri_too_long"),
         (
             takes_body && (!contract.consumes.is_empty() || contract.request_schema.is_some()),
             415,
@@ -238,6 +312,7 @@ fn codes(
             429,
             "limit.quota_exceeded",
         ),
+        (has_headers, 431, "request.headers_too_large"),
         (true, 500, "host.internal"),
         (route.files.is_none(), 502, "plugin.failed"),
         (route.files.is_none(), 502, "plugin.trapped"),

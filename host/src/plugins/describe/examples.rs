@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::openapi::sample::sample;
@@ -38,6 +39,9 @@ pub(super) fn of_route(manifest: &Manifest, index: usize, method: &Method) -> Sh
         response: route.docs.example_response.clone(),
         ..Shown::default()
     };
+    if shown.response.is_some() {
+        shown.status = success(route).map(|(status, _)| status);
+    }
     // A table of this route alone says which steps of tests lead to it.
     let mut table = matchit::Router::new();
     if table.insert(route.path.clone(), ()).is_err() {
@@ -56,12 +60,16 @@ pub(super) fn of_route(manifest: &Manifest, index: usize, method: &Method) -> Sh
             .params;
         let params: Vec<(String, String)> = params
             .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| {
+                // Whoever reads an example encodes it.
+                let value = percent_decode_str(value).decode_utf8_lossy();
+                (name.to_owned(), value.into_owned())
+            })
             .collect();
         Some((step, params))
     });
     if let Some((step, params)) = found {
-        shown.status = Some(step.expected.status);
+        shown.status = shown.status.or(Some(step.expected.status));
         shown.params = params;
         if shown.request.is_none()
             && let Some(TestBody::Json(body)) = &step.body

@@ -1,6 +1,7 @@
 //! What the routes of a plugin promise, as OpenAPI 3.1: operations with parameters, bodies, answers, errors and examples,
 //! made of the manifest. Who may see which is decided by whoever asks; nothing here runs per request.
 
+mod accounts;
 mod answers;
 mod examples;
 mod operation;
@@ -16,6 +17,7 @@ use crate::openapi::failures;
 use crate::pattern;
 use crate::plugins::manifest::{Auth, Manifest, VersionBy};
 
+pub use accounts::{Accounts, without_accounts};
 pub use examples::{Mock, mock_of, success};
 
 /// The version of OpenAPI that documents are written in.

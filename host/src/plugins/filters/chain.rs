@@ -46,6 +46,16 @@ pub enum Filter {
     },
 }
 
+impl Filter {
+    /// As manifests and settings write it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Native(native) => native.name().to_owned(),
+            Self::Plugin { name, .. } => format!("{PLUGIN}{name}"),
+        }
+    }
+}
+
 impl Chain {
     /// Whether one of them is handed the bodies of answers, so that these cannot flow.
     pub fn reads_answers(&self) -> bool {
@@ -77,6 +87,19 @@ impl Step {
     }
 }
 
+impl Slot {
+    /// Whether one of its versions is a filter that is handed bodies.
+    pub(in crate::plugins) fn reads_bodies(&self) -> bool {
+        let mut versions = self.versions();
+        versions.any(|live| {
+            let mut directions = [Direction::Request, Direction::Response].into_iter();
+            directions.any(|direction| {
+                live.loaded.filters(direction) && live.filtered_bytes_max(direction).is_some()
+            })
+        })
+    }
+}
+
 impl LivePlugin {
     /// Of a filter: the longest body that it is handed, in bytes. Nothing if it is handed none.
     pub fn filtered_bytes_max(&self, direction: Direction) -> Option<usize> {
@@ -102,6 +125,9 @@ impl Chains {
 
 /// Somebody who names a filter that is not there: a plugin, or the settings.
 pub(in crate::plugins) type Missing = (Option<PluginName>, PluginName);
+
+/// A plugin with files and a filter before them that wants to see bodies, past which files flow.
+pub(in crate::plugins) type Blocked = (PluginName, PluginName);
 
 /// What lists are made of.
 pub(in crate::plugins) struct Wiring<'a> {
@@ -168,6 +194,34 @@ impl Wiring<'_> {
             }
         }
         missing
+    }
+
+    /// Which filters stand in the way of which files.
+    pub(in crate::plugins) fn blocked(&self) -> Vec<Blocked> {
+        let slots = self.slots.values();
+        slots.flat_map(|slot| self.blocked_of(slot)).collect()
+    }
+
+    /// Which filters stand in the way of the files of one plugin.
+    pub(in crate::plugins) fn blocked_of(&self, slot: &Slot) -> Vec<Blocked> {
+        let mut blocked = Vec::new();
+        for plugin in slot.versions() {
+            let manifest = plugin.manifest();
+            if manifest.files.is_empty() || !self.has_plugins {
+                continue;
+            }
+            let around = self.around.iter();
+            let around = around.filter(|around| around.covers(&plugin.mount));
+            let around = around.map(|around| &around.filter);
+            for filter in around.chain(&manifest.filters) {
+                if let What::Plugin { name, .. } = &filter.what
+                    && self.find(name).is_some_and(|slot| slot.reads_bodies())
+                {
+                    blocked.push((plugin.name().clone(), name.clone()));
+                }
+            }
+        }
+        blocked
     }
 
     fn look(&self, user: Option<&PluginName>, filter: &FilterUse, missing: &mut Vec<Missing>) {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::PluginName;
 
+pub(in crate::plugins) use chain::{Blocked, Missing, Wiring};
 pub use chain::{Chain, Chains, Filter, Step};
-pub(in crate::plugins) use chain::{Missing, Wiring};
 pub use native::Native;
 pub(in crate::plugins) use native::{
     BODY_LIMIT, HEADERS, HeaderRules, NAMES, Reach, SECURITY_HEADERS, Written,
@@ -28,6 +28,16 @@ pub(in crate::plugins) const PLUGIN: &str = "plugin:";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterUse {
     pub what: What,
+}
+
+impl FilterUse {
+    /// As manifests and settings write it.
+    pub fn name(&self) -> String {
+        match &self.what {
+            What::Native(native) => native.name().to_owned(),
+            What::Plugin { name, .. } => format!("{PLUGIN}{name}"),
+        }
+    }
 }
 
 /// Which filter it is.

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::Mount;
 use crate::plugins::describe::Description;
-use crate::plugins::filters::{Around, Missing, Wiring};
+use crate::plugins::filters::{Around, Blocked, Missing, Wiring};
 use crate::plugins::manifest::Manifest;
 use crate::plugins::metrics::Metrics;
 use crate::plugins::rollout::{Figures, Slot};
@@ -96,6 +96,8 @@ pub struct LiveTable {
     pub(super) trusted: Arc<TrustList>,
     /// Filters that somebody names and that are not there.
     pub(super) missing: BTreeSet<Missing>,
+    /// Filters that stand in the way of files.
+    pub(super) blocked: BTreeSet<Blocked>,
 }
 
 /// One plugin whose versions differ between two tables.
@@ -119,12 +121,14 @@ impl LiveTable {
             unloaded,
             trusted,
             missing: BTreeSet::new(),
+            blocked: BTreeSet::new(),
         };
         let wiring = wiring(&slots, filters);
         for (name, slot) in &slots {
             table.mount(name, wiring.mounted(slot));
         }
         table.missing = wiring.missing().into_iter().collect();
+        table.blocked = wiring.blocked().into_iter().collect();
         table.slots = slots;
         table
     }
@@ -166,15 +170,18 @@ impl LiveTable {
             unloaded: reasons,
             trusted: Arc::clone(&self.trusted),
             missing: self.missing.clone(),
+            blocked: self.blocked.clone(),
         };
         if let Some(old) = old {
             table.mounts.remove(old);
         }
         let is_others = |missing: &Missing| missing.0.as_ref() != Some(name);
         table.missing.retain(is_others);
+        table.blocked.retain(|(user, _)| user != name);
         if let Some(slot) = slot {
             let wiring = wiring(&slots, filters);
             table.missing.extend(wiring.missing_of(slot));
+            table.blocked.extend(wiring.blocked_of(slot));
             table.mount(name, wiring.mounted(slot));
         }
         table.slots = slots;

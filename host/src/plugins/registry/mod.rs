@@ -19,6 +19,7 @@ use crate::plugins::Config;
 use crate::plugins::accounts::Accounts;
 use crate::plugins::artifact::Artifacts;
 use crate::plugins::change::{Change, Changed};
+use crate::plugins::idle::idle;
 use crate::plugins::metrics::Metrics;
 use crate::plugins::rollout::{self, Slot};
 use crate::plugins::store::{LiveRow, Store, StoreError};
@@ -43,6 +44,13 @@ pub(super) enum ChangeError {
     FilterMissing {
         /// Nobody: the settings.
         user: Option<PluginName>,
+        filter: PluginName,
+    },
+    #[error(
+        "the filter `{filter}` wants to see bodies, and would stand before the files of `{user}`, which flow past filters"
+    )]
+    FilesBehindFilter {
+        user: PluginName,
         filter: PluginName,
     },
     #[error("the host stopped before the change was made")]
@@ -107,9 +115,21 @@ impl Registry {
         Some(plugin.loaded.spec().entry == EntryKind::Filter)
     }
 
+    /// Whether a plugin of this name is live, and a filter that is handed bodies.
+    pub(super) fn reads_bodies(&self, name: &PluginName) -> bool {
+        let live = self.live();
+        let slot = live.slot(name);
+        self.filters.has_plugins && slot.is_some_and(|slot| slot.reads_bodies())
+    }
+
     /// What is live now. A request keeps it to its end, and with it the version that answers it.
     pub fn live(&self) -> Arc<LiveTable> {
         self.live.load_full()
+    }
+
+    /// Settings about plugins that change nothing, because what they name is not live: a sentence for each.
+    pub fn idle_settings(&self) -> Vec<String> {
+        idle(&self.config, &self.filters.around, &self.live())
     }
 
     /// Who still calls routes that are deprecated.
@@ -289,6 +309,11 @@ impl Registry {
                 let (user, filter) = (user.clone(), filter.clone());
                 return Err(ChangeError::FilterMissing { user, filter });
             }
+            // Nor may it put one in the way of files: none of them could be sent or had.
+            if let Some((user, filter)) = table.blocked.difference(&before.blocked).next() {
+                let (user, filter) = (user.clone(), filter.clone());
+                return Err(ChangeError::FilesBehindFilter { user, filter });
+            }
             if let Some(reason) = table.failures().get(plugin)
                 && (change.makes_live() || !before.failures().contains_key(plugin))
             {
@@ -362,6 +387,12 @@ impl Registry {
         for (user, filter) in table.missing.difference(&before.missing) {
             let user = user_of(user);
             tracing::error!(plugin.name = %filter, "The filter `{filter}` is not there, and {user} it");
+        }
+        for (user, filter) in table.blocked.difference(&before.blocked) {
+            tracing::error!(
+                plugin.name = %user,
+                "The filter `{filter}` wants to see bodies and stands before the files of `{user}`: nobody can send or have any"
+            );
         }
         self.forget_series(differences);
         self.retire(differences);

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::change::{Approved, Change};
 use crate::plugins::deploy::deployed;
+use crate::plugins::promise::warnings_of;
 use crate::plugins::registry::{ChangeError, LivePlugin};
 use crate::plugins::rollout::{Approval, Sum, Weight, judge};
 use crate::plugins::store::StoreError;
@@ -75,12 +76,20 @@ impl Plugins {
         allows_breaking: bool,
     ) -> Result<Deployed, DeployError> {
         let live = self.registry.live();
+        let mut breaks = Vec::new();
         if let Some(canary) = live.slot(plugin).and_then(|slot| slot.canary()) {
             let manifest = canary.plugin.manifest();
-            self.check_promises(plugin, manifest, allows_breaking)
+            breaks = self
+                .check_promises(plugin, manifest, allows_breaking)
                 .await?;
         }
-        self.move_on(plugin, Change::Promote { reason }, by).await
+        let warnings = warnings_of(&breaks);
+        let change = Change::Promote { reason, breaks };
+        let deployed = self.move_on(plugin, change, by).await?;
+        Ok(Deployed {
+            warnings: [deployed.warnings, warnings].concat(),
+            ..deployed
+        })
     }
 
     /// Agrees to what this upgrade asks for, and deploys it as it was meant to be. Only what it asked for when it came is

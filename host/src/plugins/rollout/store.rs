@@ -162,13 +162,14 @@ impl Store {
         row.as_ref().map(approval).transpose()
     }
 
-    /// Takes the right to migrate the data of a version, until then.
+    /// Takes the right to migrate the data of a version, for so long.
     pub(in crate::plugins) async fn claim_migration(
         &self,
         plugin: &PluginName,
         version: &semver::Version,
-        until_ms: i64,
+        for_ms: i64,
     ) -> Result<Claim, StoreError> {
+        let now_ms = self.now_ms();
         let claimed = sqlx::query(
             "INSERT INTO plugin_migrations (plugin, version, is_done, until_ms) VALUES ($1, $2, 0, $3) \
              ON CONFLICT (plugin, version) DO UPDATE SET until_ms = excluded.until_ms \
@@ -176,8 +177,8 @@ impl Store {
         )
         .bind(plugin.as_str())
         .bind(version.to_string())
-        .bind(until_ms)
-        .bind(now_ms())
+        .bind(now_ms.saturating_add(for_ms))
+        .bind(now_ms)
         .execute(self.writer())
         .await?;
         if claimed.rows_affected() > 0 {

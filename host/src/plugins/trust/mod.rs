@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::clock::{Clock, rfc3339};
-use crate::db::{Db, Transaction};
+use crate::db::{Db, Rows, Transaction};
 use crate::ids::{DeploymentId, Digest, PluginName};
 use crate::ledger::Event;
 use crate::plugins::bundle::FileDigest;
@@ -164,6 +164,7 @@ pub struct Trust {
 impl Trust {
     /// Reads the keys of the settings.
     pub fn new(db: Db, clock: Clock, policy: Policy, config: Config) -> Result<Self, Error> {
+        let db = db.one_by_one(Rows::Plugins);
         let keys = config.keys.iter().map(of_settings);
         let settings = keys.collect::<Result<_, _>>()?;
         Ok(Self {

@@ -21,8 +21,7 @@ struct Scene {
 
 async fn scene(policy: Policy, config: Config) -> Scene {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("gantry.db");
-    let db = Db::open(&file, &db::Config::default()).await.unwrap();
+    let db = db::testing::open(dir.path()).await;
     let clock = Clock::manual(HOUR_MS);
     let trust = Trust::new(db, clock.clone(), policy, config).unwrap();
     Scene {

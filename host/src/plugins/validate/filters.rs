@@ -96,3 +96,31 @@ pub(in crate::plugins) fn missing_filters(
     }
     mistakes
 }
+
+/// The filters that a manifest names before its own files and that want to see bodies: files flow past filters.
+pub(in crate::plugins) fn blocking_filters(
+    manifest: &Manifest,
+    reads_bodies: impl Fn(&PluginName) -> bool,
+) -> Vec<Mistake> {
+    if manifest.files.is_empty() {
+        return Vec::new();
+    }
+    let named = manifest
+        .filters
+        .iter()
+        .filter_map(|named| match &named.what {
+            What::Plugin { name, .. } => Some(name),
+            What::Native(_) => None,
+        });
+    let blocking = named.filter(|name| reads_bodies(name));
+    blocking
+        .map(|name| {
+            let message = format!(
+                "the filter `{name}` wants to see bodies, and `[[files]]` flow past filters"
+            );
+            let help = "name it in the `[[route]]`s that it is for, and not for all of them";
+            let place = manifest.place(&format!("filter:{name}"));
+            Mistake::new(message).at(place).with_help(help)
+        })
+        .collect()
+}

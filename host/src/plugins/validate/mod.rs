@@ -24,7 +24,7 @@ use crate::plugins::manifest::Manifest;
 use crate::runtime::EntryKind;
 
 pub use component::{Interface, Interfaces, read as interfaces};
-pub(in crate::plugins) use filters::missing_filters;
+pub(in crate::plugins) use filters::{blocking_filters, missing_filters};
 pub use grants::{Grant, Grants, InvalidGrant};
 pub use limits::Ceilings;
 

@@ -21,6 +21,9 @@ pub struct Config {
     /// Most bytes of one plugin, over all its buckets. What is replaced or deleted counts until its bytes are removed, and
     /// what is being sent counts before it is there. Default: 1 GiB.
     pub bytes_per_plugin_max: u64,
+    /// Most bytes of what one user or API key has sent to one plugin, what is being sent included. Default: none, and one alone
+    /// can send all that the plugin may have.
+    pub bytes_per_owner_max: Option<u64>,
     /// Most objects of one plugin, over all its buckets. Default: 100000.
     pub objects_per_plugin_max: u64,
     /// Bounds of single buckets, within those of their plugin: `[[blobs.buckets]]` with `plugin`, `bucket`, and `bytes_max` or
@@ -28,14 +31,21 @@ pub struct Config {
     pub buckets: Vec<BucketBounds>,
     /// Uploads of one plugin that are open at the same time. Default: 256.
     pub uploads_per_plugin_max: u64,
-    /// How long an upload is kept to which nobody adds. Default: 86400000, a day.
+    /// The same of one user or API key; all who are nobody have half of the plugin's together. Who has several open has no
+    /// more reserved for them than is left for others. Default: 32.
+    pub uploads_per_owner_max: u64,
+    /// How long an upload is kept to which nobody adds; at least `lease_ms`, or it would go while it belongs to somebody.
+    /// Default: 86400000, a day.
     pub upload_idle_ms: u64,
-    /// How long an upload belongs to a request of which nothing more is heard, because its host died. Default: 30000.
+    /// How long an upload belongs to a request of which nothing more is heard, because its host died. At least 1000; a host
+    /// that lives says so every third of it. Default: 30000.
     pub lease_ms: u64,
     /// Size of the pieces in which bytes are kept, 64 KiB to 64 MiB. Default: 4 MiB.
     pub part_bytes: usize,
     /// Most pieces of one object: uploads in many small steps have more. Default: 10000.
     pub parts_max: u64,
+    /// Most pieces of one object beside one for each 16 KiB of it: each is a file of its own, however short it is. Default: 128.
+    pub parts_small_max: u64,
     /// Most bytes of uploads that the host holds in memory, all together. With less to spare, pieces become smaller.
     /// Default: 64 MiB.
     pub buffers_bytes_max: usize,
@@ -71,13 +81,16 @@ impl Default for Config {
             s3: S3Config::default(),
             object_bytes_max: 256 << 20,
             bytes_per_plugin_max: 1 << 30,
+            bytes_per_owner_max: None,
             objects_per_plugin_max: 100_000,
             buckets: Vec::new(),
             uploads_per_plugin_max: 256,
+            uploads_per_owner_max: 32,
             upload_idle_ms: 86_400_000,
             lease_ms: 30_000,
             part_bytes: 4 << 20,
             parts_max: 10_000,
+            parts_small_max: 128,
             buffers_bytes_max: 64 << 20,
             call_bytes_max: 4 << 20,
             metadata_entries_max: 16,
@@ -233,12 +246,22 @@ impl Config {
                 "`blobs.buffers_bytes_max` must be at least `blobs.part_bytes`",
             ),
             (
-                self.parts_max >= 1 && self.removals_at_once_max >= 1,
-                "`blobs.parts_max` and `blobs.removals_at_once_max` must be at least 1",
+                [
+                    self.parts_max,
+                    self.parts_small_max,
+                    self.removals_at_once_max.into(),
+                ]
+                .iter()
+                .all(|number| *number >= 1),
+                "`blobs.parts_max`, `blobs.parts_small_max` and `blobs.removals_at_once_max` must be at least 1",
             ),
             (
-                self.lease_ms >= 1000 && self.upload_idle_ms >= self.lease_ms,
-                "`blobs.lease_ms` must be at least 1000, and `blobs.upload_idle_ms` not less",
+                self.lease_ms >= 1000,
+                "`blobs.lease_ms` must be at least 1000",
+            ),
+            (
+                self.upload_idle_ms >= self.lease_ms,
+                "`blobs.upload_idle_ms` must be at least `blobs.lease_ms`: an upload would go while it belongs to somebody",
             ),
             (
                 self.parts_max.saturating_mul(self.part_bytes as u64) >= self.object_bytes_max,
@@ -286,6 +309,9 @@ mod tests {
             ("parts_max = 10", Some("parts_max")),
             ("lease_ms = 10", Some("lease_ms")),
             ("upload_idle_ms = 10", Some("upload_idle_ms")),
+            ("upload_idle_ms = 30000", None),
+            ("lease_ms = 86400001", Some("upload_idle_ms")),
+            ("lease_ms = 3600000\nupload_idle_ms = 3600000", None),
             (
                 "store = 's3'\ns3 = { bucket = 'files', access_key = 'A' }",
                 Some("secret_key"),

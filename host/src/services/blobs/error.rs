@@ -16,6 +16,8 @@ pub enum Error {
         super::NAME_BYTES_MAX
     )]
     NameInvalid,
+    #[error("names that begin with `~` are the host's")]
+    NameReserved,
     #[error("the content type is no media type, like `image/png`")]
     TypeInvalid,
     #[error("objects of the type `{found}` are not taken here")]
@@ -76,6 +78,7 @@ impl Error {
         match self {
             Self::NotFound => "blobs.not_found",
             Self::NameInvalid => "blobs.name_invalid",
+            Self::NameReserved => "blobs.name_reserved",
             Self::TypeInvalid => "blobs.type_invalid",
             Self::TypeNotAllowed { .. } => "blobs.type_not_allowed",
             Self::TypeMismatch { .. } => "blobs.type_mismatch",
@@ -110,6 +113,7 @@ impl Error {
         match self {
             Self::NotFound | Self::UploadNotFound => Kind::NotFound,
             Self::NameInvalid
+            | Self::NameReserved
             | Self::TypeInvalid
             | Self::TypeNotAllowed { .. }
             | Self::TypeMismatch { .. }

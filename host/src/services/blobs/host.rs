@@ -12,6 +12,7 @@ use crate::services::Allowance;
 use crate::services::Timed;
 use crate::services::blobs::{
     Access, Blobs, BucketId, Condition, Error, LinkOptions, NewObject, Object, Rules, Writer,
+    is_hosts,
 };
 use crate::services::rehearsal::{Rehearsal, rehearse};
 use crate::services::{Refusals, granted};
@@ -115,6 +116,7 @@ impl View<'_> {
         length: Option<u64>,
         options: store::PutOptions,
     ) -> Answer<Writer> {
+        check_own(&name)?;
         let condition = match (options.if_absent, &options.if_etag) {
             (true, _) => Condition::Absent,
             (false, Some(etag)) => read_etag(etag)?,
@@ -127,6 +129,7 @@ impl View<'_> {
             owner: options.owner,
             length,
             condition,
+            link: None,
         };
         Ok(self.blobs.writer(bucket, new, &Rules::default()).await?)
     }
@@ -174,6 +177,9 @@ impl View<'_> {
             store::Access::Get => Access::Get,
             store::Access::Put => Access::Put,
         };
+        if access == Access::Put {
+            check_own(name)?;
+        }
         let too_many = options.types.len() > TYPES_MAX;
         let types = options.types.iter().map(|text| text.parse());
         let types: std::result::Result<Vec<_>, _> = types.collect();
@@ -198,6 +204,14 @@ fn bytes_of(object: &Object) -> usize {
         .map(|(key, value)| key.len() + value.len());
     let owner = object.owner.as_ref().map_or(0, String::len);
     256 + object.name.len() + object.content_type.len() + owner + texts.sum::<usize>()
+}
+
+/// Whether a plugin may write an object with this name.
+fn check_own(name: &str) -> std::result::Result<(), Error> {
+    match is_hosts(name) {
+        true => Err(Error::NameReserved),
+        false => Ok(()),
+    }
 }
 
 /// What was never an etag is not that of the object.

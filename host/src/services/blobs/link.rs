@@ -4,7 +4,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 
 use super::object::check_name;
@@ -128,6 +128,11 @@ impl Signer {
         Ok(link)
     }
 
+    /// Names a link, and is no signature of it.
+    pub(super) fn digest(&self, link: &Link) -> String {
+        hex::encode(Sha256::digest(self.mac(link).finalize().into_bytes()))
+    }
+
     fn mac(&self, link: &Link) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
         // Each piece with its length, so that no two links have the same pieces.
@@ -160,19 +165,27 @@ impl Signer {
     }
 }
 
-fn read(path: &str, query: &str) -> Option<(Link, Vec<u8>)> {
-    if path.len() + query.len() > LINK_BYTES_MAX {
-        return None;
-    }
+/// The bucket that the path of a link leads into, whether or not the link is good.
+pub fn bucket_of_link(path: &str) -> Option<BucketId> {
+    Some(divide(path)?.0)
+}
+
+/// The bucket, and the name as it is written in a path.
+fn divide(path: &str) -> Option<(BucketId, &str)> {
     let mut parts = path.strip_prefix(LINK_PATH)?.splitn(3, '/');
     let bucket = BucketId {
         plugin: parts.next()?.parse().ok()?,
         label: parts.next()?.parse().ok()?,
     };
-    let name = percent_decode_str(parts.next()?)
-        .decode_utf8()
-        .ok()?
-        .into_owned();
+    Some((bucket, parts.next()?))
+}
+
+fn read(path: &str, query: &str) -> Option<(Link, Vec<u8>)> {
+    if path.len() + query.len() > LINK_BYTES_MAX {
+        return None;
+    }
+    let (bucket, name) = divide(path)?;
+    let name = percent_decode_str(name).decode_utf8().ok()?.into_owned();
     check_name(&name).ok()?;
     let (mut access, mut expires_at_ms, mut signature) = (None, None, None);
     let mut options = LinkOptions::default();

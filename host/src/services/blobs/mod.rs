@@ -49,10 +49,11 @@ use upload::{Outcome, Pen, token};
 pub use config::{BucketBounds, Config, S3Config, SecretKey, StoreKind};
 pub use content::Content;
 pub use error::{Error, Interrupted};
-pub use link::{Access, LINK_PATH, Link, LinkOptions};
+pub use link::{Access, LINK_PATH, Link, LinkOptions, bucket_of_link};
 pub use object::{
-    BucketId, Condition, InvalidPattern, Metadata, NAME_BYTES_MAX, NewObject, Object, ObjectId,
-    ObjectPage, Rules, TypePattern, Upload, UploadId, UploadPage, Usage,
+    BucketId, Condition, InvalidPattern, LinkId, Metadata, NAME_BYTES_MAX, NewObject, Object,
+    ObjectId, ObjectPage, Rules, TypePattern, Upload, UploadId, UploadPage, Usage, derived_folder,
+    is_hosts,
 };
 pub use shelf::OpenError;
 pub use upload::Writer;
@@ -200,8 +201,8 @@ impl Blobs {
         Ok(Pen::new(self.clone(), upload, token).spawn())
     }
 
-    /// Deletes an object and says whether there was one. Who reads it, reads it to its end. [`Error::Changed`] if the
-    /// condition does not hold.
+    /// Deletes an object, with what was derived of it, and says whether there was one. Who reads it, reads it to its end.
+    /// [`Error::Changed`] if the condition does not hold.
     pub async fn delete(
         &self,
         bucket: &BucketId,
@@ -216,12 +217,17 @@ impl Blobs {
         let Some(object) = found else {
             return Ok(false);
         };
-        change.delete(object.id).await.map_err(Error::rows)?;
-        let removed = change.remove_later(object.id, object.size).await;
-        removed.map_err(Error::rows)?;
+        let mut gone = change.take_derived(name).await.map_err(Error::rows)?;
+        change
+            .take(object.id, object.size)
+            .await
+            .map_err(Error::rows)?;
         change.count(|usage| usage.objects = usage.objects.saturating_sub(1));
         change.commit().await.map_err(Error::rows)?;
-        self.remove_soon(object.id);
+        gone.push(object.id);
+        for object in gone {
+            self.remove_soon(object);
+        }
         Ok(true)
     }
 
@@ -300,6 +306,14 @@ impl Blobs {
     /// [`Error::LinkExpired`].
     pub fn verify(&self, path: &str, query: &str) -> Result<Link, Error> {
         self.0.signer.verify(path, query, self.0.clock.now_ms())
+    }
+
+    /// By what a link is remembered once it was used.
+    pub fn link_id(&self, link: &Link) -> LinkId {
+        LinkId {
+            digest: self.0.signer.digest(link),
+            expires_at_ms: link.expires_at_ms,
+        }
     }
 
     /// Waits for what is under way. Nothing more may be begun.

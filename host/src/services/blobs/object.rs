@@ -107,6 +107,17 @@ pub struct NewObject {
     /// How many bytes it has, if the sender knows. Reserved before the first is taken; more or fewer are an error.
     pub length: Option<u64>,
     pub condition: Condition,
+    /// The link by which it comes, which is good once. Only for what comes in one go.
+    pub link: Option<LinkId>,
+}
+
+/// What is remembered of a link that was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkId {
+    /// A digest of everything that the link says.
+    pub(super) digest: String,
+    /// When it is worth nothing anyway.
+    pub(super) expires_at_ms: i64,
 }
 
 /// When an object is written or deleted; else [`Error::Changed`]. Looked at when the object is whole.
@@ -203,6 +214,19 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
         return Err(Error::NameInvalid);
     }
     Ok(())
+}
+
+/// What the names of objects begin with that the host made and plugins cannot write.
+const HOSTS: char = '~';
+
+/// Whether only the host writes objects with this name.
+pub fn is_hosts(name: &str) -> bool {
+    name.starts_with(HOSTS)
+}
+
+/// What the names of all objects begin with that were derived of the one with this name. They go with it.
+pub fn derived_folder(name: &str) -> String {
+    format!("{HOSTS}renditions/{name}/")
 }
 
 /// A content type in small letters, parameters and all, if it is one: a header must be able to carry it.

@@ -5,7 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::content::{self, Reader};
 use super::object::{check_metadata, check_name};
-use super::store::{Change, Lease, Stored};
+use super::resumable::store::{Lease, Stored};
+use super::store::Change;
 use super::{
     Blobs, BucketId, Condition, Error, NewObject, Object, ObjectId, Rules, UploadId, types,
 };
@@ -40,6 +41,7 @@ impl Blobs {
             length: new.length,
             rules: rules.clone(),
             condition: new.condition,
+            link: new.link,
             is_resumable: token.is_none(),
             reserved,
             taken: 0,
@@ -55,6 +57,7 @@ impl Blobs {
         let there = change.find(&upload.name).await.map_err(Error::rows)?;
         // Now already, so that nobody sends much for nothing.
         require(new.condition, there.as_ref())?;
+        self.require_unused(&mut change, &upload).await?;
         let uploads_max = self.config().uploads_per_plugin_max;
         if change.plugin_usage.uploads >= uploads_max {
             return Err(Error::TooManyUploads { uploads_max });
@@ -67,6 +70,10 @@ impl Blobs {
             )?;
         }
         self.require_room(&change, reserved)?;
+        if upload.is_resumable || upload.owner.is_some() {
+            self.require_share(&mut change, upload.owner.as_deref(), reserved, true)
+                .await?;
+        }
         change.count(|usage| {
             usage.uploads += 1;
             usage.reserved_bytes += reserved;
@@ -91,6 +98,10 @@ impl Blobs {
     ) -> Result<Object, Error> {
         let old = change.find(&upload.name).await.map_err(Error::rows)?;
         require(upload.condition, old.as_ref())?;
+        self.require_unused(&mut change, upload).await?;
+        if let Some(link) = &upload.link {
+            change.use_link(link).await.map_err(Error::rows)?;
+        }
         let now = self.0.clock.now_ms();
         let object = Object {
             bucket: upload.bucket.clone(),
@@ -103,15 +114,16 @@ impl Blobs {
             owner: upload.owner.clone(),
             created_at_ms: now,
         };
+        let mut gone = Vec::new();
         match &old {
             None => {
                 self.require_place(&change, 0, 0)?;
                 change.count(|usage| usage.objects += 1);
             }
             Some(old) => {
-                change.delete(old.id).await.map_err(Error::rows)?;
-                let removed = change.remove_later(old.id, old.size).await;
-                removed.map_err(Error::rows)?;
+                gone = change.take_derived(&old.name).await.map_err(Error::rows)?;
+                change.take(old.id, old.size).await.map_err(Error::rows)?;
+                gone.push(old.id);
             }
         }
         change.insert(&object).await.map_err(Error::rows)?;
@@ -135,8 +147,8 @@ impl Blobs {
             change.delete_upload(upload.id).await.map_err(Error::rows)?;
         }
         change.commit().await.map_err(Error::rows)?;
-        if let Some(old) = old {
-            self.remove_soon(old.id);
+        for object in gone {
+            self.remove_soon(object);
         }
         if has_strays {
             self.remove_soon(object.id);
@@ -215,6 +227,81 @@ impl Blobs {
             }
         }
         Ok(())
+    }
+
+    /// Goes on unless what is sent comes by a link that has brought something already, whatever has become of that.
+    async fn require_unused(&self, change: &mut Change, upload: &Stored) -> Result<(), Error> {
+        let Some(link) = &upload.link else {
+            return Ok(());
+        };
+        let (is_used, links) = change.used_links(link).await.map_err(Error::rows)?;
+        let objects_max = self.config().objects_per_plugin_max;
+        match is_used {
+            true => Err(Error::Changed),
+            false if links >= objects_max => Err(Error::TooManyObjects { objects_max }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a sender may open one upload more, or reserve so much more for those that are open. What is promised and does
+    /// not come must leave room for others; who has nothing else open may take what is there.
+    pub(super) async fn require_share(
+        &self,
+        change: &mut Change,
+        owner: Option<&str>,
+        more: u64,
+        is_new: bool,
+    ) -> Result<(), Error> {
+        let (uploads, reserved) = change.open_of(owner).await.map_err(Error::rows)?;
+        let config = self.config();
+        let uploads_max = match owner {
+            Some(_) => config.uploads_per_owner_max,
+            // All who are nobody: one of them must not be enough to keep the others out.
+            None => config
+                .uploads_per_owner_max
+                .max(config.uploads_per_plugin_max / 2),
+        };
+        if is_new && uploads >= uploads_max {
+            return Err(Error::TooManyUploads { uploads_max });
+        }
+        let has_others = is_new && uploads > 0 || uploads > 1;
+        let bytes_max = self.room(change).saturating_sub(more);
+        if more > 0 && has_others && reserved.saturating_add(more) > bytes_max {
+            return Err(Error::Full { bytes_max });
+        }
+        self.require_own_room(change, owner, reserved.saturating_add(more))
+            .await
+    }
+
+    /// Whether somebody may have so many bytes beside those of their objects.
+    pub(super) async fn require_own_room(
+        &self,
+        change: &mut Change,
+        owner: Option<&str>,
+        open: u64,
+    ) -> Result<(), Error> {
+        let (Some(bytes_max), Some(owner)) = (self.config().bytes_per_owner_max, owner) else {
+            return Ok(());
+        };
+        let stored = change.stored_of(owner).await.map_err(Error::rows)?;
+        match open > 0 && stored.saturating_add(open) > bytes_max {
+            true => Err(Error::Full { bytes_max }),
+            false => Ok(()),
+        }
+    }
+
+    /// What the plugin and the bucket may keep beside what they have.
+    fn room(&self, change: &Change) -> u64 {
+        let config = self.config();
+        let of_bucket = config
+            .bounds_of(change.bucket())
+            .and_then(|bounds| bounds.bytes_max);
+        let left = |usage: super::Usage, bytes_max: u64| {
+            bytes_max.saturating_sub(usage.bytes.saturating_add(usage.reserved_bytes))
+        };
+        let of_plugin = left(change.plugin_usage, config.bytes_per_plugin_max);
+        let of_bucket = of_bucket.map(|bytes_max| left(change.bucket_usage, bytes_max));
+        of_plugin.min(of_bucket.unwrap_or(u64::MAX))
     }
 
     /// Whether the plugin and the bucket may keep one object more, if as many as these are being sent.

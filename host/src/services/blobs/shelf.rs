@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     fmt, fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -315,7 +316,9 @@ fn open_folder(folder: &Path) -> Result<Store, OpenError> {
         path: folder.to_owned(),
         source,
     };
-    fs::create_dir_all(folder).map_err(failed)?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(folder).map_err(failed)?;
     let root = folder.canonicalize().map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix(&root).map_err(OpenError::Settings)?;
     Ok(Store::Folder(Arc::new(store.with_fsync(true)), root))

@@ -10,7 +10,8 @@ use sha2::digest::common::hazmat::SerializableState as _;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::store::{Part, Stored};
+use super::resumable::store::{Stored, release_upload};
+use super::store::Part;
 use super::types::{HEAD_BYTES, decide};
 use super::{Blobs, Error, Interrupted, Object, store};
 use crate::db::ThreadClock;
@@ -19,8 +20,10 @@ use crate::services::Held;
 
 /// Pieces of a body that wait for the store.
 const QUEUE: usize = 1;
-/// Bytes that are digested before others get their turn.
-const HASHED_AT_ONCE: usize = 256 << 10;
+/// Bytes that are counted and digested before others get their turn.
+const TAKEN_AT_ONCE: usize = 64 << 10;
+/// Pieces shorter than this are small. So much of an upload may always be in memory.
+const SMALL_BYTES: usize = 16 << 10;
 /// How long to wait before looking again for room in memory.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// Pieces of an object sent in one go whose rows are written together.
@@ -204,7 +207,7 @@ impl Pen {
         let part_bytes = self.blobs.config().part_bytes;
         while !bytes.is_empty() {
             let room = part_bytes.saturating_sub(self.buffer.len());
-            let (piece, rest) = bytes.split_at(bytes.len().min(room).min(HASHED_AT_ONCE));
+            let (piece, rest) = bytes.split_at(bytes.len().min(room).min(TAKEN_AT_ONCE));
             self.hold(piece.len()).await?;
             self.digest(piece);
             self.buffer.extend_from_slice(piece);
@@ -220,9 +223,13 @@ impl Pen {
         Ok(())
     }
 
-    /// Counts bytes that are going to be in memory. If there is no room, what is there goes into the store first.
+    /// Counts bytes that are going to be in memory. If there is no room, what is there goes into the store first; so it does
+    /// before one upload holds more than is left for others, or a few that come slowly would keep all others out.
     async fn hold(&mut self, bytes: usize) -> Result<(), Error> {
+        let held = self.buffer.len() + bytes;
+        let has_share = held <= self.blobs.0.buffers.free().max(SMALL_BYTES);
         let is_held = match &mut self.held {
+            Some(_) if !has_share => false,
             Some(held) => held.grow(bytes).is_ok(),
             None => {
                 self.held = self.blobs.0.buffers.hold(bytes).ok();
@@ -292,7 +299,12 @@ impl Pen {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let parts_max = self.blobs.config().parts_max;
+        let config = self.blobs.config();
+        // A piece takes more of a disk than its bytes: many that are tiny would take much of one and little of a quota.
+        let of_size = self.total() / SMALL_BYTES as u64;
+        let parts_max = config
+            .parts_max
+            .min(of_size.saturating_add(config.parts_small_max));
         if self.upload.parts >= parts_max {
             return Err(Error::TooManyParts { parts_max });
         }
@@ -325,6 +337,12 @@ impl Pen {
         let (blobs, more) = (self.blobs.clone(), self.total() - self.upload.reserved);
         let mut change = blobs.change(&self.upload.bucket).await?;
         blobs.require_room(&change, more)?;
+        if blobs.config().bytes_per_owner_max.is_some() {
+            let owner = self.upload.owner.as_deref();
+            let (_, reserved) = change.open_of(owner).await.map_err(Error::rows)?;
+            let open = reserved.saturating_add(more);
+            blobs.require_own_room(&mut change, owner, open).await?;
+        }
         change.count(|usage| usage.reserved_bytes += more);
         self.upload.reserved += more;
         let advanced = self.advance(&mut change).await;
@@ -385,7 +403,7 @@ impl Pen {
             self.discard().await;
         } else {
             let (db, id) = (&self.blobs.0.db, self.upload.id);
-            let released = store::release_upload(db, id, &self.token, self.has_strays).await;
+            let released = release_upload(db, id, &self.token, self.has_strays).await;
             released.map_err(Error::rows)?;
         }
         came.map(|()| Outcome::Upload(self.upload))

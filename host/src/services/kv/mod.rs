@@ -335,9 +335,10 @@ impl Kv {
         store::usage(&self.db, plugin).await.map_err(failed)
     }
 
-    /// Removes at most `max` entries that expired before `now_ms` and returns how many it removed. A chore: repeat it
-    /// while it returns `max`.
-    pub async fn sweep(&self, now_ms: i64, max: u32) -> Result<u64, Error> {
+    /// Removes at most `max` entries that have expired and returns how many it removed. A chore: repeat it while it returns
+    /// `max`.
+    pub async fn sweep(&self, max: u32) -> Result<u64, Error> {
+        let now_ms = (self.now_ms)();
         store::sweep(&self.db, now_ms, max).await.map_err(failed)
     }
 

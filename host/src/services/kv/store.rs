@@ -125,6 +125,16 @@ pub(super) async fn usage(db: &Db, plugin: &PluginName) -> Result<Usage, sqlx::E
 
 pub(super) async fn sweep(db: &Db, now_ms: i64, max: u32) -> Result<u64, sqlx::Error> {
     let mut transaction = db.begin().await?;
+    // As every change does: first the usage, so that none waits for an entry of one that waits for this.
+    sqlx::query(
+        "UPDATE kv_usage SET entries = entries WHERE plugin IN (
+             SELECT plugin FROM kv_entries
+             WHERE expires_at IS NOT NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+    )
+    .bind(now_ms)
+    .bind(i64::from(max))
+    .execute(&mut *transaction)
+    .await?;
     let rows = sqlx::query(
         "DELETE FROM kv_entries WHERE (plugin, label, key) IN (
              SELECT plugin, label, key FROM kv_entries
@@ -159,8 +169,8 @@ pub(super) async fn sweep(db: &Db, now_ms: i64, max: u32) -> Result<u64, sqlx::E
 pub(super) async fn delete_plugin(db: &Db, plugin: &PluginName) -> Result<(), sqlx::Error> {
     let mut transaction = db.begin().await?;
     for sql in [
-        "DELETE FROM kv_entries WHERE plugin = $1",
         "DELETE FROM kv_usage WHERE plugin = $1",
+        "DELETE FROM kv_entries WHERE plugin = $1",
     ] {
         sqlx::query(sql)
             .bind(plugin.as_str())

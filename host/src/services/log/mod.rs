@@ -23,7 +23,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, broadcast, mpsc, oneshot};
 
-use crate::db::{Db, now_ms};
+use crate::db::{Db, Rows, now_ms};
 use crate::ids::{DeploymentId, PluginName, RequestId};
 use crate::ledger::Ledger;
 use crate::services::Error;
@@ -227,6 +227,7 @@ impl Logs {
 
     /// Starts the task that writes; it ends when the last clone is gone. Needs a runtime.
     pub fn new(db: Db, config: Config) -> Self {
+        let db = db.one_by_one(Rows::Logs);
         let (queue, commands) = mpsc::channel(config.queue_max.max(1));
         let writer = Writer {
             db: db.clone(),
@@ -387,6 +388,10 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
+        // Others number their lines, too.
+        if self.db.is_shared() {
+            return self.write_from(None, entries).await;
+        }
         let next = self.next.get_or_try_init(|| async {
             store::last_sequence(&self.db)
                 .await
@@ -394,6 +399,14 @@ impl Writer {
         });
         let count = entries.len().try_into().unwrap_or(i64::MAX);
         let first = next.await?.fetch_add(count, Ordering::Relaxed);
+        self.write_from(Some(first), entries).await
+    }
+
+    async fn write_from(
+        &self,
+        first: Option<i64>,
+        entries: &[Arc<Entry>],
+    ) -> Result<(), sqlx::Error> {
         let plugins: HashSet<&PluginName> = entries.iter().map(|entry| &entry.plugin).collect();
         let count_max = i64::try_from(self.config.entries_max).unwrap_or(i64::MAX);
         let age_ms_max = i64::try_from(self.config.age_ms_max).unwrap_or(i64::MAX);

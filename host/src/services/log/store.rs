@@ -14,16 +14,25 @@ pub(super) async fn last_sequence(db: &Db) -> Result<i64, sqlx::Error> {
         .await
 }
 
-/// Writes entries with ascending numbers and removes what their plugins may not keep any longer.
+/// Writes entries with ascending numbers, from the next one in the rows if none is given, and removes what their plugins may
+/// not keep any longer.
 pub(super) async fn write(
     db: &Db,
-    first: i64,
+    first: Option<i64>,
     entries: &[Arc<Entry>],
     plugins: &HashSet<&PluginName>,
     count_max: i64,
     oldest_ms: i64,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = db.begin().await?;
+    let first: i64 = match first {
+        Some(first) => first,
+        None => {
+            sqlx::query_scalar("SELECT coalesce(max(sequence), 0) + 1 FROM log_entries")
+                .fetch_one(&mut *transaction)
+                .await?
+        }
+    };
     for (sequence, entry) in (first..).zip(entries) {
         sqlx::query(
             "INSERT INTO log_entries

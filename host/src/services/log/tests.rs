@@ -10,9 +10,7 @@ struct Scene {
 
 async fn scene(config: Config) -> Scene {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(&folder.path().join("host.db"), &db::Config::default())
-        .await
-        .unwrap();
+    let db = db::testing::open(folder.path()).await;
     let logs = Logs::new(db.clone(), config);
     Scene {
         db,

@@ -21,7 +21,7 @@ use chacha20poly1305::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::db::{Db, Transaction, now_ms};
+use crate::db::{Db, Rows, Transaction, now_ms};
 use crate::ids::{Label, PluginName};
 use crate::ledger::Event;
 use crate::services::{Error, Kind};
@@ -102,6 +102,7 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// Secrets in these rows, encrypted with this key. Who has the key and the rows has the secrets.
     pub fn new(db: Db, key: [u8; 32], config: Config) -> Self {
+        let db = db.one_by_one(Rows::Secrets);
         let cipher = XChaCha20Poly1305::new(&key.into());
         let cache = moka::sync::Cache::builder()
             .max_capacity(config.cached_max)

@@ -11,9 +11,7 @@ struct Scene {
 
 async fn scene(config: Config) -> Scene {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(&folder.path().join("host.db"), &db::Config::default())
-        .await
-        .unwrap();
+    let db = db::testing::open(folder.path()).await;
     let secrets = Secrets::new(db.clone(), [7; 32], config);
     let (plugin, label) = ("shop".parse().unwrap(), "api-key".parse().unwrap());
     Scene {

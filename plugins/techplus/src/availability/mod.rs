@@ -16,7 +16,9 @@ pub use stay::{Booker, Stay};
 pub use store::{Seat, claim, free_tables, release};
 
 pub fn routes() -> Router {
-    Router::new().get("/restaurants/{id}/availability", show)
+    Router::new()
+        .get("/restaurants/{id}/availability", show)
+        .get("/restaurants/{id}/slots", show)
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use gantry_sdk::prelude::*;
 
 use super::store;
 use crate::check::Check;
-use crate::{database, id};
+use crate::{database, id, restaurants};
 
 /// Most items of one menu.
 const ITEMS_MAX: usize = 500;
@@ -81,6 +81,7 @@ fn create(Path(restaurant): Path<String>, Json(input): Json<Input>) -> Result<Re
         require_category(tx, &restaurant, &item)?;
         store::insert_item(tx, &item)
     })?;
+    restaurants::changed(&restaurant);
     Response::created(format!("items/{}", item.id), &item)
 }
 
@@ -97,11 +98,13 @@ fn replace(
             Err(not_found())
         }
     })?;
+    restaurants::changed(&restaurant);
     Ok(Json(item))
 }
 
 fn remove(Path((restaurant, id)): Path<(String, String)>) -> Result<()> {
     if store::delete_item(&database()?, &restaurant, &id)? {
+        restaurants::changed(&restaurant);
         Ok(())
     } else {
         Err(not_found())

@@ -88,6 +88,7 @@ fn create(Path(restaurant): Path<String>, Json(input): Json<Input>) -> Result<Re
         }
         store::insert_category(tx, &restaurant, &category).map_err(explain)
     })?;
+    restaurants::changed(&restaurant);
     Response::created(format!("categories/{}", category.id), &category)
 }
 
@@ -97,6 +98,7 @@ fn replace(
 ) -> Result<Json<Category>> {
     let category = input.checked(id)?;
     if store::update_category(&database()?, &restaurant, &category).map_err(explain)? {
+        restaurants::changed(&restaurant);
         Ok(Json(category))
     } else {
         Err(not_found())
@@ -106,6 +108,7 @@ fn replace(
 /// Its items go with it.
 fn remove(Path((restaurant, id)): Path<(String, String)>) -> Result<()> {
     if store::delete_category(&database()?, &restaurant, &id)? {
+        restaurants::changed(&restaurant);
         Ok(())
     } else {
         Err(not_found())

@@ -2,6 +2,7 @@
 
 mod store;
 
+use gantry_sdk::cache;
 use gantry_sdk::prelude::*;
 
 use crate::check::Check;
@@ -76,6 +77,17 @@ pub fn not_found() -> Error {
     Error::not_found("restaurant.not_found", "there is no such restaurant")
 }
 
+/// Has the host forget what it keeps of this restaurant's answers. To be called once the change is written: what is being
+/// answered from the rows of before is then not kept either.
+pub fn changed(id: &str) {
+    for tag in [format!("restaurant:{id}"), "restaurants".to_owned()] {
+        // The change is made, and answers are kept for a minute at most.
+        if let Err(error) = cache::purge_tag(&tag) {
+            log::warn(format!("kept answers of {tag} stay for now: {error}"));
+        }
+    }
+}
+
 /// 404 unless there is this restaurant.
 pub fn require(db: &impl Executor, id: &str) -> Result<()> {
     if store::exists(db, id)? {
@@ -117,13 +129,17 @@ fn replace(Path(id): Path<String>, Json(profile): Json<Profile>) -> Result<Json<
     if !store::update(&db, &id, &profile.checked()?, Millis::now())? {
         return Err(not_found());
     }
+    changed(&id);
     store::find(&db, &id)?.map(Json).ok_or_else(not_found)
 }
 
 /// A restaurant that ever had a reservation stays: its past is part of the books.
 fn remove(Path(id): Path<String>) -> Result<()> {
     match store::delete(&database()?, &id) {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            changed(&id);
+            Ok(())
+        }
         Ok(false) => Err(not_found()),
         Err(error) if error.code() == "sql.foreign_key_violation" => Err(Error::conflict(
             "restaurant.in_use",
@@ -166,6 +182,8 @@ fn replace_settings(
     if !store::update_settings(&database()?, &id, &settings, Millis::now())? {
         return Err(not_found());
     }
+    // Also the menu: its currency stands here.
+    changed(&id);
     SettingsView::of(settings)
 }
 

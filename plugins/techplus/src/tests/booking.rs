@@ -188,7 +188,7 @@ fn every_mistake_of_a_body_is_told_with_its_place() {
 
     let errors = problem["errors"].as_array().unwrap().iter();
     let places: Vec<_> = errors
-        .map(|error| (text(error, "/field"), text(error, "/code")))
+        .map(|error| (text(error, "/at"), text(error, "/code")))
         .collect();
     let wanted = [
         ("/date", "format"),
@@ -225,7 +225,7 @@ fn a_table_that_does_not_suit_is_the_clients_mistake() {
         let mut wish = house.wish("19:00", size);
         wish["table_id"] = json!(table);
         let problem = expect(422, &house.app.post_json("/reservations", &wish));
-        assert_eq!(text(&problem, "/errors/0/field"), place, "{table} {size}");
+        assert_eq!(text(&problem, "/errors/0/at"), place, "{table} {size}");
     }
 }
 

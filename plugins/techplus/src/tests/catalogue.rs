@@ -45,7 +45,7 @@ fn a_restaurant_that_cannot_be_is_refused() {
         ),
     ] {
         let problem = expect(422, &house.app.post_json("/restaurants", &profile));
-        assert_eq!(text(&problem, "/errors/0/field"), place, "{profile}");
+        assert_eq!(text(&problem, "/errors/0/at"), place, "{profile}");
     }
 }
 
@@ -82,7 +82,7 @@ fn tables_have_names_of_their_own_and_sizes_that_can_be() {
         (json!({ "name": "", "capacity_max": 2 }), "/name"),
     ] {
         let problem = expect(422, &house.app.post_json(&path, &table));
-        assert_eq!(text(&problem, "/errors/0/field"), place, "{table}");
+        assert_eq!(text(&problem, "/errors/0/at"), place, "{table}");
     }
     expect(
         201,
@@ -156,7 +156,7 @@ fn hours_come_back_in_order_and_do_not_overlap() {
     ] {
         let hours = json!({ "weekly": weekly, "closed_days": closed_days });
         let problem = expect(422, &house.app.put_json(&path, &hours));
-        assert_eq!(text(&problem, "/errors/0/field"), place);
+        assert_eq!(text(&problem, "/errors/0/at"), place);
     }
     let noon = json!({ "weekly": [period("monday", "noon", "22:00")] });
     assert_eq!(
@@ -234,7 +234,7 @@ fn an_item_belongs_to_a_category_of_its_restaurant() {
 
     let problem = expect(422, &house.app.post_json(&house.path("menu/items"), &item));
 
-    assert_eq!(text(&problem, "/errors/0/field"), "/category_id");
+    assert_eq!(text(&problem, "/errors/0/at"), "/category_id");
     let mustard =
         json!({ "category_id": "x", "name": "Soup", "price_cents": 1, "allergens": ["hay"] });
     let response = house.app.post_json(&house.path("menu/items"), &mustard);
@@ -286,6 +286,6 @@ fn settings_show_what_was_set_and_what_holds() {
         ),
     ] {
         let problem = expect(422, &house.app.put_json(&path, &settings));
-        assert_eq!(text(&problem, "/errors/0/field"), place, "{settings}");
+        assert_eq!(text(&problem, "/errors/0/at"), place, "{settings}");
     }
 }

@@ -206,6 +206,7 @@ async fn an_address_that_nobody_has_verified_is_confirmed_by_mail_before_there_i
     };
     assert!(!to("ann@example.com").whole.contains("gc_"));
     let code = to("bob@example.com").code();
+    assert!(to("bob@example.com").whole.contains("login at"));
     assert_eq!(host.app().auth.count_users(), 1);
     // Only who reads Bob's mail can go on.
     host.post("/api/auth/register/confirm", &json!({ "code": code }))
@@ -217,6 +218,20 @@ async fn an_address_that_nobody_has_verified_is_confirmed_by_mail_before_there_i
     host.post("/api/auth/register/confirm", &json!({ "code": code }))
         .await
         .assert_problem(422, "auth.code_wrong");
+    // Bob did not know what he confirmed. Once he sets a password, Eve is out.
+    let reset = json!({ "email": "bob@example.com" });
+    host.post("/api/auth/password/reset", &reset)
+        .await
+        .assert_status(202);
+    let code = mail.wait_for(3).await.last().unwrap().code();
+    let reset = json!({ "code": code, "new_password": PASSWORD });
+    host.post("/api/auth/password/reset/confirm", &reset)
+        .await
+        .assert_status(204);
+    assert_eq!(eve.is().await, None);
+    let end = eve.log_in("shop", "", "eve:bob@example.com:no").await;
+    assert_eq!(end, "/welcome?login_error=auth.sign_up_pending");
+    log_in(&host, "bob@example.com", PASSWORD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

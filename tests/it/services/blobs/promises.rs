@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use gantry::ids::Digest;
 use gantry::services::blobs::{
-    Blobs, BucketId, Condition, Error, Interrupted, NewObject, Object, Rules,
+    Blobs, BucketId, Condition, Error, Interrupted, NewObject, Object, Rules, derived_folder,
 };
 
 use super::on_both;
@@ -18,7 +18,68 @@ on_both!(
     names_are_listed_in_order_by_prefix_and_page,
     bytes_that_no_row_knows_go_when_they_are_old,
     a_plugin_that_is_removed_takes_its_files_along,
+    what_was_derived_of_an_object_goes_with_it_and_nothing_else_does,
 );
+
+async fn what_was_derived_of_an_object_goes_with_it_and_nothing_else_does(make: Make) {
+    let place = make(|_| {}).await;
+    let (blobs, photos, others) = (&place.blobs, bucket("shop/photos"), bucket("shop/others"));
+    let some = bytes(1000, 3);
+    let names = async || -> Vec<String> {
+        let page = blobs.list(&photos, "", None, 100).await.unwrap();
+        page.objects.into_iter().map(|object| object.name).collect()
+    };
+    let derived = |name: &str, of: &str| format!("{}{of}", derived_folder(name));
+    let mine = derived("a%_b", "1");
+    for name in [
+        "a%_b",
+        "a%_b/c",
+        "axyb",
+        &mine,
+        &derived("a%_b", "2"),
+        // These are not of it.
+        &derived("a%_b/c", "1"),
+        &derived("axyb", "1"),
+        "~renditions/a%_b0",
+        "~other/a%_b/1",
+    ] {
+        put(blobs, &photos, name, &some).await;
+    }
+    put(blobs, &others, &mine, &some).await;
+    let read = blobs.info(&photos, &mine).await.unwrap();
+    let reading = blobs.open(&read, None).await.unwrap();
+
+    // Replaced.
+    put(blobs, &photos, "a%_b", &some).await;
+    let left = [
+        "a%_b",
+        "a%_b/c",
+        "axyb",
+        "~other/a%_b/1",
+        "~renditions/a%_b/c/1",
+        "~renditions/a%_b0",
+        "~renditions/axyb/1",
+    ];
+    assert_eq!(names().await, left);
+    assert_eq!(blobs.usage(&photos).await.unwrap().objects, 7);
+    let to_its_end = reading.try_collect::<Vec<_>>().await.unwrap().concat();
+    assert_eq!(to_its_end, some);
+
+    // Deleted.
+    put(blobs, &photos, &mine, &some).await;
+    assert!(
+        blobs
+            .delete(&photos, "a%_b", Condition::Always)
+            .await
+            .unwrap()
+    );
+    assert_eq!(names().await, left[1..]);
+    assert_eq!(blobs.usage(&photos).await.unwrap().objects, 6);
+    assert_eq!(blobs.usage(&others).await.unwrap().objects, 1);
+    place.settles_at(&photos, 6000, 7).await;
+    let all = blobs.usage_of(&photos.plugin).await.unwrap();
+    assert_eq!((all.objects, all.bytes), (7, 7000));
+}
 
 async fn an_object_is_given_as_it_was_taken_whole_and_in_ranges(make: Make) {
     let place = make(|_| {}).await;

@@ -12,6 +12,9 @@ on_both!(
     many_who_send_at_once_do_not_get_beyond_the_quota_together,
     a_bucket_has_bounds_of_its_own_within_those_of_its_plugin,
     an_upload_holds_what_it_declares_and_gives_back_what_it_held,
+    one_sender_keeps_nobody_else_out_with_uploads_that_never_come,
+    one_sender_has_no_more_than_a_share_if_there_is_one,
+    uploads_that_come_slowly_leave_memory_for_others,
 );
 
 fn small(config: &mut Config) {
@@ -203,4 +206,105 @@ async fn an_upload_holds_what_it_declares_and_gives_back_what_it_held(make: Make
     assert_eq!(too_many, Err(Error::TooManyUploads { uploads_max: 10 }));
     let too_many = send(&place, &photos, "x", 1, None).await;
     assert_eq!(too_many, Err(Error::TooManyUploads { uploads_max: 10 }));
+}
+
+async fn one_sender_keeps_nobody_else_out_with_uploads_that_never_come(make: Make) {
+    let place = make(|config| {
+        small(config);
+        config.uploads_per_owner_max = 3;
+    })
+    .await;
+    let (blobs, photos) = (&place.blobs, bucket("shop/photos"));
+    let begin = async |owner: Option<&str>, name: &str, length| {
+        let new = NewObject {
+            length,
+            owner: owner.map(str::to_owned),
+            ..named(name)
+        };
+        blobs.begin(&photos, new, &ANY).await
+    };
+    for (sender, name, most) in [(Some("ann"), "ann", 3), (None, "anybody", 5)] {
+        let name = |number: u32| format!("{name}/{number}");
+        let first = begin(sender, &name(1), Some(200_000)).await.unwrap();
+        let too_much = begin(sender, &name(2), Some(400_000)).await;
+        assert!(matches!(too_much, Err(Error::Full { .. })), "{too_much:?}");
+        begin(sender, &name(2), Some(100_000)).await.unwrap();
+        let third = begin(sender, &name(3), None).await.unwrap();
+        let too_much = blobs.declare_length(&photos, third.id, 400_000).await;
+        assert!(matches!(too_much, Err(Error::Full { .. })), "{too_much:?}");
+        for number in 4..=most {
+            begin(sender, &name(number), None).await.unwrap();
+        }
+        let too_many = begin(sender, &name(9), None).await;
+        let uploads_max = most.into();
+        assert_eq!(too_many, Err(Error::TooManyUploads { uploads_max }));
+        blobs.abort(&photos, third.id).await.unwrap();
+        begin(sender, &name(9), None).await.unwrap();
+        assert!(first.finished.is_none());
+    }
+    begin(Some("bob"), "bob/1", Some(400_000)).await.unwrap();
+}
+
+async fn one_sender_has_no_more_than_a_share_if_there_is_one(make: Make) {
+    let place = make(|config| {
+        small(config);
+        config.bytes_per_owner_max = Some(100_000);
+    })
+    .await;
+    let photos = bucket("shop/photos");
+    let full = Err(Error::Full { bytes_max: 100_000 });
+    let send = async |owner: Option<&str>, name: &str, length: usize, declared| {
+        let new = NewObject {
+            length: declared,
+            owner: owner.map(str::to_owned),
+            ..named(name)
+        };
+        let sent = bytes(length, 1);
+        let sent = place
+            .blobs
+            .upload(&photos, new, &ANY, body(&sent, 20_000))
+            .await;
+        sent.map(|object| object.size).map_err(|error| match error {
+            Interrupted::Refused(error) => error,
+            Interrupted::Body(error) => panic!("{error}"),
+        })
+    };
+    assert_eq!(send(Some("ann"), "a", 60_000, None).await, Ok(60_000));
+    assert_eq!(send(Some("ann"), "b", 60_000, Some(60_000)).await, full);
+    assert_eq!(send(Some("ann"), "b", 60_000, None).await, full);
+    assert_eq!(
+        send(Some("ann"), "b", 40_000, Some(40_000)).await,
+        Ok(40_000)
+    );
+    assert_eq!(send(Some("bob"), "c", 60_000, None).await, Ok(60_000));
+    assert_eq!(
+        send(None, "d", 200_000, None).await,
+        Ok(200_000),
+        "the plugin"
+    );
+}
+
+async fn uploads_that_come_slowly_leave_memory_for_others(make: Make) {
+    let place = make(|config| {
+        config.buffers_bytes_max = 1 << 20;
+        config.part_bytes = 512 << 10;
+        config.wait_ms = 200;
+    })
+    .await;
+    let photos = bucket("shop/photos");
+    let mut slow = Vec::new();
+    for number in 0..4 {
+        let new = named(&format!("slow/{number}"));
+        let mut writer = place.blobs.writer(&photos, new, &ANY).await.unwrap();
+        writer.write(bytes(262_000, number)).await.unwrap();
+        // Once this is on its way, what came before has been taken.
+        writer.write(bytes(1, 1)).await.unwrap();
+        writer.write(bytes(1, 1)).await.unwrap();
+        slow.push(writer);
+    }
+    let sent = send(&place, &photos, "x", 300_000, None).await.unwrap();
+    assert_eq!(sent.size, 300_000);
+    for writer in slow {
+        assert_eq!(writer.finish().await.unwrap().size, 262_002);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use gantry::ids::Digest;
-use gantry::services::blobs::{Blobs, Error, Interrupted, NewObject, Upload};
+use gantry::services::blobs::{Blobs, Condition, Error, Interrupted, NewObject, Upload};
 
 use super::on_both;
 use super::place::{ANY, Make, body, broken_body, bucket, bytes, get, named};
@@ -16,6 +16,9 @@ on_both!(
     an_upload_to_which_nobody_adds_goes_with_its_bytes,
     an_upload_whose_host_died_goes_on_when_its_lease_is_over,
     open_uploads_are_listed_for_their_owners,
+    nothing_is_left_of_an_upload_whose_file_is_gone,
+    an_upload_in_tiny_pieces_is_asked_for_larger_ones,
+    an_upload_that_is_whole_becomes_a_file_whoever_writes_to_it,
 );
 
 async fn append(
@@ -342,4 +345,71 @@ async fn open_uploads_are_listed_for_their_owners(make: Make) {
         "c",
         "finished ones are not open"
     );
+}
+
+async fn nothing_is_left_of_an_upload_whose_file_is_gone(make: Make) {
+    let place = make(|_| {}).await;
+    let (blobs, photos) = (&place.blobs, bucket("shop/photos"));
+    let sent = bytes(5_000, 1);
+    let finished = async |name: &str| {
+        let upload = blobs.begin(&photos, named(name), &ANY).await.unwrap();
+        append(blobs, &upload, 0, &sent).await.unwrap();
+        blobs.finish(&photos, upload.id).await.unwrap();
+        upload
+    };
+    let (deleted, replaced) = (finished("deleted").await, finished("replaced").await);
+    assert!(blobs.resume(&photos, deleted.id).await.is_ok());
+    let gone = blobs.delete(&photos, "deleted", Condition::Always).await;
+    assert_eq!(gone, Ok(true));
+    super::place::put(blobs, &photos, "replaced", &sent).await;
+    for upload in [deleted, replaced] {
+        let found = blobs.resume(&photos, upload.id).await;
+        assert_eq!(found, Err(Error::UploadNotFound));
+    }
+}
+
+async fn an_upload_that_is_whole_becomes_a_file_whoever_writes_to_it(make: Make) {
+    let place = make(|_| {}).await;
+    let (blobs, photos) = (&place.blobs, bucket("shop/photos"));
+    let sent = bytes(100_000, 1);
+    let new = NewObject {
+        length: Some(100_000),
+        ..named("x")
+    };
+    let upload = blobs.begin(&photos, new, &ANY).await.unwrap();
+    append(blobs, &upload, 0, &sent).await.unwrap();
+    let (writes, written_to) = tokio::sync::oneshot::channel();
+    let silent = stream::once(async {
+        // Asked for bytes is who writes.
+        writes.send(()).unwrap();
+        std::future::pending::<Result<bytes::Bytes, &str>>().await
+    });
+    let other = blobs.append(&photos, upload.id, 100_000, silent);
+    let finished = async {
+        written_to.await.unwrap();
+        blobs.finish(&photos, upload.id).await
+    };
+    let object = tokio::select! {
+        other = other => panic!("{other:?}"),
+        finished = finished => finished.unwrap(),
+    };
+    assert!(get(blobs, &object).await == sent);
+    place.settles_at(&photos, 100_000, 2).await;
+    assert!(get(blobs, &object).await == sent);
+}
+
+async fn an_upload_in_tiny_pieces_is_asked_for_larger_ones(make: Make) {
+    let place = make(|config| config.parts_small_max = 3).await;
+    let (blobs, photos) = (&place.blobs, bucket("shop/photos"));
+    let upload = blobs.begin(&photos, named("x"), &ANY).await.unwrap();
+    let one = bytes(1, 1);
+    for at in 0..3 {
+        append(blobs, &upload, at, &one).await.unwrap();
+    }
+    let refused = append(blobs, &upload, 3, &one).await;
+    assert_eq!(refused, Err(Error::TooManyParts { parts_max: 3 }));
+    let at = append(blobs, &upload, 3, &bytes(20_000, 2)).await.unwrap();
+    assert_eq!(at.offset, 20_003);
+    let object = blobs.finish(&photos, upload.id).await.unwrap();
+    assert_eq!(get(blobs, &object).await.len(), 20_003);
 }

@@ -42,7 +42,9 @@
     if (apis.length > 1) bar.append(choice("API", "plugin", apis.map((api) => api.plugin), "all"));
     const versions = unique(shown.map((api) => api.versions));
     if (versions.length > 1) bar.append(choice("Version", "version", versions, "all"));
-    const tags = unique(shown.map((api) => api.tags));
+    // Groups of the host's own belong to no API and to no version of one.
+    const own = query.get("plugin") || query.get("version") ? [] : document_["x-gantry-host-tags"] || [];
+    const tags = unique([...shown.map((api) => api.tags), own]);
     if (tags.length > 1) bar.append(choice("Group", "tag", tags, "all"));
     const field = element("input", {
       id: "token", type: "password", autocomplete: "off", spellcheck: false, value: token(),
@@ -77,9 +79,28 @@
     return headers;
   };
 
+  // Whoever is logged in by cookie, and gives no token, says with each change that it comes from this page.
+  const withCsrf = (headers, method) => {
+    const known = document.cookie.split("; ").find((pair) => pair.startsWith("__Host-gantry-csrf="));
+    if (known && !headers.has("authorization") && !headers.has("x-api-key") && !["GET", "HEAD"].includes(method)) {
+      headers.set("x-gantry-csrf", known.slice(known.indexOf("=") + 1));
+    }
+    return headers;
+  };
+
+  // Scalar puts the token into a request last of all, and without one a scheme with nothing behind it: no credentials, and
+  // not wrong ones.
+  const withoutEmpty = (send) => (input, init) => {
+    const request = new Request(input, init);
+    if (/^\w+\s*$/.test(request.headers.get("authorization") || "")) request.headers.delete("authorization");
+    if (new URL(request.url).origin === location.origin) withCsrf(request.headers, request.method);
+    return send(request);
+  };
+
   const show = {
     reference: (document_) => {
       const { "x-gantry-apis": _, ...content } = document_;
+      window.fetch = withoutEmpty(window.fetch.bind(window));
       Scalar.createApiReference(app, {
         content,
         baseServerURL: location.origin,
@@ -108,7 +129,7 @@
         validatorUrl: null,
         tryItOutEnabled: true,
         requestInterceptor: (request) => {
-          const headers = withToken(new Headers(request.headers));
+          const headers = withCsrf(withToken(new Headers(request.headers)), (request.method || "GET").toUpperCase());
           request.headers = Object.fromEntries(headers.entries());
           return request;
         },

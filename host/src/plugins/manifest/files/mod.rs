@@ -26,21 +26,32 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What browsers would run in the name of the site: it is only ever saved, whatever anybody says.
-const ACTIVE: [&str; 9] = [
+const ACTIVE: [&str; 11] = [
     "application/ecmascript",
     "application/javascript",
-    "application/xhtml+xml",
     "application/xml",
-    "image/svg+xml",
+    "application/x-ecmascript",
+    "application/x-javascript",
+    "message/rfc822",
     "text/ecmascript",
     "text/html",
-    "text/javascript",
+    "text/x-ecmascript",
     "text/xml",
+    "text/xsl",
 ];
 
 /// Whether browsers would run what has this media type (without parameters, in small letters).
 pub fn is_active(essence: &str) -> bool {
-    ACTIVE.contains(&essence) || essence.ends_with("+xml") || essence.starts_with("multipart/")
+    // Scripts have more names than anybody remembers (`text/jscript`, `text/javascript1.5`), and browsers run all of them.
+    let is_script = |subtype: &str| {
+        ["javascript", "jscript", "livescript", "x-javascript"]
+            .iter()
+            .any(|name| subtype.starts_with(name))
+    };
+    ACTIVE.contains(&essence)
+        || essence.strip_prefix("text/").is_some_and(is_script)
+        || essence.ends_with("+xml")
+        || essence.starts_with("multipart/")
 }
 
 /// Files below one path.
@@ -477,6 +488,7 @@ mod tests {
                 (Method::GET, "/photos", Auth::Public),
                 (Method::OPTIONS, "/photos", Auth::Public),
                 (Method::GET, "/photos/{id}", Auth::Public),
+                (Method::HEAD, "/photos/{id}", Auth::Required),
                 (Method::PATCH, "/photos/{id}", Auth::Required),
                 (Method::DELETE, "/photos/{id}", Auth::Required),
                 (Method::OPTIONS, "/photos/{id}", Auth::Public),

@@ -1,22 +1,33 @@
 //! Hashing and checking passwords (argon2id), a few at a time: each takes tens of milliseconds and megabytes, so an
-//! unbounded crowd of logins would stop the host. On threads that the system serves after all others, so that a request of
-//! microseconds does not wait behind a login.
+//! unbounded crowd of logins would stop the host. In processes that get what nobody else wants, or else on threads that the
+//! system serves after all others, so that a request of microseconds does not wait behind a login.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+mod apart;
+mod hashing;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
-use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _};
+use argon2::Argon2;
 use prometheus::IntCounter;
 use rustix::process::nice;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use zeroize::Zeroizing;
 
+use crate::auth::password::{
+    apart::Apart,
+    hashing::{Answer, Question},
+};
 use crate::auth::{Config, Error};
+
+pub use apart::{HashCosts, hash_child};
 
 /// Hashing takes much less than this, so a place is free again by then.
 const RETRY_AFTER_S: u64 = 2;
@@ -25,6 +36,7 @@ const RETRY_AFTER_S: u64 = 2;
 pub(super) struct Passwords {
     argon2: Argon2<'static>,
     threads: Threads,
+    apart: Option<Apart>,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue_max: usize,
@@ -39,6 +51,7 @@ pub(super) struct Passwords {
 pub(super) struct Turn {
     argon2: Argon2<'static>,
     threads: Handle,
+    apart: Option<Apart>,
     permit: OwnedSemaphorePermit,
     hashed: IntCounter,
 }
@@ -61,6 +74,7 @@ impl Passwords {
         let mut passwords = Self {
             argon2,
             threads: Threads::start(config.hash_concurrency_max)?,
+            apart: None,
             turns: Arc::new(Semaphore::new(config.hash_concurrency_max)),
             waiting: AtomicUsize::new(0),
             queue_max: config.hash_queue_max,
@@ -74,7 +88,12 @@ impl Passwords {
             nobody: String::new(),
         };
         let password = hex::encode(rand::random::<[u8; 16]>());
+        let began = Instant::now();
         passwords.nobody = passwords.turn().await?.hash(&password).await?;
+        if let Some(program) = config.hash_program.clone().filter(|_| config.hash_apart) {
+            let (params, count) = (passwords.argon2.params(), config.hash_concurrency_max);
+            passwords.apart = Some(Apart::new(program, params, count, began.elapsed()));
+        }
         Ok(passwords)
     }
 
@@ -114,6 +133,7 @@ impl Passwords {
         Ok(Turn {
             argon2: self.argon2.clone(),
             threads: self.threads.handle.clone(),
+            apart: self.apart.clone(),
             permit,
             hashed: self.hashed.clone(),
         })
@@ -131,51 +151,47 @@ impl Passwords {
 
 impl Turn {
     pub(super) async fn hash(self, password: &str) -> Result<String, Error> {
-        let password = Zeroizing::new(password.to_owned());
-        let Self {
-            argon2,
-            threads,
-            permit,
-            hashed,
-        } = self;
-        hashed.inc();
-        let work = threads.spawn_blocking(move || {
-            // Held until the work is done, even if nobody waits for it any more.
-            let _permit = permit;
-            hash(&argon2, &password)
-        });
-        work.await?
+        let (answer, _turn) = self.work(Question::new(password, None)).await?;
+        // A new password always has one.
+        answer
+            .hash
+            .ok_or(Error::Hash(argon2::password_hash::Error::Crypto))
     }
 
     pub(super) async fn verify(self, password: &str, stored: &str) -> Result<Verdict, Error> {
-        let password = Zeroizing::new(password.to_owned());
-        let stored = stored.to_owned();
+        let (answer, turn) = self.work(Question::new(password, Some(stored))).await?;
+        Ok(Verdict {
+            is_right: answer.is_right,
+            better_hash: answer.hash,
+            turn,
+        })
+    }
+
+    async fn work(self, question: Question) -> Result<(Answer, OwnedSemaphorePermit), Error> {
         let Self {
             argon2,
             threads,
+            apart,
             permit,
             hashed,
         } = self;
         hashed.inc();
-        let work = threads.spawn_blocking(move || {
-            let stored = PasswordHash::new(&stored).map_err(|error| Error::Hash(error.into()))?;
-            let is_right = match argon2.verify_password(password.as_bytes(), &stored) {
-                Ok(()) => true,
-                Err(argon2::password_hash::Error::PasswordInvalid) => false,
-                Err(error) => return Err(Error::Hash(error)),
-            };
-            let is_outdated = is_right && !is_made_with(&stored, argon2.params());
-            let better_hash = if is_outdated {
-                Some(hash(&argon2, &password)?)
-            } else {
-                None
-            };
-            Ok(Verdict {
-                is_right,
-                better_hash,
-                turn: permit,
-            })
-        });
+        let work = async move {
+            if let Some(apart) = apart
+                && let Some(answer) = apart.ask(&question, &threads).await
+            {
+                return Ok((answer, permit));
+            }
+            let work = threads.spawn_blocking(move || (question.answer(&argon2), permit));
+            let (answer, permit) = work.await?;
+            Ok((answer.map_err(Error::Hash)?, permit))
+        };
+        // It goes on to its end, and keeps its turn until then, even if nobody waits for it any more.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "has a bound, and a turn until it ends"
+        )]
+        let work = tokio::spawn(work);
         work.await?
     }
 }
@@ -218,20 +234,6 @@ impl Drop for Threads {
             runtime.shutdown_background();
         }
     }
-}
-
-fn hash(argon2: &Argon2<'_>, password: &str) -> Result<String, Error> {
-    let hash = argon2
-        .hash_password(password.as_bytes())
-        .map_err(Error::Hash)?;
-    Ok(hash.to_string())
-}
-
-fn is_made_with(hash: &PasswordHash, params: &argon2::Params) -> bool {
-    let is_argon2id = hash.algorithm == argon2::ARGON2ID_IDENT;
-    let costs = |params: &argon2::Params| (params.m_cost(), params.t_cost(), params.p_cost());
-    let made_with = argon2::Params::try_from(hash);
-    is_argon2id && made_with.is_ok_and(|made_with| costs(&made_with) == costs(params))
 }
 
 /// Counts one waiting login for as long as it lives.

@@ -1,14 +1,17 @@
 //! Uploads that take several requests, on any host.
 
+pub(super) mod store;
+
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::store::{Change, Stored};
+use super::store::Change;
 use super::upload::{self, Outcome, Pen, token};
 use super::{
     Blobs, BucketId, Error, Interrupted, NewObject, Object, ObjectId, Rules, Upload, UploadId,
-    UploadPage, page_limit, store, types,
+    UploadPage, page_limit, types,
 };
+use store::Stored;
 
 impl Blobs {
     /// Begins an upload that may take several requests, on any host. Its declared length is reserved.
@@ -58,6 +61,8 @@ impl Blobs {
         }
         let more = length.saturating_sub(upload.reserved);
         self.require_room(&change, more)?;
+        self.require_share(&mut change, upload.owner.as_deref(), more, false)
+            .await?;
         change.count(|usage| usage.reserved_bytes += more);
         upload.reserved += more;
         upload.length = Some(length);
@@ -129,7 +134,10 @@ impl Blobs {
                 .filter(|object| object.id == upload.object)
                 .ok_or(Error::NotFound);
         }
-        if held.is_free_at > self.0.clock.now_ms() || upload.taken != seen.taken {
+        // Of one that is whole nobody who writes can change anything: to wait for them would be to leave it in the middle.
+        let is_whole = upload.length == Some(upload.taken);
+        let is_written_to = !is_whole && held.is_free_at > self.0.clock.now_ms();
+        if is_written_to || upload.taken != seen.taken {
             return Err(Error::UploadBusy);
         }
         if upload.length.is_some_and(|length| length != upload.taken) {

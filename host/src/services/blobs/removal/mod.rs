@@ -1,13 +1,15 @@
 //! Removing bytes that nobody needs: of what was deleted, replaced or given up, of uploads whose time is over, and what no
 //! row knows of. Whatever is left by a host that died is found here.
 
+mod store;
+
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::{Instant, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::SHARDS;
-use super::{Blobs, Error, ObjectId, store};
+use super::{Blobs, Error, ObjectId, resumable};
 use crate::ids::PluginName;
 
 /// Places that are looked through in one hour; all of them in a day.
@@ -42,9 +44,11 @@ impl Blobs {
     pub async fn sweep(&self) -> Result<(), Error> {
         let inner = &self.0;
         let limit = inner.config.removals_at_once_max;
+        let forgotten = store::forget_links(&inner.db, inner.clock.now_ms()).await;
+        forgotten.map_err(Error::rows)?;
         loop {
             let now = inner.clock.now_ms();
-            let expired = store::expired_uploads(&inner.db, now, limit.into()).await;
+            let expired = resumable::store::expired_uploads(&inner.db, now, limit.into()).await;
             let expired = expired.map_err(Error::rows)?;
             for upload in &expired {
                 if upload.finished_at.is_none() {
