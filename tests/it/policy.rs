@@ -262,6 +262,50 @@ async fn operators_learn_which_rule_decides_and_callers_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_show_a_caller_what_the_rules_let_them_use() {
+    let host = TestHost::start().await;
+    host.deploy(SHOP, guest("echo")).await;
+    let (cook, waiter, visitor) = with_roles(&host).await;
+    let key = async |scope: &str| {
+        let new = json!({ "name": "till", "roles": ["cook"], "scopes": [scope] });
+        let made = host.admin().post("/_gantry/api/v1/api-keys", &new).await;
+        let made: Value = made.assert_status(201).json();
+        host.with_token(made["token"].as_str().unwrap())
+    };
+    let callers = [
+        ("nobody", Client::new(host.app().address)),
+        ("guest", visitor),
+        ("waiter", waiter),
+        ("cook", cook),
+        ("admin", host.admin()),
+        ("a key to read", key("orders:read").await),
+        ("a key to write", key("shop:orders.write").await),
+    ];
+    for (name, caller) in callers {
+        let document = caller.get("/api/openapi.json?plugin=shop").await;
+        let document: Value = document.assert_status(200).json();
+        for path in [
+            "/public",
+            "/optional",
+            "/required",
+            "/permission",
+            "/role",
+            "/scope",
+            "/own/{id}",
+            "/tenant",
+            "/all",
+        ] {
+            let is_shown = document["paths"].get(format!("/shop{path}")).is_some();
+            let answer = caller.get(&format!("/shop{path}").replace("{id}", "x"));
+            let answer = answer.await;
+            // Conditions are about requests, so they hide nothing.
+            let may = answer.status.is_success() || answer.code() == "auth.condition_unmet";
+            assert_eq!(is_shown, may, "{path} as {name}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_matrix_says_of_each_role_what_the_host_does() {
     let host = TestHost::start().await;
     host.deploy(SHOP, guest("echo")).await;

@@ -52,18 +52,28 @@ impl Demands {
 
 /// Everything that must hold, in the order in which it is asked.
 pub fn rules(route: &Route) -> impl Iterator<Item = Rule<'_>> {
-    let login = (route.auth == Auth::Required).then_some(Rule::Login);
     let demands = route.demands.as_deref();
-    let roles = demands.map(|demands| &demands.roles[..]);
-    let roles = roles.filter(|roles| !roles.is_empty());
-    let scopes = demands.map_or(&[] as &[String], |demands| demands.scopes.as_slice());
+    let roles = demands.map_or(&[] as &[RoleName], |demands| &demands.roles);
+    let scopes = demands.map_or(&[] as &[String], |demands| &demands.scopes);
     let condition = demands.and_then(|demands| demands.condition.as_ref());
+    rules_of_callers(route.auth, &route.permissions, roles, scopes)
+        .chain(condition.map(Rule::Condition))
+}
+
+/// What must hold of callers, whatever they ask for, in the order in which it is asked.
+pub fn rules_of_callers<'r>(
+    auth: Auth,
+    permissions: &'r [Permission],
+    roles: &'r [RoleName],
+    scopes: &'r [String],
+) -> impl Iterator<Item = Rule<'r>> {
+    let login = (auth == Auth::Required).then_some(Rule::Login);
+    let roles = (!roles.is_empty()).then_some(Rule::Roles(roles));
     login
         .into_iter()
-        .chain(route.permissions.iter().map(Rule::Permission))
-        .chain(roles.map(Rule::Roles))
+        .chain(permissions.iter().map(Rule::Permission))
+        .chain(roles)
         .chain(scopes.iter().map(|scope| Rule::Scope(scope)))
-        .chain(condition.map(Rule::Condition))
 }
 
 impl Rule<'_> {
@@ -74,8 +84,16 @@ impl Rule<'_> {
         caller: Option<&Principal>,
         facts: &Facts<'_>,
     ) -> Result<bool, Failed> {
-        Ok(match (self, caller) {
-            (Self::Condition(condition), _) => condition.holds(facts)?,
+        match self {
+            Self::Condition(condition) => condition.holds(facts),
+            rule => Ok(rule.allows(plugin, caller)),
+        }
+    }
+
+    /// Whether it keeps nothing from this caller, whatever they ask for. A condition does not: it is about requests.
+    pub fn allows(self, plugin: &PluginName, caller: Option<&Principal>) -> bool {
+        match (self, caller) {
+            (Self::Condition(_), _) => true,
             (Self::Login, caller) => caller.is_some(),
             (_, None) => false,
             (Self::Permission(permission), Some(caller)) => {
@@ -87,7 +105,7 @@ impl Rule<'_> {
                     || roles.iter().any(|role| caller.roles.contains(role))
             }
             (Self::Scope(scope), Some(caller)) => caller.has_scope(scope),
-        })
+        }
     }
 
     /// What a caller lacks who does not meet it, as operators read it.

@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use crate::auth::Principal;
 use crate::gateway::docs::{Anonymous, Config};
 use crate::plugins::describe::{self, About, Accounts, Described, Description, Selection};
-use crate::plugins::manifest::Auth;
 use crate::plugins::registry::{LivePlugin, LiveTable};
 use crate::plugins::routes::plain;
 
@@ -136,18 +135,8 @@ fn is_shown(
     operation: &Described,
     caller: Option<&Principal>,
 ) -> bool {
-    if operation.auth != Auth::Required {
-        return true;
-    }
-    match caller {
-        None => anonymous == Anonymous::All,
-        Some(principal) => {
-            let mut permissions = operation.permissions.iter();
-            let mut roles = principal.roles.iter();
-            permissions.all(|permission| principal.has(Some(&plugin.plugin), permission.as_str()))
-                && (operation.roles.is_empty() || roles.any(|role| operation.roles.contains(role)))
-        }
-    }
+    let is_open = anonymous == Anonymous::All && caller.is_none();
+    is_open || operation.is_for(&plugin.plugin, caller)
 }
 
 /// Which plugins there are for this caller, with the versions and tags of their APIs: for pages to choose from.

@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::auth::Principal;
 use crate::ids::{Permission, PluginName, RoleName};
 use crate::openapi::failures;
 use crate::pattern;
+use crate::plugins::access;
 use crate::plugins::manifest::{Auth, Manifest, VersionBy};
 
 pub use accounts::{Accounts, without_accounts};
@@ -55,6 +57,8 @@ pub struct Described {
     pub permissions: Vec<Permission>,
     /// The caller needs one of them, if there are any.
     pub roles: Vec<RoleName>,
+    /// The caller's credential needs all of them.
+    pub scopes: Vec<String>,
     pub tag: String,
     /// The version of the API.
     pub version: Option<String>,
@@ -103,6 +107,15 @@ impl Description {
             schemas: schemas.collect(),
             plugin,
         }
+    }
+}
+
+impl Described {
+    /// Whether the gateway lets this caller use it. What it refuses for a condition, it refuses for the request.
+    pub fn is_for(&self, plugin: &PluginName, caller: Option<&Principal>) -> bool {
+        let caller = caller.filter(|_| self.auth != Auth::Public);
+        access::rules_of_callers(self.auth, &self.permissions, &self.roles, &self.scopes)
+            .all(|rule| rule.allows(plugin, caller))
     }
 }
 

@@ -84,6 +84,7 @@ fn one(
         auth: route.auth,
         permissions: route.permissions.clone(),
         roles: route.policy.roles.clone(),
+        scopes: route.policy.scopes.clone(),
         tag,
         version: route.version.clone(),
         ends_ms: route
