@@ -92,6 +92,15 @@ pub struct App {
 /// For what the host's keys give the key of the audit trail.
 pub const AUDIT_KEY: &str = "audit";
 
+/// Where the host answers whatever its settings are.
+const OWN_PATHS: [&str; 5] = [
+    "/_gantry",
+    "/.well-known/jwks.json",
+    "/livez",
+    "/readyz",
+    "/metrics",
+];
+
 /// Routes of whoever embeds the host, served beside its own surface and before plugins.
 #[derive(Debug, Default)]
 pub struct NativeRoutes {
@@ -380,6 +389,11 @@ impl App {
             has_metrics: admin_listener.is_none(),
             stop: stop.clone(),
         };
+        let own_paths = OWN_PATHS.iter().map(|path| (*path).to_owned());
+        let own_paths = own_paths.chain(own_mounts).chain(native.prefixes);
+        let own_paths: Arc<[String]> = own_paths.collect();
+        let documented_accounts =
+            gateway::docs::documented_accounts(&config.docs, &state.config.auth_mount);
         let admin = admin::State {
             audit: audit.clone(),
             auth: auth.clone(),
@@ -391,16 +405,13 @@ impl App {
             clock: clock.clone(),
             logs: logs.clone(),
             settings,
-            own_mounts: own_mounts.clone().into(),
-            documented_accounts: gateway::docs::documented_accounts(
-                &config.docs,
-                &state.config.auth_mount,
-            ),
+            own_paths: Arc::clone(&own_paths),
+            documented_accounts: documented_accounts.clone(),
             is_apart: admin_listener.is_some(),
             pages_are_sandboxed: state.pages_are_sandboxed,
             stop: stop.clone(),
         };
-        let docs = gateway::docs::router(&config.docs, &state);
+        let docs = gateway::docs::router(&config.docs, &state, documented_accounts);
         let links = gateway::files::router(&state);
         // The pages of errors stay on both listeners: every problem leads to one of them.
         let everywhere = Router::new()
@@ -430,16 +441,7 @@ impl App {
             .merge(docs)
             .merge(links)
             .merge(native.router);
-        let mut own_prefixes = vec![
-            "/_gantry".to_owned(),
-            "/.well-known/jwks.json".to_owned(),
-            "/livez".to_owned(),
-            "/readyz".to_owned(),
-            "/metrics".to_owned(),
-        ];
-        own_prefixes.extend(own_mounts);
-        own_prefixes.extend(native.prefixes);
-        let gateway = Gateway::new(state, own, own_prefixes);
+        let gateway = Gateway::new(state, own, own_paths);
         let address = listener.local_addr()?;
         tasks.spawn(take_requests(listener, &config, stop.clone(), gateway));
         tasks.spawn(do_chores(

@@ -354,19 +354,16 @@ fn item(mistake: Mistake) -> ProblemItem {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
+        if let Some(mistake) = mistake_of(&rejection) {
+            return Self(Box::new(json::does_not_fit(vec![json::item(mistake)])));
+        }
         let code = match &rejection {
             JsonRejection::JsonDataError(_) => "request.invalid_body",
             JsonRejection::JsonSyntaxError(_) => "request.invalid_json",
             JsonRejection::MissingJsonContentType(_) => "request.unsupported_media_type",
             _ => "request.body_unreadable",
         };
-        match mistake_of(&rejection) {
-            Some(mistake) => {
-                let detail = "the body is not as this path describes it; `errors` says where";
-                Self::new(rejection.status(), code, detail).with_errors(vec![json::item(mistake)])
-            }
-            None => Self::new(rejection.status(), code, rejection.body_text()),
-        }
+        Self::new(rejection.status(), code, rejection.body_text())
     }
 }
 

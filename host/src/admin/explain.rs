@@ -106,9 +106,9 @@ pub(super) async fn explain(
     Json(request): Json<ExplainRequest>,
 ) -> Result<axum::Json<ExplanationBody>, ApiError> {
     let asked = Asked::read(&request)?;
-    if let Some(mount) = shared.own_mount_of(asked.uri.path()) {
+    if let Some(path) = shared.own_path_of(asked.uri.path()) {
         let detail = format!(
-            "`{mount}` is the host's own; explanations are of routes of plugins, and what the host's own operations need stands in \
+            "`{path}` is the host's own; explanations are of routes of plugins, and what the host's own operations need stands in \
              their document"
         );
         return Err(invalid(&detail));

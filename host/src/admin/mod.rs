@@ -47,9 +47,9 @@ use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::openapi::failures;
-use crate::plugins::Plugins;
 use crate::plugins::describe::Accounts;
 use crate::plugins::registry::Registry;
+use crate::plugins::{Plugins, is_within};
 use crate::runtime::Runtime;
 use crate::services::log::Logs;
 use crate::services::secrets::Secrets;
@@ -90,8 +90,8 @@ pub struct State {
     pub settings: Arc<serde_json::Value>,
     /// Login and accounts, if documents are to tell of them.
     pub documented_accounts: Option<Accounts>,
-    /// Where the host itself answers, beside this API.
-    pub own_mounts: Arc<[String]>,
+    /// Where the host itself answers.
+    pub own_paths: Arc<[String]>,
     /// Whether no plugin answers on the listener of this API.
     pub is_apart: bool,
     /// Whether pages of plugins on the listener of this API are kept apart from it.
@@ -111,21 +111,9 @@ struct Shared {
 
 impl Shared {
     /// Where the host itself answers, if it does at this path.
-    fn own_mount_of(&self, path: &str) -> Option<&str> {
-        let mut mounts = self.own_mounts.iter().map(String::as_str);
-        let mut own = [
-            "/_gantry",
-            "/.well-known/jwks.json",
-            "/livez",
-            "/readyz",
-            "/metrics",
-        ]
-        .into_iter();
-        let is_below = |mount: &&str| {
-            path.strip_prefix(*mount)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        mounts.find(is_below).or_else(|| own.find(is_below))
+    fn own_path_of(&self, path: &str) -> Option<&str> {
+        let mut places = self.own_paths.iter().map(String::as_str);
+        places.find(|place| is_within(path, place))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::gateway::{State, audit, body, dispatch, headers, response};
 use crate::http::{ClientAddress, Problem};
 use crate::ids::RequestId;
 use crate::ledger::{actor, within};
+use crate::plugins::is_within;
 
 /// Everything that answers on one listener.
 #[derive(Clone)]
@@ -22,7 +23,7 @@ pub struct Gateway {
     /// The host's own surface: `/_gantry/`, `/api/auth/`, health and metrics.
     own: axum::Router,
     /// Where that surface is. These paths never reach a plugin. Nothing means everywhere.
-    own_prefixes: Option<Arc<[String]>>,
+    own_paths: Option<Arc<[String]>>,
 }
 
 /// Who a request is and where it comes from; made by the first steps, read by the later ones.
@@ -37,12 +38,12 @@ pub(crate) struct Arrival {
 }
 
 impl Gateway {
-    /// A gateway that serves `own` at `own_prefixes` and plugins everywhere else.
-    pub fn new(state: State, own: axum::Router, own_prefixes: Vec<String>) -> Self {
+    /// A gateway that serves `own` at `own_paths` and plugins everywhere else.
+    pub fn new(state: State, own: axum::Router, own_paths: Arc<[String]>) -> Self {
         Self {
             state: Arc::new(state),
             own,
-            own_prefixes: Some(own_prefixes.into()),
+            own_paths: Some(own_paths),
         }
     }
 
@@ -51,7 +52,7 @@ impl Gateway {
         Self {
             state: Arc::new(state),
             own,
-            own_prefixes: None,
+            own_paths: None,
         }
     }
 
@@ -127,13 +128,10 @@ impl Gateway {
     }
 
     fn is_own(&self, path: &str) -> bool {
-        let Some(prefixes) = &self.own_prefixes else {
+        let Some(places) = &self.own_paths else {
             return true;
         };
-        prefixes.iter().any(|prefix| {
-            path.strip_prefix(prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        places.iter().any(|place| is_within(path, place))
     }
 
     async fn answer_itself(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {

@@ -9,6 +9,7 @@ use url::form_urlencoded;
 
 use crate::gateway::State;
 use crate::http::Problem;
+use crate::http::json::does_not_fit;
 use crate::http::problem::ProblemItem;
 use crate::plugins::checks::{Checks, ParameterCheck};
 use crate::plugins::manifest::Place;
@@ -106,13 +107,7 @@ fn read_and_check(checks: &Checks, bytes: &[u8], is_large: bool) -> Result<(), P
         detail: mistake.message,
         help: None,
     });
-    let detail = "the body is not as this path describes it; `errors` says where";
-    let problem = Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "request.invalid_body",
-        detail,
-    );
-    Err(problem.with_errors(items.collect()))
+    Err(does_not_fit(items.collect()))
 }
 
 fn check_parameters(

@@ -22,16 +22,19 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 fn explain(mistake: &Mistake) -> Problem {
     match mistake.inner().classify() {
-        Category::Data => {
-            let problem = Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "request.invalid_body",
-                "the body is not as this path describes it; `errors` says where",
-            );
-            problem.with_errors(vec![item(mistake)])
-        }
+        Category::Data => does_not_fit(vec![item(mistake)]),
         _ => not_json(mistake.inner()),
     }
+}
+
+/// 422 for a body that is JSON and not of the shape that is asked for.
+pub fn does_not_fit(errors: Vec<ProblemItem>) -> Problem {
+    let problem = Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "request.invalid_body",
+        "the body is not as this path describes it; `errors` says where",
+    );
+    problem.with_errors(errors)
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {

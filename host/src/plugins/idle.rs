@@ -9,6 +9,8 @@ use crate::plugins::registry::{LivePlugin, LiveTable};
 
 /// A sentence for each setting under `plugins` that names a plugin, a route or a limit that is not live.
 pub(super) fn idle(config: &Config, around: &[Around], live: &LiveTable) -> Vec<String> {
+    let is_missing =
+        |plugin: &PluginName| live.slot(plugin).is_none() && !live.failures().contains_key(plugin);
     let mut found = Vec::new();
     for change in &config.limits {
         let of = format!("`plugins.limits`: `{}` of `{}`", change.name, change.plugin);
@@ -29,8 +31,7 @@ pub(super) fn idle(config: &Config, around: &[Around], live: &LiveTable) -> Vec<
     }
     for rule in &config.cors {
         if let Some(plugin) = &rule.plugin
-            && live.slot(plugin).is_none()
-            && !live.failures().contains_key(plugin)
+            && is_missing(plugin)
         {
             found.push(format!(
                 "`plugins.cors`: the entry of `{plugin}` changes nothing: no such plugin is deployed"
@@ -40,8 +41,7 @@ pub(super) fn idle(config: &Config, around: &[Around], live: &LiveTable) -> Vec<
     for filter in &config.filters {
         let named = filter.filter.strip_prefix("plugin:");
         if let Some(Ok(plugin)) = named.map(str::parse::<PluginName>)
-            && live.slot(&plugin).is_none()
-            && !live.failures().contains_key(&plugin)
+            && is_missing(&plugin)
         {
             found.push(format!(
                 "`plugins.filters`: `{}` is not deployed; what it stands around fails as its `on_failure` says",

@@ -38,7 +38,7 @@ pub use config::{Config, Defaults, Tests};
 pub use control::{Kept, Plugins};
 pub use deploy::{DeployError, Deployed, GrantMode, State, Upload};
 pub use mistake::{Location, Mistake};
-pub use mount::{InvalidMount, Mount};
+pub use mount::{InvalidMount, Mount, is_within};
 pub use promise::Promises;
 
 /// Why a deployment that is in the rows cannot be loaded.

@@ -66,17 +66,7 @@ impl Mount {
     /// Whether there are requests that both would answer: on the same path, or one below the other, for the same host name.
     pub fn overlaps(&self, other: &Self) -> bool {
         let is_same_host = self.host == other.host || self.host.is_none() || other.host.is_none();
-        let holds = |outer: &str, inner: &str| {
-            let rest = inner.strip_prefix(outer);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        is_same_host && (holds(&self.path, &other.path) || holds(&other.path, &self.path))
-    }
-
-    /// Whether this is at that path (without a slash at its end) or below.
-    pub fn is_within(&self, path: &str) -> bool {
-        let rest = self.path.strip_prefix(path);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_same_host && (is_within(&other.path, &self.path) || is_within(&self.path, &other.path))
     }
 
     /// Where a plugin hangs if nobody says otherwise: `/` and its name, on every host. Refused if the host
@@ -84,6 +74,12 @@ impl Mount {
     pub fn default_of(plugin: &PluginName) -> Result<Self, InvalidMount> {
         Self::new(None, &format!("/{plugin}"))
     }
+}
+
+/// Whether a path is this place (a path without a slash at its end) or lies below it.
+pub fn is_within(path: &str, place: &str) -> bool {
+    let rest = path.strip_prefix(place);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl fmt::Display for Mount {

@@ -152,15 +152,12 @@ pub fn documented_accounts(config: &Config, mount: &str) -> Option<Accounts> {
 }
 
 /// The document and the pages, where the operator wants them.
-pub fn router(config: &Config, state: &State) -> Router {
+pub fn router(config: &Config, state: &State, accounts: Option<Accounts>) -> Router {
     if config.openapi_path.is_empty() {
         return Router::new();
     }
     let shared = Arc::new(Shared {
-        documents: Documents::new(
-            config,
-            documented_accounts(config, &state.config.auth_mount),
-        ),
+        documents: Documents::new(config, accounts),
         config: config.clone(),
         auth: state.auth.clone(),
         registry: Arc::clone(&state.registry),

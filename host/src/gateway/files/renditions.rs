@@ -369,19 +369,6 @@ async fn make(
                 "no rendition can be made of this image: {message}"
             )))
         }
-        // An image that makes the decoder use all that it may have, or fall over, does so each time.
-        Err(error) if error.is_crash() => {
-            response::report(
-                &error,
-                plugin,
-                &visit.route.pattern,
-                visit.arrival.id,
-                visit.principal,
-            );
-            Err(failed(
-                "no rendition can be made of this image: it takes more than it may".to_owned(),
-            ))
-        }
         Err(error) => {
             response::report(
                 &error,
@@ -390,7 +377,14 @@ async fn make(
                 visit.arrival.id,
                 visit.principal,
             );
-            Err(response::explain(&error, visit.principal))
+            // An image that makes the decoder use all that it may have, or fall over, does so each time.
+            Err(if error.is_crash() {
+                failed(
+                    "no rendition can be made of this image: it takes more than it may".to_owned(),
+                )
+            } else {
+                response::explain(&error, visit.principal)
+            })
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::plugins::trust::{Admitted, Presented};
 use crate::plugins::validate::{
     Grant, Grants, ValidPlugin, blocking_filters, missing_filters, validate,
 };
-use crate::plugins::{DeployError, GrantMode, InvalidMount, Mount, Plugins, Upload};
+use crate::plugins::{DeployError, GrantMode, InvalidMount, Mount, Plugins, Upload, is_within};
 
 /// An upload that was checked.
 pub(super) struct Checked {
@@ -115,7 +115,11 @@ impl Plugins {
             (None, Some(row)) => row.mount.clone(),
             (None, None) => Mount::default_of(&name)?,
         };
-        if self.own_mounts.iter().any(|own| mount.is_within(own)) {
+        if self
+            .own_mounts
+            .iter()
+            .any(|own| is_within(&mount.path, own))
+        {
             return Err(InvalidMount::Reserved(mount.path).into());
         }
         // It is decided when the deployment is recorded. Asking now spares the compiler, and above all the migrations.

@@ -9,7 +9,7 @@ use super::{
     BODY_LIMIT, FilterUse, HEADERS, HeaderRules, NAMES, Native, OnFailure, PLUGIN,
     SECURITY_HEADERS, What,
 };
-use crate::plugins::Mount;
+use crate::plugins::{Mount, is_within};
 
 /// Most filters in the settings.
 const FILTERS_MAX: usize = 16;
@@ -63,8 +63,7 @@ impl Around {
     /// Whether it stands around a plugin that hangs there.
     pub fn covers(&self, mount: &Mount) -> bool {
         let is_host = self.host.is_none() || self.host == mount.host;
-        let rest = mount.path.strip_prefix(&self.path);
-        is_host && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_host && is_within(&mount.path, &self.path)
     }
 }
 
