@@ -174,6 +174,29 @@ async fn what_came_of_it_is_kept_and_what_was_not_done_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_ended_in_the_middle_is_not_done_again() {
+    let host = TestHost::build()
+        .with(|config| config.plugins.rollout.drain_s = 1)
+        .start()
+        .await;
+    let first = manifest("public", "required");
+    host.deploy(&first, guest("counted")).await;
+    let path = "/counted/orders/1?ms=9000";
+    let client = host.on_a_connection_of_its_own();
+    let long = tokio::spawn(async move { post(&client, path, "one", "{}").await });
+    while calls(&host).await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    host.deploy(&first.replace("1.0.0", "2.0.0"), guest("counted"))
+        .await;
+    let ended = long.await.unwrap().assert_problem(503, "plugin.retired");
+    assert_eq!(ended.header("retry-after"), None);
+    let again = post(&host, path, "one", "{}").await;
+    assert!(is_replayed(&again.assert_problem(503, "plugin.retired")));
+    assert_eq!(calls(&host).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_too_long_is_not_kept_but_that_it_was_given_is_known() {
     let host = TestHost::build()
         .with(|config| config.idempotency.answer_bytes_max = 1000)

@@ -18,7 +18,14 @@ use crate::plugins::registry::Registry;
 /// Events that are read at once.
 const PAGE: i64 = 500;
 /// With which words events begin that tell of another live table.
-const OF_PLUGINS: [&str; 5] = ["plugin.", "canary.", "upgrade.", "grant.", "trusted_key."];
+const OF_PLUGINS: [&str; 6] = [
+    "plugin.",
+    "canary.",
+    "upgrade.",
+    "grant.",
+    "grants.",
+    "trusted_key.",
+];
 /// How often the server is asked what time it is.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before the live table is tried again.

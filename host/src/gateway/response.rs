@@ -127,7 +127,7 @@ pub(super) fn explain(error: &InvokeError, caller: Option<&Principal>) -> Proble
         InvokeError::Retired => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "plugin.retired",
-            "the version that was answering was replaced and has no more time to finish; try again",
+            "the version that was answering was replaced and has no more time to finish; what it has done is done",
         )
         .with_retry_after_s(1),
         InvokeError::Host(_) => Problem::hidden(),

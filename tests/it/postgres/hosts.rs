@@ -163,6 +163,16 @@ async fn what_is_deployed_on_one_is_live_on_the_other() {
     let counts: BTreeSet<i64> = join_all(visits).await.into_iter().collect();
     assert_eq!(counts, (1..=100).collect());
 
+    // What is taken back, and what is given again.
+    let grants = format!("{API}/plugins/kv-counter/grants");
+    let before: Value = a.admin().get(&grants).await.assert_status(200).json();
+    let none = a.admin().put(&grants, &json!({ "grants": [] })).await;
+    none.assert_status(200);
+    until(&b, "/counter/pages", 502).await;
+    let given = json!({ "grants": before["grants"] });
+    a.admin().post(&grants, &given).await.assert_status(200);
+    until(&b, "/counter/pages", 200).await;
+
     // What both log is numbered together.
     for host in hosts {
         host.app().logs.flush().await;
