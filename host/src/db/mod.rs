@@ -5,6 +5,7 @@
 //! in both databases.
 
 mod config;
+mod migrations;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -166,9 +167,7 @@ impl Db {
         let writer = single()?;
         // Here and not at the first write: whether the file can be used must be known now.
         drop(writer.pool.acquire().await.map_err(failed)?);
-        sqlx::migrate!("../migrations/sqlite")
-            .run(&writer.pool)
-            .await?;
+        migrations::of_sqlite().run(&writer.pool).await?;
         let reader = options(config.readers, config, None).connect(&url);
         let metered: Result<Arc<[_]>, _> = (0..config.readers.max(1)).map(|_| single()).collect();
         Ok(Self {

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{Config, Error, watched};
+use super::{Config, Error, migrations, watched};
 
 /// Rows whose changes follow one another, on whichever connection they are made: each sees what those before have done. In a
 /// file that is so for all rows.
@@ -144,7 +144,7 @@ impl Server {
         // Not on one of the connections below: bringing the rows up to date may take longer than a statement should.
         let first = AnyPoolOptions::new().max_connections(1).connect(&url);
         let first = first.await.map_err(failed)?;
-        sqlx::migrate!("../migrations/postgres").run(&first).await?;
+        migrations::of_postgres().run(&first).await?;
         first.close().await;
         let one = |_| options(1, config, Use::Write).connect_lazy(&url);
         let [a, b, c, d, e] = Rows::ALL.map(one);

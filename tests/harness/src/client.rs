@@ -1,6 +1,6 @@
 //! A client that checks every answer it gets, whatever the test is about.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -133,8 +133,12 @@ impl Client {
     }
 }
 
+/// Longer than any test takes: one whose answer never comes says so, and does not stand still.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 fn connections() -> reqwest::Client {
     reqwest::Client::builder()
+        .timeout(PATIENCE)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
