@@ -72,6 +72,11 @@ pub fn purge_route(pattern: &str) -> Result<u64> {
     purge::by_route(pattern).map_err(Error::service)
 }
 
+/// Throws away all that is kept of the plugin: values of all its caches, and answers of all its routes. Tells how many went.
+pub fn purge_everything() -> Result<u64> {
+    purge::everything().map_err(Error::service)
+}
+
 impl Bucket {
     /// The value, or nothing if it is not there or not any more.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {

@@ -34,6 +34,7 @@ fn app() -> Router {
         .get("/rates/{currency}", show)
         .get("/convert/{currency}", convert)
         .post("/rates", renew)
+        .delete("/rates", forget)
 }
 
 /// The host keeps the whole answer, as the manifest says.
@@ -51,6 +52,12 @@ fn convert(Path(currency): Path<String>, Query(wanted): Query<Wanted>) -> Result
 
 fn renew() -> Result<Json<Thrown>> {
     let thrown_away = cache::purge_tag("rates")?;
+    Ok(Json(Thrown { thrown_away }))
+}
+
+/// Values and whole answers, whatever their tags.
+fn forget() -> Result<Json<Thrown>> {
+    let thrown_away = cache::purge_everything()?;
     Ok(Json(Thrown { thrown_away }))
 }
 
@@ -86,6 +93,9 @@ mod tests {
         let thrown = app.post("/rates").json::<Thrown>();
         assert_eq!(thrown, Thrown { thrown_away: 1 });
         assert_eq!(asked(), 3);
+        let forgotten = app.delete("/rates").json::<Thrown>();
+        assert_eq!(forgotten, Thrown { thrown_away: 1 });
+        assert_eq!(asked(), 4);
     }
 
     #[test]

@@ -351,6 +351,9 @@ extern void __wasm_import_gantry_cache_purge_by_tag(uint8_t *, size_t, uint8_t *
 __attribute__((__import_module__("gantry:cache/purge@0.1.0"), __import_name__("by-route")))
 extern void __wasm_import_gantry_cache_purge_by_route(uint8_t *, size_t, uint8_t *);
 
+__attribute__((__import_module__("gantry:cache/purge@0.1.0"), __import_name__("everything")))
+extern void __wasm_import_gantry_cache_purge_everything(uint8_t *);
+
 // Imported Functions from `gantry:blobs/store@0.1.0`
 
 __attribute__((__import_module__("gantry:blobs/store@0.1.0"), __import_name__("[static]bucket.open")))
@@ -9290,6 +9293,198 @@ bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gant
   uint8_t ret_area[(32+4*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_gantry_cache_purge_by_route((uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
+  gantry_cache_purge_result_u64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      gantry_types_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          bindings_option_u64_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.denied = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option,
+          };
+          break;
+        }
+        case 1: {
+          bindings_option_u64_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.not_found = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option0,
+          };
+          break;
+        }
+        case 2: {
+          bindings_option_u64_t option1;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option1.is_some = false;
+              break;
+            }
+            case 1: {
+              option1.is_some = true;
+              option1.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.invalid = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option1,
+          };
+          break;
+        }
+        case 3: {
+          bindings_option_u64_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.conflict = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option2,
+          };
+          break;
+        }
+        case 4: {
+          bindings_option_u64_t option3;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option3.is_some = false;
+              break;
+            }
+            case 1: {
+              option3.is_some = true;
+              option3.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.limit = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option3,
+          };
+          break;
+        }
+        case 5: {
+          bindings_option_u64_t option4;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option4.is_some = false;
+              break;
+            }
+            case 1: {
+              option4.is_some = true;
+              option4.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.timeout = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option4,
+          };
+          break;
+        }
+        case 6: {
+          bindings_option_u64_t option5;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option5.is_some = false;
+              break;
+            }
+            case 1: {
+              option5.is_some = true;
+              option5.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.unavailable = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option5,
+          };
+          break;
+        }
+        case 7: {
+          bindings_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr + (16+4*sizeof(void*))))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr + (24+4*sizeof(void*)))));
+              break;
+            }
+          }
+          variant.val.internal = (gantry_types_types_detail_t) {
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 16))), (*((size_t*) (ptr + (16+1*sizeof(void*))))) },
+            (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+2*sizeof(void*))))), (*((size_t*) (ptr + (16+3*sizeof(void*))))) },
+            (bindings_option_u64_t) option6,
+          };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool gantry_cache_purge_everything(uint64_t *ret, gantry_cache_purge_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(32+4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_gantry_cache_purge_everything(ptr);
   gantry_cache_purge_result_u64_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {

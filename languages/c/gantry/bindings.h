@@ -1808,6 +1808,8 @@ extern bool gantry_cache_store_method_bucket_delete(gantry_cache_store_borrow_bu
 extern bool gantry_cache_purge_by_tag(bindings_string_t *tag, uint64_t *ret, gantry_cache_purge_error_t *err);
 // The answers of the routes with this pattern, as the manifest has it.
 extern bool gantry_cache_purge_by_route(bindings_string_t *pattern, uint64_t *ret, gantry_cache_purge_error_t *err);
+// Everything: values of all its caches, and answers of all its routes.
+extern bool gantry_cache_purge_everything(uint64_t *ret, gantry_cache_purge_error_t *err);
 
 // Imported Functions from `gantry:blobs/store@0.1.0`
 // `denied` if the label is not declared or not granted.

@@ -8697,6 +8697,450 @@ pub mod gantry {
                     result71
                 }
             }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Everything: values of all its caches, and answers of all its routes.
+            #[allow(async_fn_in_trait)]
+            pub fn everything() -> ::core::result::Result<u64, Error> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 32
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "gantry:cache/purge@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "everything"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result70 = match l2 {
+                        0 => {
+                            let e = {
+                                let l3 = *ptr0.add(8).cast::<i64>();
+                                l3 as u64
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l4 = i32::from(*ptr0.add(8).cast::<u8>());
+                                use super::super::super::gantry::types::types::Error as V69;
+                                let v69 = match l4 {
+                                    0 => {
+                                        let e69 = {
+                                            let l5 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l6 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len7 = l6;
+                                            let bytes7 = _rt::Vec::from_raw_parts(
+                                                l5.cast(),
+                                                len7,
+                                                len7,
+                                            );
+                                            let l8 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l9 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len10 = l9;
+                                            let bytes10 = _rt::Vec::from_raw_parts(
+                                                l8.cast(),
+                                                len10,
+                                                len10,
+                                            );
+                                            let l11 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes7),
+                                                message: _rt::string_lift(bytes10),
+                                                retry_after_ms: match l11 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l12 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l12 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Denied(e69)
+                                    }
+                                    1 => {
+                                        let e69 = {
+                                            let l13 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l14 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len15 = l14;
+                                            let bytes15 = _rt::Vec::from_raw_parts(
+                                                l13.cast(),
+                                                len15,
+                                                len15,
+                                            );
+                                            let l16 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l17 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len18 = l17;
+                                            let bytes18 = _rt::Vec::from_raw_parts(
+                                                l16.cast(),
+                                                len18,
+                                                len18,
+                                            );
+                                            let l19 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes15),
+                                                message: _rt::string_lift(bytes18),
+                                                retry_after_ms: match l19 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l20 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l20 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::NotFound(e69)
+                                    }
+                                    2 => {
+                                        let e69 = {
+                                            let l21 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l22 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len23 = l22;
+                                            let bytes23 = _rt::Vec::from_raw_parts(
+                                                l21.cast(),
+                                                len23,
+                                                len23,
+                                            );
+                                            let l24 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l25 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len26 = l25;
+                                            let bytes26 = _rt::Vec::from_raw_parts(
+                                                l24.cast(),
+                                                len26,
+                                                len26,
+                                            );
+                                            let l27 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes23),
+                                                message: _rt::string_lift(bytes26),
+                                                retry_after_ms: match l27 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l28 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l28 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Invalid(e69)
+                                    }
+                                    3 => {
+                                        let e69 = {
+                                            let l29 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l30 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len31 = l30;
+                                            let bytes31 = _rt::Vec::from_raw_parts(
+                                                l29.cast(),
+                                                len31,
+                                                len31,
+                                            );
+                                            let l32 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l33 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len34 = l33;
+                                            let bytes34 = _rt::Vec::from_raw_parts(
+                                                l32.cast(),
+                                                len34,
+                                                len34,
+                                            );
+                                            let l35 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes31),
+                                                message: _rt::string_lift(bytes34),
+                                                retry_after_ms: match l35 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l36 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l36 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Conflict(e69)
+                                    }
+                                    4 => {
+                                        let e69 = {
+                                            let l37 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l38 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len39 = l38;
+                                            let bytes39 = _rt::Vec::from_raw_parts(
+                                                l37.cast(),
+                                                len39,
+                                                len39,
+                                            );
+                                            let l40 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l41 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len42 = l41;
+                                            let bytes42 = _rt::Vec::from_raw_parts(
+                                                l40.cast(),
+                                                len42,
+                                                len42,
+                                            );
+                                            let l43 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes39),
+                                                message: _rt::string_lift(bytes42),
+                                                retry_after_ms: match l43 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l44 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l44 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Limit(e69)
+                                    }
+                                    5 => {
+                                        let e69 = {
+                                            let l45 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l46 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len47 = l46;
+                                            let bytes47 = _rt::Vec::from_raw_parts(
+                                                l45.cast(),
+                                                len47,
+                                                len47,
+                                            );
+                                            let l48 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l49 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len50 = l49;
+                                            let bytes50 = _rt::Vec::from_raw_parts(
+                                                l48.cast(),
+                                                len50,
+                                                len50,
+                                            );
+                                            let l51 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes47),
+                                                message: _rt::string_lift(bytes50),
+                                                retry_after_ms: match l51 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l52 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l52 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Timeout(e69)
+                                    }
+                                    6 => {
+                                        let e69 = {
+                                            let l53 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l54 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len55 = l54;
+                                            let bytes55 = _rt::Vec::from_raw_parts(
+                                                l53.cast(),
+                                                len55,
+                                                len55,
+                                            );
+                                            let l56 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l57 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len58 = l57;
+                                            let bytes58 = _rt::Vec::from_raw_parts(
+                                                l56.cast(),
+                                                len58,
+                                                len58,
+                                            );
+                                            let l59 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes55),
+                                                message: _rt::string_lift(bytes58),
+                                                retry_after_ms: match l59 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l60 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l60 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Unavailable(e69)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 7, "invalid enum discriminant");
+                                        let e69 = {
+                                            let l61 = *ptr0.add(16).cast::<*mut u8>();
+                                            let l62 = *ptr0
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len63 = l62;
+                                            let bytes63 = _rt::Vec::from_raw_parts(
+                                                l61.cast(),
+                                                len63,
+                                                len63,
+                                            );
+                                            let l64 = *ptr0
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l65 = *ptr0
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len66 = l65;
+                                            let bytes66 = _rt::Vec::from_raw_parts(
+                                                l64.cast(),
+                                                len66,
+                                                len66,
+                                            );
+                                            let l67 = i32::from(
+                                                *ptr0
+                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            super::super::super::gantry::types::types::Detail {
+                                                code: _rt::string_lift(bytes63),
+                                                message: _rt::string_lift(bytes66),
+                                                retry_after_ms: match l67 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l68 = *ptr0
+                                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l68 as u64
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                            }
+                                        };
+                                        V69::Internal(e69)
+                                    }
+                                };
+                                v69
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result70
+                }
+            }
         }
     }
     pub mod context {
@@ -29934,9 +30378,9 @@ macro_rules! __export_module_impl {
         : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.63.0:gantry:worlds@0.1.0:module:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10852] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10872] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe7S\x01A\x02\x01A9\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xfbS\x01A\x02\x01A9\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -30103,71 +30547,72 @@ j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get
 \x01\x0d\x01j\0\x01\x01\x01@\x04\x04self\x09\x03keys\x05value\x0a\x07options\x04\
 \0\x0e\x04\0\x12[method]bucket.set\x01\x0f\x01j\x01\x7f\x01\x01\x01@\x02\x04self\
 \x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
-store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
+store@0.1.0\x05\x15\x01B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
 w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
-\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04\
-etags\x04sizew\x0ccontent-types\x06sha256s\x08metadata\x03\x05owner\x04\x0dcreat\
-ed-at-msw\x04\0\x06object\x03\0\x05\x01p\x06\x01r\x02\x07objects\x07\x06cursor\x04\
-\x04\0\x0bobject-page\x03\0\x08\x01r\x05\x0ccontent-type\x04\x08metadata\x03\x05\
-owner\x04\x09if-absent\x7f\x07if-etag\x04\x04\0\x0bput-options\x03\0\x0a\x01m\x02\
-\x03get\x03put\x04\0\x06access\x03\0\x0c\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inlin\
-e\x7f\x09bytes-max\x0e\x05types\x0f\x05owner\x04\x04\0\x0clink-options\x03\0\x10\
-\x04\0\x06bucket\x03\x01\x04\0\x06upload\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01\
-@\x01\x05labels\0\x15\x04\0\x13[static]bucket.open\x01\x16\x01h\x12\x01k\x06\x01\
-j\x01\x18\x01\x01\x01@\x02\x04self\x17\x04names\0\x19\x04\0\x13[method]bucket.in\
-fo\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01@\x05\x04self\x17\x04names\x07if-etag\x04\
-\x06offsetw\x06lengthy\0\x1c\x04\0\x13[method]bucket.read\x01\x1d\x01j\x01\x06\x01\
-\x01\x01@\x04\x04self\x17\x04names\x07content\x1b\x07options\x0b\0\x1e\x04\0\x12\
-[method]bucket.put\x01\x1f\x01i\x13\x01j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04\
-names\x06length\x0e\x07options\x0b\0!\x04\0\x15[method]bucket.upload\x01\"\x01j\x01\
-\x7f\x01\x01\x01@\x03\x04self\x17\x04names\x07if-etag\x04\0#\x04\0\x15[method]bu\
-cket.delete\x01$\x01j\x01\x09\x01\x01\x01@\x04\x04self\x17\x06prefixs\x06cursor\x04\
-\x03maxy\0%\x04\0\x1b[method]bucket.list-objects\x01&\x01j\x01s\x01\x01\x01@\x04\
-\x04self\x17\x04names\x06access\x0d\x07options\x11\0'\x04\0\x19[method]bucket.si\
-gned-url\x01(\x01h\x13\x01j\0\x01\x01\x01@\x02\x04self)\x05piece\x1b\0*\x04\0\x14\
-[method]upload.write\x01+\x01@\x01\x04this\x20\0\x1e\x04\0\x15[static]upload.fin\
-ish\x01,\x03\0\x18gantry:blobs/store@0.1.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\
-\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07integer\x01\
-x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\0\x03\x01\
-p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\
-\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-insert-id\x0b\x04\
-\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btransaction\x03\x01\
-\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17[static]connect\
-ion.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03\
-sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01j\x01\x0d\x01\
-\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[method]connectio\
-n.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\
-\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06pa\
-rams\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03\
-sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\
-\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\
-\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\
-\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01\
-h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01\
-j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:\
-secrets/store@0.1.0\x05\x19\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\
-\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01\
-p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\
-\0\x1bgantry:secrets/reveal@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05\
-error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\
-\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\
-\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\
-\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\
-\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\
-\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\
-\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\
-\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\
-\0\x20wasi:logging/logging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06method\
-s\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01\
-r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17g\
-antry:http/types@0.1.0\x05\x1f\x02\x03\0\x14\x07request\x02\x03\0\x14\x08respons\
-e\x01B\x09\x02\x03\x02\x01\x20\x04\0\x07request\x03\0\0\x02\x03\x02\x01!\x04\0\x08\
-response\x03\0\x02\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\x04\x01j\x01\x03\x01\
-\x05\x01@\x01\x07request\x01\0\x06\x04\0\x06handle\x01\x07\x04\0\x19gantry:http/\
-handler@0.1.0\x05\"\x04\0\x1agantry:worlds/module@0.1.0\x04\0\x0b\x0c\x01\0\x06m\
-odule\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.\
-0\x10wit-bindgen-rust\x060.63.0";
+\x04\0\x08by-route\x01\x04\x01@\0\0\x02\x04\0\x0aeverything\x01\x05\x03\0\x18gan\
+try:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01\
+o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04etags\x04sizew\x0ccontent-types\x06s\
+ha256s\x08metadata\x03\x05owner\x04\x0dcreated-at-msw\x04\0\x06object\x03\0\x05\x01\
+p\x06\x01r\x02\x07objects\x07\x06cursor\x04\x04\0\x0bobject-page\x03\0\x08\x01r\x05\
+\x0ccontent-type\x04\x08metadata\x03\x05owner\x04\x09if-absent\x7f\x07if-etag\x04\
+\x04\0\x0bput-options\x03\0\x0a\x01m\x02\x03get\x03put\x04\0\x06access\x03\0\x0c\
+\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inline\x7f\x09bytes-max\x0e\x05types\x0f\x05o\
+wner\x04\x04\0\x0clink-options\x03\0\x10\x04\0\x06bucket\x03\x01\x04\0\x06upload\
+\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01@\x01\x05labels\0\x15\x04\0\x13[static\
+]bucket.open\x01\x16\x01h\x12\x01k\x06\x01j\x01\x18\x01\x01\x01@\x02\x04self\x17\
+\x04names\0\x19\x04\0\x13[method]bucket.info\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01\
+@\x05\x04self\x17\x04names\x07if-etag\x04\x06offsetw\x06lengthy\0\x1c\x04\0\x13[\
+method]bucket.read\x01\x1d\x01j\x01\x06\x01\x01\x01@\x04\x04self\x17\x04names\x07\
+content\x1b\x07options\x0b\0\x1e\x04\0\x12[method]bucket.put\x01\x1f\x01i\x13\x01\
+j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04names\x06length\x0e\x07options\x0b\0!\x04\
+\0\x15[method]bucket.upload\x01\"\x01j\x01\x7f\x01\x01\x01@\x03\x04self\x17\x04n\
+ames\x07if-etag\x04\0#\x04\0\x15[method]bucket.delete\x01$\x01j\x01\x09\x01\x01\x01\
+@\x04\x04self\x17\x06prefixs\x06cursor\x04\x03maxy\0%\x04\0\x1b[method]bucket.li\
+st-objects\x01&\x01j\x01s\x01\x01\x01@\x04\x04self\x17\x04names\x06access\x0d\x07\
+options\x11\0'\x04\0\x19[method]bucket.signed-url\x01(\x01h\x13\x01j\0\x01\x01\x01\
+@\x02\x04self)\x05piece\x1b\0*\x04\0\x14[method]upload.write\x01+\x01@\x01\x04th\
+is\x20\0\x1e\x04\0\x15[static]upload.finish\x01,\x03\0\x18gantry:blobs/store@0.1\
+.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04nu\
+ll\0\0\x07boolean\x01\x7f\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04b\
+lob\x01\x02\0\x04\0\x05value\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01\
+p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\
+\x0drows-affectedw\x0elast-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0a\
+connection\x03\x01\x04\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01\
+@\x01\x05labels\0\x11\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\
+\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18\
+[method]connection.query\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sq\
+ls\x06params\x14\0\x17\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\
+\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\
+\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]\
+transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\
+\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\
+\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\x1c[static]transaction.rollba\
+ck\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\x01B\x0a\x02\x03\x02\x01\x11\
+\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\
+\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\
+\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x19\
+\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\
+\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01\
+@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal\
+@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\
+\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01\
+@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens\
+/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05\
+error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\
+\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\
+\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\x01m\x06\x05trace\x05deb\
+ug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\0\0\x01@\x03\x05level\
+\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/lo\
+gging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04\
+body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07hea\
+ders\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\
+\x1f\x02\x03\0\x14\x07request\x02\x03\0\x14\x08response\x01B\x09\x02\x03\x02\x01\
+\x20\x04\0\x07request\x03\0\0\x02\x03\x02\x01!\x04\0\x08response\x03\0\x02\x02\x03\
+\x02\x01\x11\x04\0\x05error\x03\0\x04\x01j\x01\x03\x01\x05\x01@\x01\x07request\x01\
+\0\x06\x04\0\x06handle\x01\x07\x04\0\x19gantry:http/handler@0.1.0\x05\"\x04\0\x1a\
+gantry:worlds/module@0.1.0\x04\0\x0b\x0c\x01\0\x06module\x03\0\0\0G\x09producers\
+\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rust\x060.63\
+.0";
         };
     };
 }
@@ -30180,8 +30625,8 @@ pub use __export_module_impl as export_module;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 10774] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf9R\x01A\x02\x01A5\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 10794] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8dS\x01A\x02\x01A5\x01\
 B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[meth\
 od]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.b\
 lock\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\
@@ -30348,68 +30793,68 @@ j\x01\x0b\x01\x01\x01@\x02\x04self\x09\x03keys\0\x0c\x04\0\x12[method]bucket.get
 \x01\x0d\x01j\0\x01\x01\x01@\x04\x04self\x09\x03keys\x05value\x0a\x07options\x04\
 \0\x0e\x04\0\x12[method]bucket.set\x01\x0f\x01j\x01\x7f\x01\x01\x01@\x02\x04self\
 \x09\x03keys\0\x10\x04\0\x15[method]bucket.delete\x01\x11\x03\0\x18gantry:cache/\
-store@0.1.0\x05\x15\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
+store@0.1.0\x05\x15\x01B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01\
 w\x01\x01\x01@\x01\x03tags\0\x02\x04\0\x06by-tag\x01\x03\x01@\x01\x07patterns\0\x02\
-\x04\0\x08by-route\x01\x04\x03\0\x18gantry:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\
-\x02\x01\x11\x04\0\x05error\x03\0\0\x01o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04\
-etags\x04sizew\x0ccontent-types\x06sha256s\x08metadata\x03\x05owner\x04\x0dcreat\
-ed-at-msw\x04\0\x06object\x03\0\x05\x01p\x06\x01r\x02\x07objects\x07\x06cursor\x04\
-\x04\0\x0bobject-page\x03\0\x08\x01r\x05\x0ccontent-type\x04\x08metadata\x03\x05\
-owner\x04\x09if-absent\x7f\x07if-etag\x04\x04\0\x0bput-options\x03\0\x0a\x01m\x02\
-\x03get\x03put\x04\0\x06access\x03\0\x0c\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inlin\
-e\x7f\x09bytes-max\x0e\x05types\x0f\x05owner\x04\x04\0\x0clink-options\x03\0\x10\
-\x04\0\x06bucket\x03\x01\x04\0\x06upload\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01\
-@\x01\x05labels\0\x15\x04\0\x13[static]bucket.open\x01\x16\x01h\x12\x01k\x06\x01\
-j\x01\x18\x01\x01\x01@\x02\x04self\x17\x04names\0\x19\x04\0\x13[method]bucket.in\
-fo\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01@\x05\x04self\x17\x04names\x07if-etag\x04\
-\x06offsetw\x06lengthy\0\x1c\x04\0\x13[method]bucket.read\x01\x1d\x01j\x01\x06\x01\
-\x01\x01@\x04\x04self\x17\x04names\x07content\x1b\x07options\x0b\0\x1e\x04\0\x12\
-[method]bucket.put\x01\x1f\x01i\x13\x01j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04\
-names\x06length\x0e\x07options\x0b\0!\x04\0\x15[method]bucket.upload\x01\"\x01j\x01\
-\x7f\x01\x01\x01@\x03\x04self\x17\x04names\x07if-etag\x04\0#\x04\0\x15[method]bu\
-cket.delete\x01$\x01j\x01\x09\x01\x01\x01@\x04\x04self\x17\x06prefixs\x06cursor\x04\
-\x03maxy\0%\x04\0\x1b[method]bucket.list-objects\x01&\x01j\x01s\x01\x01\x01@\x04\
-\x04self\x17\x04names\x06access\x0d\x07options\x11\0'\x04\0\x19[method]bucket.si\
-gned-url\x01(\x01h\x13\x01j\0\x01\x01\x01@\x02\x04self)\x05piece\x1b\0*\x04\0\x14\
-[method]upload.write\x01+\x01@\x01\x04this\x20\0\x1e\x04\0\x15[static]upload.fin\
-ish\x01,\x03\0\x18gantry:blobs/store@0.1.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\
-\0\x05error\x03\0\0\x01p}\x01q\x06\x04null\0\0\x07boolean\x01\x7f\0\x07integer\x01\
-x\0\x04real\x01u\0\x04text\x01s\0\x04blob\x01\x02\0\x04\0\x05value\x03\0\x03\x01\
-p\x04\x04\0\x03row\x03\0\x05\x01ps\x01p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\
-\0\x07row-set\x03\0\x09\x01kx\x01r\x02\x0drows-affectedw\x0elast-insert-id\x0b\x04\
-\0\x0arun-result\x03\0\x0c\x04\0\x0aconnection\x03\x01\x04\0\x0btransaction\x03\x01\
-\x01i\x0e\x01j\x01\x10\x01\x01\x01@\x01\x05labels\0\x11\x04\0\x17[static]connect\
-ion.open\x01\x12\x01h\x0e\x01p\x04\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03\
-sqls\x06params\x14\0\x15\x04\0\x18[method]connection.query\x01\x16\x01j\x01\x0d\x01\
-\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x17\x04\0\x1a[method]connectio\
-n.execute\x01\x18\x01i\x0f\x01j\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\
-\x18[method]connection.begin\x01\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06pa\
-rams\x14\0\x15\x04\0\x19[method]transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03\
-sqls\x06params\x14\0\x17\x04\0\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\
-\x01\x01@\x01\x04this\x19\0\x1f\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\
-\x1c[static]transaction.rollback\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\
-\x01B\x0a\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01\
-h\x02\x01@\x01\x04self\x03\0s\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01\
-j\x01\x05\x01\x01\x01@\x01\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:\
-secrets/store@0.1.0\x05\x19\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\
-\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01\
-p}\x01j\x01\x05\x01\x01\x01@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\
-\0\x1bgantry:secrets/reveal@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05\
-error\x03\0\0\x01j\x01s\x01\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\
-\x04\0\x04sign\x01\x03\x01@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\
-\x03\0\x1agantry:tokens/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\
-\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\
-\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\
-\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\
-\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\
-\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\
-\0\x20wasi:logging/logging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06method\
-s\x04paths\x05querys\x04body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01\
-r\x03\x06status{\x07headers\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17g\
-antry:http/types@0.1.0\x05\x1f\x04\0:gantry:worlds/module-with-all-of-its-export\
-s-removed@0.1.0\x04\0\x0b,\x01\0&module-with-all-of-its-exports-removed\x03\0\0\0\
-G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindge\
-n-rust\x060.63.0";
+\x04\0\x08by-route\x01\x04\x01@\0\0\x02\x04\0\x0aeverything\x01\x05\x03\0\x18gan\
+try:cache/purge@0.1.0\x05\x16\x01B7\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01\
+o\x02ss\x01p\x02\x01ks\x01r\x08\x04names\x04etags\x04sizew\x0ccontent-types\x06s\
+ha256s\x08metadata\x03\x05owner\x04\x0dcreated-at-msw\x04\0\x06object\x03\0\x05\x01\
+p\x06\x01r\x02\x07objects\x07\x06cursor\x04\x04\0\x0bobject-page\x03\0\x08\x01r\x05\
+\x0ccontent-type\x04\x08metadata\x03\x05owner\x04\x09if-absent\x7f\x07if-etag\x04\
+\x04\0\x0bput-options\x03\0\x0a\x01m\x02\x03get\x03put\x04\0\x06access\x03\0\x0c\
+\x01kw\x01ps\x01r\x05\x05ttl-sw\x06inline\x7f\x09bytes-max\x0e\x05types\x0f\x05o\
+wner\x04\x04\0\x0clink-options\x03\0\x10\x04\0\x06bucket\x03\x01\x04\0\x06upload\
+\x03\x01\x01i\x12\x01j\x01\x14\x01\x01\x01@\x01\x05labels\0\x15\x04\0\x13[static\
+]bucket.open\x01\x16\x01h\x12\x01k\x06\x01j\x01\x18\x01\x01\x01@\x02\x04self\x17\
+\x04names\0\x19\x04\0\x13[method]bucket.info\x01\x1a\x01p}\x01j\x01\x1b\x01\x01\x01\
+@\x05\x04self\x17\x04names\x07if-etag\x04\x06offsetw\x06lengthy\0\x1c\x04\0\x13[\
+method]bucket.read\x01\x1d\x01j\x01\x06\x01\x01\x01@\x04\x04self\x17\x04names\x07\
+content\x1b\x07options\x0b\0\x1e\x04\0\x12[method]bucket.put\x01\x1f\x01i\x13\x01\
+j\x01\x20\x01\x01\x01@\x04\x04self\x17\x04names\x06length\x0e\x07options\x0b\0!\x04\
+\0\x15[method]bucket.upload\x01\"\x01j\x01\x7f\x01\x01\x01@\x03\x04self\x17\x04n\
+ames\x07if-etag\x04\0#\x04\0\x15[method]bucket.delete\x01$\x01j\x01\x09\x01\x01\x01\
+@\x04\x04self\x17\x06prefixs\x06cursor\x04\x03maxy\0%\x04\0\x1b[method]bucket.li\
+st-objects\x01&\x01j\x01s\x01\x01\x01@\x04\x04self\x17\x04names\x06access\x0d\x07\
+options\x11\0'\x04\0\x19[method]bucket.signed-url\x01(\x01h\x13\x01j\0\x01\x01\x01\
+@\x02\x04self)\x05piece\x1b\0*\x04\0\x14[method]upload.write\x01+\x01@\x01\x04th\
+is\x20\0\x1e\x04\0\x15[static]upload.finish\x01,\x03\0\x18gantry:blobs/store@0.1\
+.0\x05\x17\x01B)\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01p}\x01q\x06\x04nu\
+ll\0\0\x07boolean\x01\x7f\0\x07integer\x01x\0\x04real\x01u\0\x04text\x01s\0\x04b\
+lob\x01\x02\0\x04\0\x05value\x03\0\x03\x01p\x04\x04\0\x03row\x03\0\x05\x01ps\x01\
+p\x06\x01r\x02\x07columns\x07\x04rows\x08\x04\0\x07row-set\x03\0\x09\x01kx\x01r\x02\
+\x0drows-affectedw\x0elast-insert-id\x0b\x04\0\x0arun-result\x03\0\x0c\x04\0\x0a\
+connection\x03\x01\x04\0\x0btransaction\x03\x01\x01i\x0e\x01j\x01\x10\x01\x01\x01\
+@\x01\x05labels\0\x11\x04\0\x17[static]connection.open\x01\x12\x01h\x0e\x01p\x04\
+\x01j\x01\x0a\x01\x01\x01@\x03\x04self\x13\x03sqls\x06params\x14\0\x15\x04\0\x18\
+[method]connection.query\x01\x16\x01j\x01\x0d\x01\x01\x01@\x03\x04self\x13\x03sq\
+ls\x06params\x14\0\x17\x04\0\x1a[method]connection.execute\x01\x18\x01i\x0f\x01j\
+\x01\x19\x01\x01\x01@\x01\x04self\x13\0\x1a\x04\0\x18[method]connection.begin\x01\
+\x1b\x01h\x0f\x01@\x03\x04self\x1c\x03sqls\x06params\x14\0\x15\x04\0\x19[method]\
+transaction.query\x01\x1d\x01@\x03\x04self\x1c\x03sqls\x06params\x14\0\x17\x04\0\
+\x1b[method]transaction.execute\x01\x1e\x01j\0\x01\x01\x01@\x01\x04this\x19\0\x1f\
+\x04\0\x1a[static]transaction.commit\x01\x20\x04\0\x1c[static]transaction.rollba\
+ck\x01\x20\x03\0\x17gantry:sql/client@0.1.0\x05\x18\x01B\x0a\x02\x03\x02\x01\x11\
+\x04\0\x05error\x03\0\0\x04\0\x06secret\x03\x01\x01h\x02\x01@\x01\x04self\x03\0s\
+\x04\0\x17[method]secret.revision\x01\x04\x01i\x02\x01j\x01\x05\x01\x01\x01@\x01\
+\x05labels\0\x06\x04\0\x03get\x01\x07\x03\0\x1agantry:secrets/store@0.1.0\x05\x19\
+\x02\x03\0\x0f\x06secret\x01B\x09\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x02\
+\x03\x02\x01\x1a\x04\0\x06secret\x03\0\x02\x01h\x03\x01p}\x01j\x01\x05\x01\x01\x01\
+@\x01\x06secret\x04\0\x06\x04\0\x06reveal\x01\x07\x03\0\x1bgantry:secrets/reveal\
+@0.1.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x11\x04\0\x05error\x03\0\0\x01j\x01s\x01\
+\x01\x01@\x03\x07purposes\x07subjects\x06ttl-msw\0\x02\x04\0\x04sign\x01\x03\x01\
+@\x02\x07purposes\x05tokens\0\x02\x04\0\x06verify\x01\x04\x03\0\x1agantry:tokens\
+/tokens@0.1.0\x05\x1c\x01B\x0b\x01q\x02\x08upstream\x01s\0\x02io\x01s\0\x04\0\x05\
+error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01@\x01\x03keys\0\x03\x04\0\x03get\x01\
+\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\x01@\0\0\x07\x04\0\x07get-all\x01\x08\
+\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\x1d\x01B\x04\x01m\x06\x05trace\x05deb\
+ug\x04info\x04warn\x05error\x08critical\x04\0\x05level\x03\0\0\x01@\x03\x05level\
+\x01\x07contexts\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x20wasi:logging/lo\
+gging@0.1.0-draft\x05\x1e\x01B\x07\x01p}\x01r\x04\x06methods\x04paths\x05querys\x04\
+body\0\x04\0\x07request\x03\0\x01\x01o\x02ss\x01p\x03\x01r\x03\x06status{\x07hea\
+ders\x04\x04body\0\x04\0\x08response\x03\0\x05\x03\0\x17gantry:http/types@0.1.0\x05\
+\x1f\x04\0:gantry:worlds/module-with-all-of-its-exports-removed@0.1.0\x04\0\x0b,\
+\x01\0&module-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cpro\
+cessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -33,6 +33,9 @@ async fn what_is_costly_is_made_once_until_its_tag_is_purged_and_answers_go_with
         Some("gantry; fwd=uri-miss; stored")
     );
     assert_eq!(convert().await["asked"], 2);
+    let forgotten = host.delete("/rates/rates").await.assert_status(200);
+    assert_eq!(forgotten.json::<Value>(), json!({ "thrown_away": 2 }));
+    assert_eq!(convert().await["asked"], 3);
     let used = host
         .admin()
         .get("/_gantry/api/v1/plugins/cache-rates/usage")

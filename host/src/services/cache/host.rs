@@ -119,4 +119,9 @@ impl purge::Host for View<'_> {
         rehearse!(self, cache.by_route);
         answer(self.values.purge_route(self.plugin, &pattern).await)
     }
+
+    async fn everything(&mut self) -> Guest<u64> {
+        rehearse!(self, cache.everything);
+        answer(Ok(self.values.purge_everything(self.plugin).await))
+    }
 }

@@ -137,6 +137,12 @@ impl Values {
         let purge = Purge::Route(pattern.into());
         Ok(self.0.purge(&self.0.part(plugin), &purge).await)
     }
+
+    /// Throws away all that is kept of the plugin.
+    pub async fn purge_everything(&self, plugin: &PluginName) -> u64 {
+        let part = self.0.part(plugin);
+        self.0.purge(&part, &Purge::Everything).await
+    }
 }
 
 fn digest(plugin: &PluginName, label: &Label, key: &str) -> Result<Key, Error> {

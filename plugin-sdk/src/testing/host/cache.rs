@@ -71,4 +71,9 @@ pub(crate) mod purge {
         check("cache.by_route")?;
         Ok(0)
     }
+
+    pub(crate) fn everything() -> Result<u64, Error> {
+        check("cache.everything")?;
+        Ok(with(|host| std::mem::take(&mut host.cache).len() as u64))
+    }
 }
