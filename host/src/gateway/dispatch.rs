@@ -325,14 +325,9 @@ async fn go_on(
     Ok(answer)
 }
 
-/// Goes with an answer that the host gave in a plugin's place: what that says about the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Done {
-    /// The plugin was not called.
-    Nothing,
-    /// The plugin was at work, and nobody knows how far it came.
-    Unknown,
-}
+/// Goes with an answer that the host gave because the plugin was not called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotDone;
 
 /// Calls the plugin. Its failure is an answer, too. What the call has used is told, unless it goes on.
 pub(super) async fn ask(
@@ -357,17 +352,18 @@ pub(super) async fn ask(
             route.metrics.count_kept_away();
             let problem = response::kept_away(held).with_request_id(arrival.id);
             let mut answer = response::of_plugin(problem);
-            answer.extensions_mut().insert(Done::Nothing);
+            answer.extensions_mut().insert(NotDone);
             return answer;
         }
     };
     let outcome = state.runtime.invoke(&plugin.loaded, invocation).await;
     let now_ns = state.clock.monotonic_ns();
-    let done = match &outcome.result {
-        Err(InvokeError::Saturated { .. }) => Some(Done::Nothing),
-        Err(InvokeError::Retired | InvokeError::Host(_)) => Some(Done::Unknown),
-        _ => None,
-    };
+    let is_not_done = matches!(outcome.result, Err(InvokeError::Saturated { .. }));
+    let is_platforms = is_not_done
+        || matches!(
+            outcome.result,
+            Err(InvokeError::Retired | InvokeError::Host(_))
+        );
     let event = pass.settle(end_of(outcome.result.as_ref().err()), now_ns);
     tell(event, plugin, route);
     match outcome.rest {
@@ -386,14 +382,14 @@ pub(super) async fn ask(
         let problem = response::explain(&error, principal.as_deref());
         let problem = problem.with_request_id(arrival.id);
         let mut answer = response::of_plugin(problem);
-        if let Some(done) = done {
-            answer.extensions_mut().insert(done);
+        if is_not_done {
+            answer.extensions_mut().insert(NotDone);
         }
         answer
     });
     if choice.is_counted {
         let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
-        let is_error = answer.status().is_server_error() && done.is_none();
+        let is_error = answer.status().is_server_error() && !is_platforms;
         plugin.figures.count(now_ns, arrival.client, took, is_error);
     }
     answer

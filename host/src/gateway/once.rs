@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::gateway::cache::Passing;
-use crate::gateway::dispatch::{Done, ask, name_of_caller};
+use crate::gateway::dispatch::{NotDone, ask, name_of_caller};
 use crate::gateway::response;
 use crate::http::Problem;
 use crate::idempotency::{Asked, Claim, Outcome, Verdict};
@@ -98,10 +98,9 @@ async fn settle(
     deadline: Instant,
 ) {
     let status = answer.status();
-    let is_undone = match answer.extensions().get::<Done>() {
-        Some(done) => *done == Done::Nothing,
-        // The plugin says that it has done nothing.
-        None => matches!(
+    // The plugin was not called, or says that it has done nothing.
+    let is_undone = answer.extensions().get::<NotDone>().is_some()
+        || matches!(
             status,
             StatusCode::UNAUTHORIZED
                 | StatusCode::FORBIDDEN
@@ -109,13 +108,10 @@ async fn settle(
                 | StatusCode::TOO_EARLY
                 | StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::SERVICE_UNAVAILABLE
-        ),
-    };
+        );
     if is_undone {
         return claim.release().await;
     }
-    // Sent again with this key it is not done again, however long one waits.
-    answer.headers_mut().remove(header::RETRY_AFTER);
     let Ok(body) = answer.body_mut().gather(bytes_max, deadline).await else {
         return claim.settle(status.as_u16(), None).await;
     };

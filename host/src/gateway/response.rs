@@ -80,7 +80,7 @@ pub(super) fn method_not_allowed(
     answer
 }
 
-/// Why a plugin gave no response. 502 and 504 mean the plugin, 500 and 503 mean the host. What the plugin did wrong is for
+/// Why a plugin gave no response. 502 and 504 mean the plugin, or that it was at work; 500 and 503 mean the host. What the plugin did wrong is for
 /// the log: [`report`]; and for the caller, if that is an operator.
 pub(super) fn explain(error: &InvokeError, caller: Option<&Principal>) -> Problem {
     let plugin_fault =
@@ -124,12 +124,12 @@ pub(super) fn explain(error: &InvokeError, caller: Option<&Principal>) -> Proble
             "too many requests are in progress; try again",
         )
         .with_retry_after_s(1),
+        // Not 503, which invites to send it again: it was at work.
         InvokeError::Retired => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::GATEWAY_TIMEOUT,
             "plugin.retired",
             "the version that was answering was replaced and has no more time to finish; what it has done is done",
-        )
-        .with_retry_after_s(1),
+        ),
         InvokeError::Host(_) => Problem::hidden(),
     }
 }

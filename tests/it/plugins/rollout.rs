@@ -431,7 +431,7 @@ async fn what_was_replaced_has_its_time_to_finish_and_no_more() {
         .await
         .assert_status(201);
     short.await.unwrap().assert_status(200);
-    long.await.unwrap().assert_problem(503, "plugin.retired");
+    long.await.unwrap().assert_problem(504, "plugin.retired");
     assert!(
         began.elapsed() < Duration::from_secs(7),
         "{:?}",
