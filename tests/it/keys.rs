@@ -131,8 +131,10 @@ async fn a_key_opens_no_more_than_its_scopes_and_only_from_its_networks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_a_rate_is_held_to_it_whatever_others_do() {
     let host = TestHost::start().await;
-    let route = "\n[[route]]\nmethod = \"GET\"\npath = \"/mine\"\n";
-    let manifest = manifests::with("hello", route);
+    let routes = "[[route]]\nmethod = \"GET\"\npath = \"/mine\"\n\
+                  [[route]]\nmethod = \"GET\"\npath = \"/few\"\n\
+                  limits = [{ name = \"few\", limit = 1, window = \"1h\", key = \"api-key\" }]\n";
+    let manifest = manifests::with("hello", routes);
     host.deploy(&manifest, guest("hello-v1")).await;
     let (_, slow) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
     let (_, other) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
@@ -142,8 +144,22 @@ async fn a_key_with_a_rate_is_held_to_it_whatever_others_do() {
         host.with_token(&other),
         host.with_token(&free),
     );
-    for _ in 0..3 {
-        slow.get("/hello/mine").await.assert_status(200);
+    let told = slow.get("/hello/few").await.assert_status(200);
+    let policies = told.header("ratelimit-policy").unwrap();
+    assert!(policies.starts_with("\"few\";q=1;"), "{policies}");
+    assert!(policies.contains("\"api-key\";q=3;w=3600"), "{policies}");
+    // What the route refuses is not charged to the key.
+    for _ in 0..5 {
+        let refused = slow.get("/hello/few").await;
+        refused.assert_problem(429, "limit.quota_exceeded");
+    }
+    for left in [1, 0] {
+        let told = slow.get("/hello/mine").await.assert_status(200);
+        let limit = told.header("ratelimit").unwrap();
+        assert!(
+            limit.starts_with(&format!("\"api-key\";r={left};")),
+            "{limit}"
+        );
     }
     let refused = slow.get("/hello/mine").await;
     assert!(refused.header("retry-after").is_some());

@@ -19,11 +19,11 @@ use crate::gateway::conditional::Conditions;
 use crate::gateway::credentials::{self, Asking};
 use crate::gateway::files::Filing;
 use crate::gateway::filters::{Passage, Way};
+use crate::gateway::key_rate::OwnRate;
 use crate::gateway::layers::Arrival;
 use crate::gateway::limits::Asked;
 use crate::gateway::{
-    State, audit, body, compression, cors, headers, key_rate, limits, response, validation,
-    versions,
+    State, audit, body, compression, cors, headers, limits, response, validation, versions,
 };
 use crate::http::{Problem, address, trace};
 use crate::plugins::access::{self, Rule};
@@ -140,7 +140,7 @@ async fn call(
     authorize(plugin, route, principal.as_deref(), &head, &path_params).map_err(|problem| {
         audit::refused(state, arrival, plugin, route, principal.as_ref(), problem)
     })?;
-    key_rate::admit(state, principal.as_deref()).await?;
+    let own_rate = OwnRate::of(state, principal.as_deref())?;
     let asked = Asked {
         arrival,
         principal: principal.as_deref(),
@@ -148,7 +148,7 @@ async fn call(
         params: &path_params,
         mount_length: plugin.mount.path.len(),
     };
-    let admitted = limits::admit(state, route, &asked, record).await?;
+    let admitted = limits::admit(state, route, own_rate.as_ref(), &asked, record).await?;
     let caller = Caller {
         principal,
         path_params,

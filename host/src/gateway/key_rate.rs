@@ -1,4 +1,4 @@
-//! The limit that an API key has of its own, beside those of the routes.
+//! The limit that an API key has of its own. It is decided with those of the route.
 
 use std::{
     collections::HashMap,
@@ -8,9 +8,9 @@ use std::{
 use serde_json::json;
 
 use crate::auth::{Principal, Rate};
-use crate::gateway::{State, response};
+use crate::gateway::State;
 use crate::http::Problem;
-use crate::limits::{Caller, Check, Policy, PolicyConfig};
+use crate::limits::{Caller, Key, Policy, PolicyConfig};
 
 /// Limits of keys, made when they are first needed. As many as there are different ones among the keys.
 #[derive(Debug, Default)]
@@ -39,32 +39,29 @@ impl KeyRates {
     }
 }
 
-/// Charges the key that a request came with, if it has a limit, or refuses the request.
-pub(super) async fn admit(state: &State, principal: Option<&Principal>) -> Result<(), Problem> {
-    let Some(rate) = principal.and_then(|principal| principal.rate) else {
-        return Ok(());
-    };
-    let policy = state.key_rates.policy(rate)?;
-    let id = rate.key.to_string();
-    let caller = Caller {
-        address: None,
-        user: None,
-        api_key: Some(&id),
-    };
-    let checks = [Check {
-        policy: &policy,
-        key: policy.key_of(&caller, state.limiter.naming()),
-        cost: 1,
-    }];
-    let admission = state.limiter.check(&checks, state.clock.monotonic_ns());
-    let admission = admission
-        .await
-        .map_err(|error| response::uncounted(&error))?;
-    match admission.decision.is_admitted() {
-        true => Ok(()),
-        false => Err(response::limited(
-            &admission.decision,
-            state.limiter.has_legacy_headers(),
-        )),
+/// The limit of the key that a request came with, and under which name it is counted.
+pub(super) struct OwnRate {
+    pub(super) policy: Arc<Policy>,
+    pub(super) key: Key,
+}
+
+impl OwnRate {
+    /// That of this caller's key, if it has one.
+    pub(super) fn of(
+        state: &State,
+        principal: Option<&Principal>,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(rate) = principal.and_then(|principal| principal.rate) else {
+            return Ok(None);
+        };
+        let policy = state.key_rates.policy(rate)?;
+        let id = rate.key.to_string();
+        let caller = Caller {
+            address: None,
+            user: None,
+            api_key: Some(&id),
+        };
+        let key = policy.key_of(&caller, state.limiter.naming());
+        Ok(Some(Self { policy, key }))
     }
 }

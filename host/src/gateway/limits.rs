@@ -1,4 +1,4 @@
-//! Rate limits of routes: which keys a request has, whether it may go on, what its answer says of them, and what it holds
+//! Rate limits of routes and of API keys: which keys a request has, whether it may go on, what its answer says of them, and what it holds
 //! until its answer is over.
 
 use std::{
@@ -15,12 +15,13 @@ use smallvec::SmallVec;
 use crate::auth::{Principal, PrincipalKind};
 use crate::condition::Facts;
 use crate::gateway::access_log::AccessRecord;
+use crate::gateway::key_rate::OwnRate;
 use crate::gateway::layers::Arrival;
 use crate::gateway::{State, response};
 use crate::http::Problem;
 use crate::limits::{Caller, Check, Decision, Key, Permit};
 use crate::plugins::access;
-use crate::plugins::limits::{KeySource, RouteLimit, RouteLimits};
+use crate::plugins::limits::{KeySource, RouteLimit};
 use crate::plugins::routes::{Route, below};
 
 /// What a request can be counted by.
@@ -36,7 +37,8 @@ pub(super) struct Asked<'r> {
 /// A request that may go on.
 pub(super) struct Admitted<'r> {
     decision: Decision<'r>,
-    policies: Option<&'r HeaderValue>,
+    /// The value of `RateLimit-Policy`; nothing if all of them only tell.
+    policies: Option<HeaderValue>,
     permit: Option<Permit>,
     has_legacy_headers: bool,
 }
@@ -45,12 +47,14 @@ pub(super) struct Admitted<'r> {
 pub(super) async fn admit<'r>(
     state: &State,
     route: &'r Route,
+    own_rate: Option<&'r OwnRate>,
     asked: &Asked<'_>,
     record: &mut AccessRecord,
 ) -> Result<Option<Admitted<'r>>, Problem> {
-    let Some(RouteLimits { limits, policies }) = &route.limits else {
+    let limits = route.limits.as_ref();
+    if limits.is_none() && own_rate.is_none() {
         return Ok(None);
-    };
+    }
     let id_if = |kinds: [PrincipalKind; 2]| {
         let principal = asked.principal;
         let principal = principal.filter(|principal| kinds.contains(&principal.kind));
@@ -62,14 +66,18 @@ pub(super) async fn admit<'r>(
         user: id_if([PrincipalKind::User, PrincipalKind::ServiceAccount]),
         api_key: id_if([PrincipalKind::ApiKey, PrincipalKind::ServiceAccount]),
     };
-    let checks: SmallVec<[Check<'r>; 4]> = limits
-        .iter()
-        .map(|limit| Check {
-            policy: &limit.policy,
-            key: key(state, limit, asked, &caller),
-            cost: limit.cost,
-        })
-        .collect();
+    let of_route = limits.map_or(&[] as &[RouteLimit], |limits| &limits.limits);
+    let of_route = of_route.iter().map(|limit| Check {
+        policy: &limit.policy,
+        key: key(state, limit, asked, &caller),
+        cost: limit.cost,
+    });
+    let own = own_rate.map(|own| Check {
+        policy: &own.policy,
+        key: own.key,
+        cost: 1,
+    });
+    let checks: SmallVec<[Check<'r>; 4]> = of_route.chain(own).collect();
     let admission = state.limiter.check(&checks, state.clock.monotonic_ns());
     let admission = admission
         .await
@@ -87,9 +95,15 @@ pub(super) async fn admit<'r>(
             state.limiter.has_legacy_headers(),
         ));
     }
+    let policies = match (own_rate, limits) {
+        // Each key may have one of its own.
+        (Some(_), _) => HeaderValue::try_from(decision.policy_header()).ok(),
+        (None, Some(limits)) => limits.policies.clone(),
+        (None, None) => None,
+    };
     Ok(Some(Admitted {
         decision,
-        policies: policies.as_ref(),
+        policies: policies.filter(|policies| !policies.is_empty()),
         permit: admission.permit,
         has_legacy_headers: state.limiter.has_legacy_headers(),
     }))
@@ -114,7 +128,7 @@ impl Admitted<'_> {
         } = self;
         if let Some(policies) = policies {
             let headers = answer.headers_mut();
-            headers.insert("ratelimit-policy", policies.clone());
+            headers.insert("ratelimit-policy", policies);
             insert(headers, "ratelimit", decision.limit_header());
             if has_legacy_headers {
                 for (name, value) in response::legacy_headers(&decision) {

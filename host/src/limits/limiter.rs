@@ -83,7 +83,7 @@ impl Limiter {
         }))
     }
 
-    /// Decides several policies of one group at once: either all admit the request and all are charged, or none is.
+    /// Decides several policies at once: either all admit the request and all are charged, or none is.
     /// `now_ns` is the time of a clock that never goes back ([`crate::clock::Clock::monotonic_ns`]); the shared server
     /// has its own.
     pub async fn check<'a>(

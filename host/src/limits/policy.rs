@@ -173,8 +173,7 @@ pub(super) enum Rule {
 
 impl Policy {
     /// Checks a policy. `group` and `scope` say where it was declared, for example `shop` and `POST /orders`: two policies
-    /// with the same of both, and the same name and algorithm, share their counters, also over a redeployment. Policies
-    /// that are decided together are of one group.
+    /// with the same of both, and the same name and algorithm, share their counters, also over a redeployment.
     pub fn new(group: &str, scope: &str, config: &PolicyConfig) -> Result<Self, InvalidPolicy> {
         let name = config.name.clone();
         let refuse = |rule| {

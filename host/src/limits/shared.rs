@@ -87,11 +87,11 @@ impl Shared {
         self.leases.run(&self.cluster, stop).await;
     }
 
-    /// The keys of one group are on one node of whatever is behind the address.
+    /// All are on one node of whatever is behind the address: a request may be held to limits of a route and of a key.
     fn key(&self, check: &Check<'_>) -> String {
         let (prefix, policy) = (self.cluster.prefix(), check.policy);
         let (id, key) = (policy.id, check.key.0);
-        format!("{prefix}:{{limits {}}}:{id:016x}:{key:032x}", policy.group)
+        format!("{prefix}:{{limits}}:{}:{id:016x}:{key:032x}", policy.group)
     }
 }
 

@@ -69,7 +69,7 @@ async fn two_hosts_on_one_server_count_as_one() {
     let keys: Vec<&str> = keys.lines().filter(|line| line.contains(':')).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
     for key in keys {
-        assert!(key.starts_with("gantry:{limits plugin echo}:"), "{key}");
+        assert!(key.starts_with("gantry:{limits}:plugin echo:"), "{key}");
         let ttl = server.run(&["PTTL", key.trim()]).await;
         let ttl: i64 = ttl.trim().trim_start_matches(':').parse().unwrap();
         assert!(ttl > 0, "{key} {ttl}");
