@@ -9,6 +9,7 @@ use std::{
 use gantry::plugins::rollout::Spread;
 use gantry_harness::{TestHost, guests};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// The executable with this host as its server and an empty folder as its home.
@@ -133,6 +134,34 @@ async fn a_saved_file_is_live_within_two_seconds_and_the_last_good_version_stays
     assert!(ended.status.success());
     assert_eq!(host.get("/hello/x").await.assert_status(200).text(), second);
     host.stop().await;
+}
+
+#[tokio::test]
+async fn plugin_dev_tells_whether_answers_are_held_against_their_schemas() {
+    for (is_checked, verb) in [(true, "Checking"), (false, "Unchecked")] {
+        let build = TestHost::build();
+        let host = build.with(|config| config.gateway.answers_are_checked = is_checked);
+        let host = host.start().await;
+        let status: Value = host.admin().get("/_gantry/api/v1/status").await.json();
+        assert_eq!(status["answers_are_checked"], is_checked);
+        let dir = tempfile::tempdir().unwrap();
+        write_project(dir.path(), "hello_v1");
+        let mut dev = gantry(&host, dir.path(), &["plugin", "dev"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = BufReader::new(dev.stderr.take().unwrap()).lines();
+        let line = loop {
+            let line = told.next_line().await.unwrap().expect("it is told");
+            if line.contains("response_schema") {
+                break line;
+            }
+        };
+        assert!(line.trim_start().starts_with(verb), "{line}");
+        dev.kill().await.unwrap();
+        host.stop().await;
+    }
 }
 
 async fn answer_other_than(host: &TestHost, before: &str) -> String {

@@ -245,7 +245,7 @@ pub(super) async fn set_canary(
 /// Give a canary all requests
 ///
 /// It becomes the live version; the one before it can be rolled back to.
-#[utoipa::path(post, path = "/plugins/{name}/promote", tag = "plugins", params(("name" = String, Path)), request_body = PromoteRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`rollout.not_found`: there is no canary"), (status = 409, description = "`deploy.breaking`: it does not keep what callers rely on, with every difference in `errors`")))]
+#[utoipa::path(post, path = "/plugins/{name}/promote", tag = "plugins", params(("name" = String, Path)), request_body = PromoteRequest, responses((status = 200, body = DeployedBody), (status = 404, description = "`rollout.not_found`: there is no canary"), (status = 409, description = "`deploy.breaking`: it does not keep what callers rely on, with every difference in `errors`; `deploy.conflict`: another canary has taken its place meanwhile")))]
 pub(super) async fn promote(
     State(shared): State<Shared>,
     caller: Caller<may::Deploy>,

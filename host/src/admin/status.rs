@@ -17,6 +17,9 @@ pub struct StatusBody {
     /// Plugins whose wanted deployment could not be made live; an earlier one may still answer.
     pub plugins_failed: usize,
     pub invocations_in_progress: u32,
+    /// Whether answers of plugins are held against the `response_schema` of their routes (`gateway.answers_are_checked`).
+    #[serde(default)]
+    pub answers_are_checked: bool,
     /// Settings about plugins that change nothing, because the plugin, route or limit that they name is not live. Each is a
     /// sentence.
     #[serde(default)]
@@ -36,6 +39,7 @@ pub(super) async fn show_status(
         plugins_live: live.iter().count(),
         plugins_failed: live.failures().len(),
         invocations_in_progress: shared.runtime.calls_in_progress(),
+        answers_are_checked: shared.settings["gateway"]["answers_are_checked"] == true,
         idle_settings: shared.registry.idle_settings(),
     }))
 }

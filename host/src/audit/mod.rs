@@ -35,6 +35,10 @@ pub use head::{FILE as HEAD_FILE, read as read_heads};
 const TOGETHER_MAX: usize = 256;
 /// How long a note waits for others, and how often it is looked what is due.
 const TICK: Duration = Duration::from_millis(100);
+/// The event that tells of others which were lost.
+const LOST: &str = "audit.lost";
+/// How long what was lost waits to be told again, if that could not be written either and nothing else is to be.
+const TELL_AGAIN_NS: u64 = 1_000_000_000;
 /// Events that are removed in one transaction.
 const TRIM_MAX: u32 = 2000;
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -49,6 +53,14 @@ pub struct Audit {
     config: Config,
     folder: PathBuf,
     metrics: Metrics,
+}
+
+/// What was lost and is not in the trail yet.
+#[derive(Debug, Default)]
+struct Untold {
+    count: u64,
+    /// When it is told again if nothing else is to be written.
+    at_ns: u64,
 }
 
 #[derive(Clone)]
@@ -202,6 +214,7 @@ impl Audit {
         let mut signed = (self.ledger.appended(), self.clock.monotonic_ns());
         let mut counted = self.ledger.appended();
         let mut batch = Vec::with_capacity(TOGETHER_MAX);
+        let mut untold = Untold::default();
         loop {
             let is_end = tokio::select! {
                 biased;
@@ -215,9 +228,10 @@ impl Audit {
                     batch.push(note);
                 }
                 let is_full = batch.len() == TOGETHER_MAX;
-                let events =
-                    self.digest(&mut batch, &mut repeats, &mut detector, is_end && !is_full);
-                self.write_or_tell(events).await;
+                let is_last = is_end && !is_full;
+                let mut events = self.digest(&mut batch, &mut repeats, &mut detector, is_last);
+                events.extend(self.lost(&mut untold, is_last || !events.is_empty()));
+                self.write_or_keep_count(events, &mut untold).await;
                 if !is_full {
                     break;
                 }
@@ -267,23 +281,39 @@ impl Audit {
             }
         }
         events.extend(repeats.flush(now_ms, is_end));
-        let lost = self.ledger.take_lost();
-        if lost > 0 {
-            self.metrics.lost.inc_by(lost);
-            let event = Event::new("audit.lost", "notes").ended(Outcome::Noticed);
-            events.push(event.with("count", lost));
-        }
         events
     }
 
-    async fn write_or_tell(&self, events: Vec<Event>) {
+    /// Tells how much was lost: what did not fit into the queue, and what could not be written before. That alone is tried
+    /// again once in a while.
+    fn lost(&self, untold: &mut Untold, is_now: bool) -> Option<Event> {
+        let lost = self.ledger.take_lost();
+        self.metrics.lost.inc_by(lost);
+        untold.count += lost;
+        let is_due = is_now || lost > 0 || self.clock.monotonic_ns() >= untold.at_ns;
+        if untold.count == 0 || !is_due {
+            return None;
+        }
+        let event = Event::new(LOST, "notes").ended(Outcome::Noticed);
+        Some(event.with("count", untold.count))
+    }
+
+    /// Writes events. If that fails, what they were is gone, and how many they were is told when rows can be written again.
+    async fn write_or_keep_count(&self, events: Vec<Event>, untold: &mut Untold) {
         if events.is_empty() {
             return;
         }
-        let count = events.len();
-        if let Err(error) = self.write(events).await {
-            tracing::error!(error.cause = %error, count, "Events of the audit trail were not written");
-            self.metrics.lost.inc_by(count as u64);
+        let count = events.iter().filter(|event| event.action != LOST).count() as u64;
+        match self.write(events).await {
+            Ok(()) => *untold = Untold::default(),
+            Err(error) => {
+                untold.at_ns = self.clock.monotonic_ns().saturating_add(TELL_AGAIN_NS);
+                if count > 0 {
+                    tracing::error!(error.cause = %error, count, "Events of the audit trail were not written");
+                    self.metrics.lost.inc_by(count);
+                    untold.count += count;
+                }
+            }
         }
     }
 

@@ -329,17 +329,18 @@ async fn go_on(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NotDone;
 
-/// Calls the plugin. Its failure is an answer, too. What the call has used is told, unless it goes on.
+/// Calls the plugin. Its failure is an answer, too. What the call has used is told, unless it goes on. Whose call it is stands
+/// in the log, also if the plugin is not to see it.
 pub(super) async fn ask(
     state: &State,
     arrival: Arrival,
     choice: &Choice<'_>,
     route: &Arc<Route>,
+    principal: Option<Arc<Principal>>,
     (context, call): (CallContext, HttpCall),
     used: &mut Option<Usage>,
 ) -> Response<runtime::Body> {
     let plugin = choice.plugin;
-    let principal = context.principal.clone();
     let invocation = Invocation {
         context,
         trigger: Trigger::Http(call),

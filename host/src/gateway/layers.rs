@@ -1,6 +1,11 @@
 //! The pipeline: what happens to every request, in order, each step with its reason.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::body::Body;
 use futures_util::FutureExt;
@@ -15,6 +20,10 @@ use crate::http::{ClientAddress, Problem};
 use crate::ids::RequestId;
 use crate::ledger::{actor, within};
 use crate::plugins::is_within;
+use crate::services::blobs::LINK_PATH;
+
+/// How long the host's own surface may take at least.
+const OWN_TIME: Duration = Duration::from_secs(600);
 
 /// Everything that answers on one listener.
 #[derive(Clone)]
@@ -142,11 +151,12 @@ impl Gateway {
         request
             .extensions_mut()
             .insert(ClientAddress(arrival.client));
+        let limit = time_for(request.uri().path(), self.state.config.request_timeout());
         let answer = self.own.clone().oneshot(request);
-        let limit = self.state.config.request_timeout();
-        // Uploads and long polls have bounds of their own, so this one is wide.
-        let answer =
-            tokio::time::timeout(limit.max(std::time::Duration::from_secs(600)), answer).await;
+        let answer = match limit {
+            Some(limit) => tokio::time::timeout(limit, answer).await,
+            None => Ok(answer.await),
+        };
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(never)) => match never {},
@@ -160,5 +170,32 @@ impl Gateway {
         tried.tell(&self.state, &answer);
         let held = body::hold_whole(&self.state.answers, arrival.client, version, answer).await;
         held.unwrap_or_else(|problem| response::of_problem(problem.with_request_id(arrival.id)))
+    }
+}
+
+/// How long the host's own surface may take for an answer. Uploads and long polls have bounds of their own, so this one is
+/// wide. A file that is sent by a link may take as long as one that is sent to its route: as long as it comes fast enough.
+fn time_for(path: &str, request_timeout: Duration) -> Option<Duration> {
+    let is_link = path.starts_with(LINK_PATH);
+    (!is_link).then(|| request_timeout.max(OWN_TIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_may_take_as_long_as_their_bytes_come() {
+        let usual = Duration::from_secs(30);
+        for (path, wanted) in [
+            ("/_gantry/blobs/gallery/papers/1", None),
+            ("/_gantry/blobs", Some(OWN_TIME)),
+            ("/_gantry/api/v1/deployments", Some(OWN_TIME)),
+            ("/api/auth/login", Some(OWN_TIME)),
+        ] {
+            assert_eq!(time_for(path, usual), wanted, "{path}");
+        }
+        let long = Duration::from_secs(3600);
+        assert_eq!(time_for("/healthz", long), Some(long));
     }
 }

@@ -40,7 +40,8 @@ pub(super) async fn answer(
     let key = match key(&context.headers) {
         Ok(Some(key)) => key,
         Ok(None) if mode == Idempotency::Optional => {
-            return ask(state, arrival, choice, route, (context, call), used).await;
+            let who = context.principal.clone();
+            return ask(state, arrival, choice, route, who, (context, call), used).await;
         }
         Ok(None) => return refuse(missing()),
         Err(problem) => return refuse(problem),
@@ -55,6 +56,7 @@ pub(super) async fn answer(
         plugin: choice.plugin.name(),
         id: id(passing, &caller, &key),
         caller: &caller,
+        is_stranger: context.principal.is_none(),
         fingerprint: fingerprint(&context, &call, body),
         time: context.deadline.saturating_duration_since(Instant::now()),
     };
@@ -75,8 +77,9 @@ pub(super) async fn answer(
             is_named,
         };
         let (deadline, mut used) = (context.deadline, None);
+        let who = context.principal.clone();
         let asked = (context, call);
-        let mut answer = ask(&done, arrival, &choice, &route, asked, &mut used).await;
+        let mut answer = ask(&done, arrival, &choice, &route, who, asked, &mut used).await;
         let bytes_max = done.idempotency.config().answer_bytes_max;
         settle(claim, &mut answer, bytes_max, deadline).await;
         (answer, used)

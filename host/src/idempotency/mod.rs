@@ -41,6 +41,9 @@ pub struct Config {
     pub entries_per_caller_max: u64,
     /// Most bytes of the answers of one caller at one plugin. Default: 32 MiB.
     pub bytes_per_caller_max: u64,
+    /// How much of what one plugin may have callers without a login have together, in percent: of the outcomes and of the
+    /// bytes. The rest is for those with one, however many strangers come. Default: 50.
+    pub strangers_percent_max: u64,
 }
 
 impl Default for Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             bytes_per_plugin_max: 256 << 20,
             entries_per_caller_max: 10_000,
             bytes_per_caller_max: 32 << 20,
+            strangers_percent_max: 50,
         }
     }
 }
@@ -65,6 +69,8 @@ pub struct Asked<'a> {
     pub id: String,
     /// Names whose request it is.
     pub caller: &'a str,
+    /// Whether nobody is logged in.
+    pub is_stranger: bool,
     /// A digest of what is asked for: the same key must mean the same.
     pub fingerprint: String,
     /// How long it may take.
@@ -84,7 +90,7 @@ pub enum Verdict {
     InProgress(Duration),
     /// The key stands for another request.
     Reused,
-    /// The plugin has as many outcomes as it may, or the caller has at this plugin.
+    /// The plugin has as many outcomes as it may, or the caller or all strangers have at this plugin.
     Full,
 }
 
@@ -103,6 +109,7 @@ pub struct Claim {
     id: String,
     token: String,
     plugin: PluginName,
+    is_stranger: bool,
     keys: Idempotency,
 }
 
@@ -129,8 +136,15 @@ struct Inner {
     tasks: TaskTracker,
 }
 
+/// What a plugin has in all, and what of it is of strangers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
+    all: Sum,
+    strangers: Sum,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
     entries: u64,
     bytes: u64,
 }
@@ -165,7 +179,7 @@ impl Idempotency {
             db, clock, config, ..
         } = &*self.0;
         let now_ms = clock.now_ms();
-        let digest = digest_of(asked.caller);
+        let digest = digest_of(asked.caller, asked.is_stranger);
         let lease = asked.time + Duration::from_millis(config.lease_margin_ms);
         let row = store::Claim {
             id: &asked.id,
@@ -176,18 +190,20 @@ impl Idempotency {
             lease_until: now_ms + milliseconds(lease),
             expires_at: now_ms + milliseconds(self.keep()),
         };
-        let is_full = self.is_full(asked.plugin) || self.has_enough(asked.plugin, &digest).await?;
+        let is_full = self.is_full(asked.plugin, asked.is_stranger)
+            || self.has_enough(asked.plugin, &digest).await?;
         if is_full && store::find(db, &asked.id, now_ms).await?.is_none() {
             return Ok(Verdict::Full);
         }
         // What is there may be given back between the two looks.
         for _ in 0..3 {
             if store::claim(db, &row, now_ms).await? {
-                self.add(asked.plugin, 1, 0);
+                self.add(asked.plugin, asked.is_stranger, 1, 0);
                 return Ok(Verdict::Do(Claim {
                     id: asked.id.clone(),
                     token: row.token,
                     plugin: asked.plugin.clone(),
+                    is_stranger: asked.is_stranger,
                     keys: self.clone(),
                 }));
             }
@@ -208,10 +224,14 @@ impl Idempotency {
         let now_ms = self.0.clock.now_ms();
         while store::sweep(db, now_ms, SWEEP_MAX).await? == SWEEP_MAX.unsigned_abs() {}
         let sums = store::sums(db).await?;
-        let sums = sums.into_iter().filter_map(|(plugin, entries, bytes)| {
+        let sum = |sum: store::Sum| Sum {
+            entries: sum.entries.unsigned_abs(),
+            bytes: sum.bytes.unsigned_abs(),
+        };
+        let sums = sums.into_iter().filter_map(|(plugin, all, strangers)| {
             let sums = Sums {
-                entries: entries.unsigned_abs(),
-                bytes: bytes.unsigned_abs(),
+                all: sum(all),
+                strangers: sum(strangers),
             };
             Some((plugin.parse().ok()?, sums))
         });
@@ -247,12 +267,22 @@ impl Idempotency {
         self.0.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_full(&self, plugin: &PluginName) -> bool {
+    fn is_full(&self, plugin: &PluginName, is_stranger: bool) -> bool {
         let config = &self.0.config;
-        self.lock().get(plugin).is_some_and(|sums| {
-            sums.entries >= config.entries_per_plugin_max
-                || sums.bytes >= config.bytes_per_plugin_max
-        })
+        let (entries_max, bytes_max) = (config.entries_per_plugin_max, config.bytes_per_plugin_max);
+        let part = |most: u64| {
+            let part = u128::from(most) * u128::from(config.strangers_percent_max.min(100)) / 100;
+            u64::try_from(part).unwrap_or(most)
+        };
+        self.lock()
+            .get(plugin)
+            .is_some_and(|Sums { all, strangers }| {
+                let is_over = |sum: &Sum, entries: u64, bytes: u64| {
+                    sum.entries >= entries || sum.bytes >= bytes
+                };
+                is_over(all, entries_max, bytes_max)
+                    || (is_stranger && is_over(strangers, part(entries_max), part(bytes_max)))
+            })
     }
 
     /// Whether a caller has as many outcomes as one may. Nobody has more than their plugin, so that most need not be counted.
@@ -262,18 +292,23 @@ impl Idempotency {
             entries >= config.entries_per_caller_max || bytes >= config.bytes_per_caller_max
         };
         let sums = self.lock().get(plugin).copied().unwrap_or_default();
-        if !is_over(sums.entries, sums.bytes) {
+        if !is_over(sums.all.entries, sums.all.bytes) {
             return Ok(false);
         }
         let (entries, bytes) = store::sums_of_caller(&self.0.db, plugin, caller).await?;
         Ok(is_over(entries.unsigned_abs(), bytes.unsigned_abs()))
     }
 
-    fn add(&self, plugin: &PluginName, entries: u64, bytes: u64) {
+    fn add(&self, plugin: &PluginName, is_stranger: bool, entries: u64, bytes: u64) {
         let mut sums = self.lock();
-        let sums = sums.entry(plugin.clone()).or_default();
-        sums.entries += entries;
-        sums.bytes += bytes;
+        let Sums { all, strangers } = sums.entry(plugin.clone()).or_default();
+        for sum in [Some(all), is_stranger.then_some(strangers)]
+            .into_iter()
+            .flatten()
+        {
+            sum.entries += entries;
+            sum.bytes += bytes;
+        }
     }
 }
 
@@ -297,7 +332,8 @@ impl Claim {
             };
             match store::settle(&inner.db, &row).await {
                 Ok(()) => {
-                    self.keys.add(&self.plugin, 0, bytes.unsigned_abs());
+                    let bytes = bytes.unsigned_abs();
+                    self.keys.add(&self.plugin, self.is_stranger, 0, bytes);
                     return;
                 }
                 Err(error) => self.report(&error, "kept"),
@@ -339,9 +375,11 @@ impl store::Found {
     }
 }
 
-/// Short, and no name of anybody.
-fn digest_of(caller: &str) -> String {
-    hex::encode(&Sha256::digest(caller)[..16])
+/// Short, and no name of anybody. Those of strangers stand behind all others, so that they can be counted together.
+fn digest_of(caller: &str, is_stranger: bool) -> String {
+    let mark = if is_stranger { store::STRANGERS } else { "" };
+    let digest = Sha256::digest(caller);
+    format!("{mark}{}", hex::encode(&digest[..16]))
 }
 
 /// Values are bytes; each becomes the character of its number.

@@ -129,22 +129,41 @@ pub(super) async fn sweep(db: &Db, now_ms: i64, max: i64) -> Result<u64, sqlx::E
     Ok(done.rows_affected())
 }
 
-/// Outcomes and their bytes, by plugin.
-pub(super) async fn sums(db: &Db) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
+/// What the names of callers without a login begin with. No digit of a digest comes behind it.
+pub(super) const STRANGERS: &str = "s";
+
+/// How many outcomes, and their bytes.
+#[derive(Debug)]
+pub(super) struct Sum {
+    pub(super) entries: i64,
+    pub(super) bytes: i64,
+}
+
+/// What each plugin has, and what of it is of strangers.
+pub(super) async fn sums(db: &Db) -> Result<Vec<(String, Sum, Sum)>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT plugin, COUNT(*) AS entries, CAST(SUM(bytes) AS BIGINT) AS bytes
+        "SELECT plugin, COUNT(*) AS entries, CAST(SUM(bytes) AS BIGINT) AS bytes,
+             CAST(SUM(CASE WHEN caller >= $1 THEN 1 ELSE 0 END) AS BIGINT) AS strangers_entries,
+             CAST(SUM(CASE WHEN caller >= $1 THEN bytes ELSE 0 END) AS BIGINT) AS strangers_bytes
          FROM idempotency_keys GROUP BY plugin",
     )
+    .bind(STRANGERS)
     .fetch_all(db.reader())
     .await?;
-    let sum = |row: &sqlx::any::AnyRow| {
+    let sums = |row: &sqlx::any::AnyRow| {
+        let sum = |entries: &str, bytes: &str| {
+            Ok::<_, sqlx::Error>(Sum {
+                entries: row.try_get(entries)?,
+                bytes: row.try_get(bytes)?,
+            })
+        };
         Ok((
             row.try_get("plugin")?,
-            row.try_get("entries")?,
-            row.try_get("bytes")?,
+            sum("entries", "bytes")?,
+            sum("strangers_entries", "strangers_bytes")?,
         ))
     };
-    rows.iter().map(sum).collect()
+    rows.iter().map(sums).collect()
 }
 
 /// Outcomes of one caller at a plugin, and their bytes.

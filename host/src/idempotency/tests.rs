@@ -20,6 +20,7 @@ async fn begin_as(keys: &Idempotency, caller: &str, id: &str, fingerprint: &str)
     let asked = Asked {
         plugin: &plugin,
         caller,
+        is_stranger: caller.starts_with("address"),
         id: id.to_owned(),
         fingerprint: fingerprint.to_owned(),
         time: Duration::from_secs(30),
@@ -185,4 +186,43 @@ async fn one_caller_leaves_room_for_others() {
     clock.advance_ms(86_400_000);
     keys.sweep().await.unwrap();
     assert!(matches!(begin(&keys, "4", "f").await, Verdict::Do(_)));
+}
+
+#[tokio::test]
+async fn strangers_leave_room_for_those_with_a_login() {
+    for (entries, bytes) in [(4, 1 << 20), (1000, 4000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            entries_per_plugin_max: entries,
+            bytes_per_plugin_max: bytes,
+            ..Config::default()
+        };
+        let (keys, clock) = keys(&dir, config).await;
+        let done = async |caller: &str, id: &str| {
+            let verdict = begin_as(&keys, caller, id, "f").await;
+            let Verdict::Do(claim) = verdict else {
+                assert!(matches!(verdict, Verdict::Full), "{verdict:?}");
+                return false;
+            };
+            let body = Bytes::from(vec![b'x'; 1000]);
+            claim.settle(200, Some((&HeaderMap::new(), &body))).await;
+            true
+        };
+        // Each from another network.
+        for at in 0..6 {
+            let caller = format!("address {at}");
+            assert_eq!(done(&caller, &caller).await, at < 2, "{at}");
+        }
+        // Counted in the rows, it is the same.
+        keys.sweep().await.unwrap();
+        assert!(!done("address 9", "9").await);
+        let known = begin_as(&keys, "address 0", "address 0", "f").await;
+        assert!(matches!(known, Verdict::Done(_)), "{known:?}");
+        assert!(done("ann", "a").await);
+        assert!(done("bob", "b").await);
+        assert!(!done("cid", "c").await, "now it is full");
+        clock.advance_ms(86_400_000);
+        keys.sweep().await.unwrap();
+        assert!(done("address 9", "9").await);
+    }
 }

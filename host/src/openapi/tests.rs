@@ -7,11 +7,11 @@ use super::compare::{Difference, compare};
 use super::{postman, sample::sample};
 
 /// A document with one operation.
-fn document(operation: &Value) -> Value {
+pub(super) fn document(operation: &Value) -> Value {
     json!({ "openapi": "3.1.1", "info": { "title": "t", "version": "1" }, "paths": { "/orders/{id}": { "post": operation } } })
 }
 
-fn request(schema: &Value) -> Value {
+pub(super) fn request(schema: &Value) -> Value {
     document(&json!({
         "requestBody": { "content": { "application/json": { "schema": schema } } },
         "responses": { "204": { "description": "" } },
@@ -32,11 +32,11 @@ fn with_codes(status: &str, codes: &Value) -> Value {
     document(&json!({ "responses": { status: { "description": "", "x-gantry-codes": codes } } }))
 }
 
-fn object(properties: &Value, required: &Value) -> Value {
+pub(super) fn object(properties: &Value, required: &Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-fn blocking(old: &Value, new: &Value) -> Vec<Difference> {
+pub(super) fn blocking(old: &Value, new: &Value) -> Vec<Difference> {
     compare(old, new)
         .into_iter()
         .filter(|difference| difference.is_blocking)

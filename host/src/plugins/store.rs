@@ -216,6 +216,25 @@ impl Store {
         wanted_row(&row, canary.as_ref(), grants).map(Some)
     }
 
+    /// The canary of a plugin with the text of its manifest. [`StoreError::PluginNotFound`],
+    /// [`StoreError::RolloutNotFound`].
+    pub(super) async fn canary(
+        &self,
+        plugin: &PluginName,
+    ) -> Result<(DeploymentId, String), StoreError> {
+        let query = sqlx::query(CANARY_ROW).bind(plugin.as_str());
+        if let Some(row) = query.fetch_optional(self.db.reader()).await? {
+            let id = parsed(&row, "deployments", "id")?;
+            return Ok((id, row.try_get("manifest")?));
+        }
+        let is_there = self.find_plugin(plugin).await?.is_some();
+        let plugin = plugin.clone();
+        Err(match is_there {
+            true => StoreError::RolloutNotFound { plugin },
+            false => StoreError::PluginNotFound(plugin),
+        })
+    }
+
     /// Records what a transaction does.
     pub(super) async fn record_event(
         &self,

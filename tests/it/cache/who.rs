@@ -27,6 +27,13 @@ async fn each_caller_has_answers_of_their_own_unless_the_route_says_otherwise() 
     host.deploy(&shared, guest("counted")).await;
     let of_ann = ann.get("/counted/a").await.text();
     assert_eq!(bob.get("/counted/a").await.text(), of_ann);
+    // So that nothing of ann can be in it, the plugin does not see that it is her; nor where its answer is not kept.
+    assert!(of_ann.contains("for nobody"), "{of_ann}");
+    let path = "/counted/b?headers=cache-control:private";
+    for _ in 0..2 {
+        let alone = ann.get(path).await.assert_status(200).text();
+        assert!(alone.contains("for nobody"), "{alone}");
+    }
     // It is still only for those who may call the route.
     host.get("/counted/a")
         .await

@@ -3,6 +3,7 @@
 
 use gantry::gateway::docs::Anonymous;
 use gantry::openapi::sample::sample;
+use gantry::plugins::Mount;
 use gantry_harness::{Answer, TestHost, guests::guest};
 use http::Method;
 use serde_json::{Value, json};
@@ -97,6 +98,27 @@ async fn the_document_is_valid_and_has_what_the_caller_may_use() {
     let changed = host.get("/api/openapi.json").await;
     assert!(paths(&changed).contains(&"/shop/fitness".to_owned()));
     assert!(!paths(&changed).contains(&"/shop/health".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_name_has_the_plugins_that_hang_on_it_and_all_others_are_one() {
+    let host = TestHost::start().await;
+    host.deploy(SHOP, guest("echo")).await;
+    let mount = Mount::new(Some("shop.example.com"), "/shop").unwrap();
+    let plugins = host.plugins();
+    let name = "shop".parse().unwrap();
+    plugins.set_mount(&name, mount, false, "me").await.unwrap();
+    for (name, has_shop) in [
+        ("shop.example.com", true),
+        ("other.example.com", false),
+        ("Shop.Example.Com:8080", true),
+        ("made-up.example.com", false),
+    ] {
+        let request = host.request(Method::GET, "/api/openapi.json");
+        let answer = host.send(request.header("host", name)).await;
+        let paths = paths(&answer.assert_status(200));
+        assert_eq!(!paths.is_empty(), has_shop, "{name}: {paths:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

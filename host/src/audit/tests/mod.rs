@@ -123,6 +123,44 @@ async fn what_does_not_fit_into_the_queue_is_said_to_be_lost() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_written_is_said_to_be_lost_when_rows_can_be_written_again() {
+    let mut scene = Scene::new(Config::default()).await;
+    let rows = scene.audit.db.writer().clone();
+    let rename = async |sql: &'static str| {
+        sqlx::query(sql).execute(&rows).await.unwrap();
+    };
+    let metric = scene.audit.metrics.lost.clone();
+    let stop = CancellationToken::new();
+    let notes = scene.notes.take().unwrap();
+    let trouble = async {
+        rename("ALTER TABLE audit_events RENAME TO audit_events_away").await;
+        for (notes, lost) in [(3, 3), (2, 5)] {
+            for at in 0..notes {
+                scene.audit.note(refusal(10 * lost + at));
+            }
+            while metric.get() < lost as u64 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        rename("ALTER TABLE audit_events_away RENAME TO audit_events").await;
+        stop.cancel();
+    };
+    tokio::join!(scene.audit.clone().run(notes, stop.clone()), trouble);
+    let filter = Filter {
+        limit: 10,
+        ..Filter::default()
+    };
+    let found = scene.audit.find(&filter).await.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|entry| (entry.action.as_str(), entry.detail["count"].as_u64()))
+        .collect();
+    assert_eq!(found, [("audit.lost", Some(5))]);
+    assert_eq!(metric.get(), 5, "each is counted once");
+    assert_eq!(scene.report().await.findings, []);
+}
+
+#[tokio::test]
 async fn a_trail_whose_end_was_cut_off_while_the_host_was_away_is_found_at_the_start_and_stays_found()
  {
     if db::testing::is_on_server() {

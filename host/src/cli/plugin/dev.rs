@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::admin::status::StatusBody;
 use crate::cli::client::{Client, Options};
 use crate::cli::plugin::deploy::{self, Place, Sending};
 use crate::cli::plugin::logs;
@@ -43,6 +44,7 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
             "everything that plugin.toml asks for, because the server is on this machine",
         );
     }
+    tell_of_answers(&client).await;
     let mut session = Session {
         client: client.clone(),
         dir: args.dir,
@@ -67,6 +69,26 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         None => output::progress("Stopped", "nothing was deployed"),
     }
     Ok(())
+}
+
+/// Tells whether this server holds answers against what the manifest says of them: an author who counts on it should know. A
+/// server that is away, or does not tell this account, is met again soon enough.
+async fn tell_of_answers(client: &Client) {
+    let Ok(status) = client.get::<StatusBody>(&["status"]).await else {
+        return;
+    };
+    let (verb, what) = match status.answers_are_checked {
+        true => (
+            "Checking",
+            "answers against the `response_schema` of their routes",
+        ),
+        false => (
+            "Unchecked",
+            "answers are not held against `response_schema` on this server; to have that while developing, start it with \
+             GANTRY_GATEWAY__ANSWERS_ARE_CHECKED=true (`answers_are_checked` under `[gateway]`)",
+        ),
+    };
+    output::progress(verb, what);
 }
 
 struct Session {

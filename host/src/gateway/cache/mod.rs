@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
+use crate::auth::Principal;
 use crate::cache::{Entry, Kept, Key, Lives, Marks, NewEntry, Outcome, Purge, Stamp, Turn};
 use crate::gateway::dispatch::ask;
 use crate::gateway::layers::Arrival;
@@ -44,6 +45,8 @@ struct Request<'a> {
     cached: &'a Arc<Cached>,
     key: Key,
     conditions: Conditions,
+    /// Whose request it is, if the plugin does not see that.
+    hidden: Option<Arc<Principal>>,
 }
 
 impl Passing<'_> {
@@ -85,11 +88,13 @@ impl Passing<'_> {
             }
         };
         let conditions = Conditions::of(&context.headers, self.is_answer_final);
+        let hidden = context.principal.clone();
         let request = Request {
             passing: self,
             cached,
             key,
             conditions,
+            hidden: hidden.filter(|_| !cached.is_by_caller),
         };
         let now_ns = state.clock.monotonic_ns();
         let found = cached.part(&state.cache).find(&key);
@@ -127,7 +132,10 @@ impl Passing<'_> {
             ..
         } = *self;
         match route.idempotency.filter(|_| !call.method.is_safe()) {
-            None => ask(state, arrival, choice, route, (context, call), used).await,
+            None => {
+                let who = context.principal.clone();
+                ask(state, arrival, choice, route, who, (context, call), used).await
+            }
             Some(mode) => Box::pin(once::answer(self, mode, (context, call), used)).await,
         }
     }
@@ -166,6 +174,10 @@ impl Request<'_> {
     /// What the plugin may see of a request.
     fn shown(&self, mut context: CallContext) -> CallContext {
         let Passing { route, before, .. } = *self.passing;
+        if !self.cached.is_by_caller {
+            // What is made for one is given to all.
+            context.principal = None;
+        }
         let version = route.versioned.as_ref().and_then(|it| it.version.as_ref());
         let told = version.map(|(name, _)| name);
         let headers = &mut context.headers;
@@ -294,6 +306,7 @@ impl Request<'_> {
         let (state, arrival, key) = (state.clone(), self.passing.arrival, self.key);
         let is_answer_final = self.passing.is_answer_final;
         let cache = state.cache.clone();
+        let hidden = self.hidden.clone();
         let work = async move {
             let choice = Choice {
                 plugin: &plugin,
@@ -313,6 +326,7 @@ impl Request<'_> {
                 cached: &cached,
                 key,
                 conditions: Conditions::default(),
+                hidden,
             };
             let made = request.make(context, call, &mut None).await;
             leader.settle(made.outcome);
@@ -332,7 +346,8 @@ impl Request<'_> {
         let stamp = self.cached.part(&state.cache).stamp();
         let params = context.path_params.clone();
         let (path, deadline) = (asked::path(&call), context.deadline);
-        let mut answer = ask(state, arrival, choice, route, (context, call), used).await;
+        let who = self.hidden.clone().or_else(|| context.principal.clone());
+        let mut answer = ask(state, arrival, choice, route, who, (context, call), used).await;
         if answer.status().is_server_error() {
             let outcome = Outcome::Failed(answer.status().as_u16());
             return Made {

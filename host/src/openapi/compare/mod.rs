@@ -1,11 +1,15 @@
 //! What one OpenAPI document promises and another does not keep: the check of a front end's contract, and the gate before a
 //! version that would break its callers.
 
+mod flat;
+mod parts;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::pattern;
 
@@ -74,13 +78,18 @@ impl std::fmt::Display for Difference {
 
 /// What `new` does not keep of what `old` promises, the blocking ones first, each in the order of the old document.
 pub fn compare(old: &Value, new: &Value) -> Vec<Difference> {
+    compare_within(old, new, schema::STEPS_MAX)
+}
+
+/// The same in so many steps. What is not seen by then is told as something that breaks.
+fn compare_within(old: &Value, new: &Value, steps: usize) -> Vec<Difference> {
     let mut comparison = Comparison {
         old,
         new,
         operation: String::new(),
-        found: Vec::new(),
+        found: Found::default(),
         seen: BTreeSet::new(),
-        left: schema::STEPS_MAX,
+        left: steps,
     };
     let others: Vec<Operation<'_>> = operations(new).collect();
     for operation in operations(old) {
@@ -100,14 +109,18 @@ pub fn compare(old: &Value, new: &Value) -> Vec<Difference> {
                 comparison.block("", what.to_owned(), "calls get 404 or 405");
             }
         }
-        if comparison.found.len() >= DIFFERENCES_MAX {
+        if comparison.found.blocking.len() >= DIFFERENCES_MAX {
             break;
         }
     }
-    let mut found = comparison.found;
-    found.sort_by_key(|difference| !difference.is_blocking);
-    found.truncate(DIFFERENCES_MAX);
-    found
+    let Found { blocking, warnings } = comparison.found;
+    let mut is_told = false;
+    // Once is enough.
+    let is_first = |difference: &Difference| {
+        difference.why != schema::UNSEEN || !std::mem::replace(&mut is_told, true)
+    };
+    let blocking = blocking.into_iter().filter(is_first);
+    blocking.chain(warnings).take(DIFFERENCES_MAX).collect()
 }
 
 /// The path with the prefix that its servers have, and without the names of its parameters.
@@ -137,11 +150,18 @@ struct Comparison<'a> {
     old: &'a Value,
     new: &'a Value,
     operation: String,
-    found: Vec<Difference>,
+    found: Found,
     /// Pairs of schemas that are being compared, for those that contain themselves.
     seen: BTreeSet<(String, String, bool)>,
     /// Steps that are left, so that no document takes for ever.
     left: usize,
+}
+
+/// Differences so far. Apart, so that many of one kind do not push out the other.
+#[derive(Default)]
+struct Found {
+    blocking: Vec<Difference>,
+    warnings: Vec<Difference>,
 }
 
 impl<'a> Comparison<'a> {
@@ -154,8 +174,12 @@ impl<'a> Comparison<'a> {
     }
 
     fn tell(&mut self, is_blocking: bool, pointer: &str, what: String, why: &'static str) {
-        if self.found.len() < 2 * DIFFERENCES_MAX {
-            self.found.push(Difference {
+        let found = match is_blocking {
+            true => &mut self.found.blocking,
+            false => &mut self.found.warnings,
+        };
+        if found.len() < DIFFERENCES_MAX {
+            found.push(Difference {
                 is_blocking,
                 operation: self.operation.clone(),
                 pointer: pointer.to_owned(),
@@ -256,7 +280,10 @@ impl<'a> Comparison<'a> {
                 self.block(&pointer, what, "calls without it are refused");
             }
             let (old, new) = (self.old, self.new);
-            if let (Some(one), Some(other)) = (schema_of(one, old), schema_of(other, new)) {
+            if let Some(other) = schema_of(other, new) {
+                // A parameter is text, whatever it is.
+                let text = json!({ "type": "string" });
+                let one = schema_of(one, old).unwrap_or(&text);
                 let default = |schema: &Value, document: &Value| {
                     resolve(document, schema).get("default").cloned()
                 };
@@ -330,6 +357,10 @@ impl<'a> Comparison<'a> {
             match (one.get("schema"), other) {
                 (Some(one), Some(other)) => {
                     self.schema(one, other, is_request, &format!("{pointer}/schema"))
+                }
+                (None, Some(other)) if is_request => {
+                    let any = Value::Bool(true);
+                    self.schema(&any, other, is_request, &format!("{pointer}/schema"));
                 }
                 (Some(_), None) if !is_request => {
                     let what = "no schema is given any more".to_owned();

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Comparison, escaped};
-use crate::openapi::resolve;
+use super::Comparison;
+use super::flat::{choices_of, flat};
 
 /// Most pairs of schemas that are compared.
-pub(super) const STEPS_MAX: usize = 200_000;
+pub(super) const STEPS_MAX: usize = 1_000_000;
 /// Deepest nesting that is looked at.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
+/// What is said of documents, or parts of them, that are not compared to their end.
+pub(super) const UNSEEN: &str = "what differs there is not seen";
 
 /// Bounds of which a larger value takes less.
-const LOWER: [&str; 5] = [
+pub(super) const LOWER: [&str; 5] = [
     "minLength",
     "minimum",
     "minItems",
@@ -22,7 +24,7 @@ const LOWER: [&str; 5] = [
     "exclusiveMinimum",
 ];
 /// Bounds of which a smaller value takes less.
-const UPPER: [&str; 5] = [
+pub(super) const UPPER: [&str; 5] = [
     "maxLength",
     "maximum",
     "maxItems",
@@ -30,17 +32,37 @@ const UPPER: [&str; 5] = [
     "exclusiveMaximum",
 ];
 
+/// Lower bounds of which nothing said is 0.
+const LENGTHS: [&str; 3] = ["minLength", "minItems", "minProperties"];
+
 impl<'a> Comparison<'a> {
     /// Compares two schemas of requests, or of answers.
     pub(super) fn schema(&mut self, old: &Value, new: &Value, is_request: bool, pointer: &str) {
         self.pair(old, new, is_request, pointer, 0);
     }
 
-    fn pair(&mut self, old: &Value, new: &Value, is_request: bool, pointer: &str, depth: usize) {
+    pub(super) fn pair(
+        &mut self,
+        old: &Value,
+        new: &Value,
+        is_request: bool,
+        pointer: &str,
+        depth: usize,
+    ) {
         if depth > DEPTH_MAX || self.left == 0 {
+            self.cut(pointer);
             return;
         }
         self.left -= 1;
+        // Where nothing was taken nothing is lost, and what never comes surprises nobody.
+        if *(if is_request { old } else { new }) == Value::Bool(false) {
+            return;
+        }
+        let is_schema = |value: &Value| value.is_object() || value.is_boolean();
+        if !is_schema(old) || !is_schema(new) {
+            self.keyword("schema", Some(old), Some(new), is_request, pointer);
+            return;
+        }
         // Schemas with a name may contain themselves.
         let reference =
             |value: &Value| value.get("$ref").and_then(Value::as_str).map(str::to_owned);
@@ -57,11 +79,21 @@ impl<'a> Comparison<'a> {
         {
             return;
         }
-        let (one, other) = (flat(self.old, old, 0), flat(self.new, new, 0));
-        self.flat_pair(&one, &other, is_request, pointer, depth);
+        let one = flat(self.old, old, &mut self.left, depth);
+        let other = flat(self.new, new, &mut self.left, depth);
+        match (one, other) {
+            (Some(one), Some(other)) => self.flat_pair(&one, &other, is_request, pointer, depth),
+            _ => self.cut(pointer),
+        }
         if let Some(mark) = mark {
             self.seen.remove(&mark);
         }
+    }
+
+    /// What is below here is not looked at. Whoever reads the differences must not take that for none.
+    fn cut(&mut self, pointer: &str) {
+        let what = "too large or too deep to compare".to_owned();
+        self.block(pointer, what, UNSEEN);
     }
 
     fn flat_pair(
@@ -87,20 +119,8 @@ impl<'a> Comparison<'a> {
         self.values(old, new, is_request, pointer);
         self.bounds(old, new, is_request, pointer);
         self.object(old, new, is_request, pointer, depth);
-        if let Some(one) = old.get("items") {
-            let pointer = format!("{pointer}/items");
-            match new.get("items") {
-                Some(other) => self.pair(one, other, is_request, &pointer, depth + 1),
-                None if !is_request => {
-                    self.warn(
-                        &pointer,
-                        "nothing is said of the items any more".to_owned(),
-                        "they may be anything",
-                    );
-                }
-                None => {}
-            }
-        }
+        self.array(old, new, is_request, pointer, depth);
+        self.keywords(old, new, is_request, pointer);
     }
 
     /// Several schemas of which one fits: each that must still be there needs one on the other side that has all of it.
@@ -114,23 +134,28 @@ impl<'a> Comparison<'a> {
     ) {
         let (needed, offered) = if is_request { (old, new) } else { (new, old) };
         for (index, one) in needed.iter().enumerate() {
-            let mut is_met = false;
+            let (mut is_met, mut is_unseen) = (false, false);
             for other in offered {
                 let (before, after) = if is_request {
                     (one, other)
                 } else {
                     (other, one)
                 };
-                let found = std::mem::take(&mut self.found);
+                let known = std::mem::take(&mut self.found);
                 self.pair(before, after, is_request, pointer, depth + 1);
-                let is_fine = self.found.iter().all(|difference| !difference.is_blocking);
-                self.found = found;
+                let is_fine = self.found.blocking.is_empty();
+                is_unseen |= self.found.blocking.iter().any(|one| one.why == UNSEEN);
+                self.found = known;
                 if is_fine {
                     is_met = true;
                     break;
                 }
             }
             if is_met {
+                continue;
+            }
+            if is_unseen {
+                self.cut(pointer);
                 continue;
             }
             let at = format!("{pointer}/{index}");
@@ -239,13 +264,23 @@ impl<'a> Comparison<'a> {
         is_request: bool,
         pointer: &str,
     ) {
-        let number = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_f64);
         for (key, is_lower) in LOWER
             .iter()
             .map(|key| (*key, true))
             .chain(UPPER.iter().map(|key| (*key, false)))
         {
-            let (before, after) = (number(old, key), number(new, key));
+            let (one, other) = (old.get(key), new.get(key));
+            let at = format!("{pointer}/{key}");
+            let is_number = |value: Option<&Value>| value.is_none_or(Value::is_number);
+            if !is_number(one) || !is_number(other) {
+                // OpenAPI 3.0.
+                self.keyword(key, one, other, is_request, &at);
+                continue;
+            }
+            // Nothing has a negative length.
+            let is_said = |bound: &f64| *bound != 0.0 || !LENGTHS.contains(&key);
+            let number = |value: Option<&Value>| value.and_then(Value::as_f64).filter(is_said);
+            let (before, after) = (number(one), number(other));
             // No bound is the widest one. Upper bounds count the other way round, so that more is narrower for both.
             let of = |bound: Option<f64>| {
                 let least = bound.map(|bound| if is_lower { bound } else { -bound });
@@ -257,190 +292,17 @@ impl<'a> Comparison<'a> {
                 value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
             };
             let what = format!("`{key}` was {} and is {}", shown(before), shown(after));
-            let at = format!("{pointer}/{key}");
             if is_request && is_narrower {
                 self.block(&at, what, "values that were taken are refused");
             } else if !is_request && is_wider {
                 self.warn(&at, what, "values may come that did not before");
             }
         }
-        for key in ["pattern", "format", "multipleOf"] {
-            let (before, after) = (old.get(key), new.get(key));
-            if before == after {
-                continue;
-            }
-            let at = format!("{pointer}/{key}");
-            match (before, after) {
-                (None, Some(value)) if is_request => {
-                    self.block(
-                        &at,
-                        format!("`{key}` is {value} now"),
-                        "values that were taken may be refused",
-                    );
-                }
-                (Some(was), value) if !(is_request && value.is_none()) => {
-                    let is = value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-                    self.warn(
-                        &at,
-                        format!("`{key}` was {was} and is {is}"),
-                        "values may look different",
-                    );
-                }
-                _ => {}
-            }
-        }
     }
-
-    fn object(
-        &mut self,
-        old: &Map<String, Value>,
-        new: &Map<String, Value>,
-        is_request: bool,
-        pointer: &str,
-        depth: usize,
-    ) {
-        let properties = |map: &Map<String, Value>| {
-            let properties = map.get("properties").and_then(Value::as_object);
-            properties.cloned().unwrap_or_default()
-        };
-        let (before, after) = (properties(old), properties(new));
-        let (needed_before, needed_after) = (required_of(old), required_of(new));
-        let is_closed =
-            |map: &Map<String, Value>| map.get("additionalProperties") == Some(&Value::Bool(false));
-        if is_request {
-            for name in needed_after.difference(&needed_before) {
-                let what = match before.contains_key(name) {
-                    true => format!("the field `{name}` is required now"),
-                    false => format!("the field `{name}` is new and required"),
-                };
-                let at = format!("{pointer}/properties/{}", escaped(name));
-                self.block(&at, what, "bodies without it are refused");
-            }
-            if is_closed(new) && !is_closed(old) {
-                let at = format!("{pointer}/additionalProperties");
-                self.block(
-                    &at,
-                    "unknown fields are refused now".to_owned(),
-                    "bodies with more fields are refused",
-                );
-            }
-        } else {
-            let promised = before.keys().cloned().collect::<BTreeSet<_>>();
-            for name in needed_before.difference(&needed_after) {
-                // One that is gone is told below.
-                if after.contains_key(name) || !promised.contains(name) {
-                    let what = format!("the field `{name}` may be missing");
-                    let at = format!("{pointer}/properties/{}", escaped(name));
-                    self.block(&at, what, "callers rely on it");
-                }
-            }
-        }
-        for (name, one) in &before {
-            let at = format!("{pointer}/properties/{}", escaped(name));
-            match after.get(name) {
-                Some(other) => self.pair(one, other, is_request, &at, depth + 1),
-                None if !is_request => {
-                    self.block(
-                        &at,
-                        format!("the field `{name}` is gone"),
-                        "callers rely on it",
-                    );
-                }
-                None if is_closed(new) => {
-                    self.block(
-                        &at,
-                        format!("the field `{name}` is not taken any more"),
-                        "bodies with it are refused",
-                    );
-                }
-                None => {
-                    self.warn(
-                        &at,
-                        format!("the field `{name}` is gone"),
-                        "what it did is not done any more",
-                    );
-                }
-            }
-        }
-        if let (Some(one @ Value::Object(_)), Some(other @ Value::Object(_))) = (
-            old.get("additionalProperties"),
-            new.get("additionalProperties"),
-        ) {
-            let at = format!("{pointer}/additionalProperties");
-            self.pair(one, other, is_request, &at, depth + 1);
-        }
-    }
-}
-
-/// A schema with what its reference and `allOf` say in one place.
-fn flat(document: &Value, schema: &Value, depth: usize) -> Map<String, Value> {
-    let Some(map) = schema.as_object() else {
-        return match schema {
-            Value::Bool(false) => Map::from_iter([("enum".to_owned(), json!([]))]),
-            _ => Map::new(),
-        };
-    };
-    if depth > DEPTH_MAX || !(map.contains_key("$ref") || map.contains_key("allOf")) {
-        return map.clone();
-    }
-    let mut all = Map::new();
-    if let Some(reference) = map.get("$ref") {
-        let only = json!({ "$ref": reference });
-        let target = resolve(document, &only);
-        if target.get("$ref").is_none() {
-            join(&mut all, flat(document, target, depth + 1));
-        }
-    }
-    let parts = map.get("allOf").and_then(Value::as_array);
-    for part in parts.into_iter().flatten() {
-        join(&mut all, flat(document, part, depth + 1));
-    }
-    let mut own = map.clone();
-    own.remove("$ref");
-    own.remove("allOf");
-    join(&mut all, own);
-    all
-}
-
-fn join(all: &mut Map<String, Value>, part: Map<String, Value>) {
-    for (key, value) in part {
-        match (all.get_mut(&key), value) {
-            (Some(Value::Object(known)), Value::Object(more)) if key == "properties" => {
-                known.extend(more)
-            }
-            (Some(Value::Array(known)), Value::Array(more)) if key == "required" => {
-                known.extend(more)
-            }
-            (_, value) => {
-                all.insert(key, value);
-            }
-        }
-    }
-}
-
-/// The schemas of which one fits, each with what stands beside them.
-fn choices_of(map: &Map<String, Value>) -> Option<Vec<Value>> {
-    let key = ["oneOf", "anyOf"]
-        .into_iter()
-        .find(|key| map.contains_key(*key))?;
-    let list = map.get(key)?.as_array()?;
-    let mut beside = map.clone();
-    beside.remove(key);
-    beside.retain(|key, _| {
-        !matches!(
-            key.as_str(),
-            "discriminator" | "title" | "description" | "example" | "examples"
-        )
-    });
-    let with = |choice: &Value| match beside.is_empty() {
-        true => choice.clone(),
-        false => json!({ "allOf": [beside, choice] }),
-    };
-    Some(list.iter().map(with).collect())
 }
 
 /// The types that a value may have; nothing if nothing is said.
-fn types_of(map: &Map<String, Value>) -> Option<BTreeSet<String>> {
+pub(super) fn types_of(map: &Map<String, Value>) -> Option<BTreeSet<String>> {
     let mut types: BTreeSet<String> = match map.get("type")? {
         Value::String(kind) => BTreeSet::from([kind.clone()]),
         Value::Array(kinds) => kinds
@@ -465,19 +327,13 @@ fn values_of(map: &Map<String, Value>) -> Option<Vec<Value>> {
     }
 }
 
-fn required_of(map: &Map<String, Value>) -> BTreeSet<String> {
-    let list = map.get("required").and_then(Value::as_array);
-    let names = list.into_iter().flatten().filter_map(Value::as_str);
-    names.map(str::to_owned).collect()
-}
-
 /// Whether something in it leads elsewhere, where the documents may differ.
-fn has_reference(map: &Map<String, Value>) -> bool {
+pub(super) fn has_reference(map: &Map<String, Value>) -> bool {
     map.iter()
         .any(|(key, value)| key == "$ref" || leads_elsewhere(value))
 }
 
-fn leads_elsewhere(value: &Value) -> bool {
+pub(super) fn leads_elsewhere(value: &Value) -> bool {
     match value {
         Value::Object(map) => has_reference(map),
         Value::Array(list) => list.iter().any(leads_elsewhere),

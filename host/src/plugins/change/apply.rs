@@ -48,11 +48,20 @@ impl Store {
                     weight: *weight,
                 });
             }
-            Change::Promote { reason, breaks } => {
+            Change::Promote {
+                canary,
+                reason,
+                breaks,
+            } => {
                 let reason = with_breaks(reason.as_deref(), breaks);
                 touch(tx, plugin).await?;
                 let replaced = live_of(tx, plugin).await?.flatten();
                 let mut deployment = canary_of(tx, plugin).await?;
+                // Nobody has looked at this one.
+                if deployment.id != *canary {
+                    let plugin = plugin.clone();
+                    return Err(StoreError::Changed { plugin });
+                }
                 delete_rollout(tx, plugin).await?;
                 set_live(tx, plugin, deployment.id, by, now).await?;
                 let event = event(

@@ -31,8 +31,9 @@ pub(in crate::plugins) enum Change {
         weight: Weight,
         reason: Option<String>,
     },
-    /// The canary gets all requests.
+    /// The canary gets all requests, if it is the one that was looked at.
     Promote {
+        canary: DeploymentId,
         reason: Option<String>,
         /// What the canary breaks of what the stable version promises to callers.
         breaks: Vec<String>,

@@ -39,7 +39,7 @@ impl Change {
                 }
                 breaking(event, &record.breaks).with("note", record.note.as_deref())
             }
-            Self::Promote { reason, breaks } => {
+            Self::Promote { reason, breaks, .. } => {
                 breaking(event, breaks).with("reason", reason.as_deref())
             }
             Self::Ask(approval) => event

@@ -319,6 +319,57 @@ async fn whatever_changed_since_a_deployment_began_is_not_undone_by_it() {
 }
 
 #[tokio::test]
+async fn only_the_canary_that_was_looked_at_is_promoted() {
+    let (_folder, store) = store(100).await;
+    let rows = ["1.0.0", "1.1.0", "1.2.0"].map(|version| row("shop", version));
+    let [stable, first, second] = &rows;
+    let name = &stable.plugin;
+    let promote = |canary| Change::Promote {
+        canary,
+        reason: None,
+        breaks: Vec::new(),
+    };
+    record(&store, stable, GrantMode::AllAsked, None)
+        .await
+        .unwrap();
+    let nothing = make(&store, name, promote(first.deployment)).await;
+    assert!(
+        matches!(nothing, Err(StoreError::RolloutNotFound { .. })),
+        "{nothing:?}"
+    );
+    for wanted in [first, second] {
+        let change = Change::Record(Box::new(Record {
+            wanted: wanted.clone(),
+            began_from: revision(&store, name).await,
+            grant: GrantMode::AllAsked,
+            is_nested_accepted: true,
+            note: None,
+            canary: Some(Weight::new(5).unwrap()),
+            breaks: Vec::new(),
+            approved: None,
+        }));
+        make(&store, name, change).await.unwrap();
+        let (canary, manifest) = store.canary(name).await.unwrap();
+        assert_eq!((canary, &manifest), (wanted.deployment, &wanted.manifest));
+    }
+
+    let refused = make(&store, name, promote(first.deployment)).await;
+
+    assert!(
+        matches!(refused, Err(StoreError::Changed { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(live_rows(&store).await, std::slice::from_ref(stable));
+    let promoted = make(&store, name, promote(second.deployment)).await;
+    assert_eq!(live(promoted.unwrap()).0.id, second.deployment);
+    let nobody = store.canary(&"nobody".parse().unwrap()).await;
+    assert!(
+        matches!(nobody, Err(StoreError::PluginNotFound(_))),
+        "{nobody:?}"
+    );
+}
+
+#[tokio::test]
 async fn of_two_first_deployments_the_later_one_is_refused_and_harms_nothing() {
     let (_folder, store) = store(100).await;
     let (first, second) = (row("shop", "1.0.0"), row("shop", "1.1.0"));

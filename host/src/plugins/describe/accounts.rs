@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::plugins::describe::Selection;
 
 /// The name of their group.
-const ACCOUNTS: &str = "Accounts";
+pub const ACCOUNTS: &str = "Accounts";
 
 /// Paths and schemas of login and accounts. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use crate::pattern;
 use crate::plugins::access;
 use crate::plugins::manifest::{Auth, Manifest, VersionBy};
 
-pub use accounts::{Accounts, without_accounts};
+pub use accounts::{ACCOUNTS, Accounts, without_accounts};
 pub use examples::{Mock, mock_of, success};
 
 /// The version of OpenAPI that documents are written in.

@@ -23,7 +23,8 @@ pub struct RouteCache {
     pub vary: Vec<HeaderName>,
     /// What the answers are purged by, beside what they say themselves.
     pub tags: Vec<TagPattern>,
-    /// Whether everybody who may call the route gets the same answer. Default: each caller has answers of their own.
+    /// Whether everybody who may call the route gets the same answer; then the plugin does not see who calls. Default: each
+    /// caller has answers of their own.
     pub is_shared: bool,
     /// Whether the plugin does without cookies here. Default: requests with cookies pass the cache by.
     pub ignores_cookies: bool,

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::ids::{DeploymentId, PluginName};
 use crate::plugins::change::{Approved, Change};
 use crate::plugins::deploy::deployed;
+use crate::plugins::manifest::Manifest;
 use crate::plugins::promise::warnings_of;
 use crate::plugins::registry::{ChangeError, LivePlugin};
 use crate::plugins::rollout::{Approval, Sum, Weight, judge};
@@ -66,8 +67,8 @@ impl Plugins {
             .await
     }
 
-    /// Gives a canary all requests. [`StoreError::RolloutNotFound`]. Unless `allows_breaking`, it must keep what the stable
-    /// version promises to callers.
+    /// Gives a canary all requests. [`StoreError::RolloutNotFound`], or [`StoreError::Changed`] if another one has taken its
+    /// place meanwhile. Unless `allows_breaking`, it must keep what the stable version promises to callers.
     pub async fn promote(
         &self,
         plugin: &PluginName,
@@ -75,16 +76,21 @@ impl Plugins {
         reason: Option<String>,
         allows_breaking: bool,
     ) -> Result<Deployed, DeployError> {
-        let live = self.registry.live();
+        // Out of the rows: on another host it may be live already, and here not yet.
+        let (canary, manifest) = self.store.canary(plugin).await?;
         let mut breaks = Vec::new();
-        if let Some(canary) = live.slot(plugin).and_then(|slot| slot.canary()) {
-            let manifest = canary.plugin.manifest();
+        // One that cannot be read any more cannot be made live either.
+        if let Ok(manifest) = Manifest::parse(&manifest) {
             breaks = self
-                .check_promises(plugin, manifest, allows_breaking)
+                .check_promises(plugin, &manifest, allows_breaking)
                 .await?;
         }
         let warnings = warnings_of(&breaks);
-        let change = Change::Promote { reason, breaks };
+        let change = Change::Promote {
+            canary,
+            reason,
+            breaks,
+        };
         let deployed = self.move_on(plugin, change, by).await?;
         Ok(Deployed {
             warnings: [deployed.warnings, warnings].concat(),
