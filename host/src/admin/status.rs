@@ -17,8 +17,8 @@ pub struct StatusBody {
     /// Plugins whose wanted deployment could not be made live; an earlier one may still answer.
     pub plugins_failed: usize,
     pub invocations_in_progress: u32,
-    /// Settings about plugins that change nothing, because the plugin, route or limit that they name is not live. Each is a
-    /// sentence.
+    /// Settings that change nothing, because the plugin, route or limit that they name is not live, or that give roles which do
+    /// not exist. Each is a sentence.
     #[serde(default)]
     pub idle_settings: Vec<String>,
 }
@@ -30,12 +30,14 @@ pub(super) async fn show_status(
     _: Caller<may::Read>,
 ) -> Result<axum::Json<StatusBody>, ApiError> {
     let live = shared.registry.live();
+    let mut idle_settings = shared.registry.idle_settings();
+    idle_settings.extend(shared.auth.missing_roles());
     Ok(axum::Json(StatusBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: shared.began.elapsed().as_secs(),
         plugins_live: live.iter().count(),
         plugins_failed: live.failures().len(),
         invocations_in_progress: shared.runtime.calls_in_progress(),
-        idle_settings: shared.registry.idle_settings(),
+        idle_settings,
     }))
 }
