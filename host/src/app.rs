@@ -330,6 +330,11 @@ impl App {
                 tracing::warn!("{setting}");
             }
         }
+        if rehearsal.is_none() {
+            for setting in auth.missing_roles() {
+                tracing::warn!("{setting}");
+            }
+        }
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let account_policies = gateway::AccountPolicies::new(&config.gateway)

@@ -97,6 +97,12 @@ name!(
     |name| is_slug(name, 64, "-_")
 );
 
+/// Whether this is a scope token (RFC 6749, section 3.3).
+pub fn is_scope(text: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    !text.is_empty() && text.bytes().all(is_sign)
+}
+
 fn is_slug(text: &str, length_max: usize, also: &str) -> bool {
     text.len() <= length_max
         && text.starts_with(|c: char| c.is_ascii_lowercase())

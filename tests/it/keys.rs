@@ -115,7 +115,9 @@ async fn a_key_opens_no_more_than_its_scopes_and_only_from_its_networks() {
         .assert_problem(401, "auth.key_elsewhere");
     for wrong in [
         json!({ "networks": ["192.0.2.0/33"] }),
-        json!({ "scopes": ["nonsense"] }),
+        json!({ "scopes": ["platform.raed"] }),
+        json!({ "scopes": ["shop:orders.*"] }),
+        json!({ "scopes": ["two words"] }),
         json!({ "rate": { "limit": 0, "window_s": 1 } }),
     ] {
         let mut new = json!({ "name": "till", "roles": ["admin"] });
@@ -125,6 +127,16 @@ async fn a_key_opens_no_more_than_its_scopes_and_only_from_its_networks() {
         let answer = host.admin().post(&format!("{API}/api-keys"), &new).await;
         assert_eq!(answer.status.as_u16(), 422, "{wrong}: {}", answer.text());
     }
+    // A word that is no permission gives none, and the answer says that it is one.
+    let new = json!({ "name": "till", "roles": ["admin"], "scopes": ["orders.read"] });
+    let made = host.admin().post(&format!("{API}/api-keys"), &new).await;
+    let made: Value = made.assert_status(201).json();
+    assert_eq!(made["free_scopes"], json!(["orders.read"]));
+    let word = host.with_token(made["token"].as_str().unwrap());
+    word.get("/api/auth/me").await.assert_status(200);
+    word.get(&format!("{API}/status"))
+        .await
+        .assert_problem(403, "auth.permission_missing");
     host.stop().await;
 }
 
@@ -198,11 +210,16 @@ async fn other_servers_ask_whose_a_token_is_and_strangers_do_not() {
     assert_eq!(told["sid"], tokens["session"]);
     assert!(told["exp"].as_i64() > told["iat"].as_i64(), "{told}");
 
-    let (id, other) = key(&host, json!({ "scopes": ["platform.read"] })).await;
+    let scopes = json!({ "scopes": ["platform.read", "orders.read"] });
+    let (id, other) = key(&host, scopes).await;
     let told: Value = introspect(&asker, &other).await.assert_status(200).json();
     assert_eq!(
         (&told["active"], &told["scope"], &told["client_id"]),
-        (&json!(true), &json!("platform.read"), &json!(id))
+        (
+            &json!(true),
+            &json!("platform.read orders.read"),
+            &json!(id)
+        )
     );
     // Whatever is wrong with it, nothing is told.
     let refresh = tokens["refresh_token"].as_str().unwrap();

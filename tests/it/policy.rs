@@ -6,6 +6,8 @@ use gantry_harness::{Client, TestHost, guests, guests::guest};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::cli;
+
 const SHOP: &str = r#"
 schema = 1
 [plugin]
@@ -303,6 +305,103 @@ async fn documents_show_a_caller_what_the_rules_let_them_use() {
             assert_eq!(is_shown, may, "{path} as {name}: {}", answer.text());
         }
     }
+}
+
+/// An API key of a cook.
+async fn cooks_key(host: &TestHost, more: Value) -> String {
+    let mut new = json!({ "name": "till", "roles": ["cook"] });
+    let more = more.as_object().unwrap().clone();
+    new.as_object_mut().unwrap().extend(more);
+    let made = host.admin().post("/_gantry/api/v1/api-keys", &new).await;
+    let made: Value = made.assert_status(201).json();
+    made["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_the_scopes_that_it_names_and_what_stands_for_many_covers_each() {
+    let host = TestHost::start().await;
+    let routes = r#"
+[[route]]
+method = "GET"
+path = "/word"
+scopes = ["orders.read"]
+[[route]]
+method = "GET"
+path = "/named"
+scopes = ["shop:orders.read"]
+"#;
+    host.deploy(&format!("{SHOP}{routes}"), guest("echo")).await;
+    with_roles(&host).await;
+    const OK: &str = "";
+    const SCOPE: &str = "auth.scope_missing";
+    const PERMISSION: &str = "auth.permission_missing";
+    for (scopes, wanted) in [
+        (json!([]), [OK, OK, OK]),
+        (json!(["*"]), [OK, OK, OK]),
+        (json!(["shop:*"]), [SCOPE, OK, OK]),
+        (json!(["shop:orders.read"]), [SCOPE, OK, PERMISSION]),
+        (json!(["shop:orders.write"]), [SCOPE, SCOPE, OK]),
+        // It gives no permission.
+        (json!(["orders.read"]), [OK, SCOPE, PERMISSION]),
+        (json!(["orders.read", "shop:orders.write"]), [OK, SCOPE, OK]),
+    ] {
+        let token = cooks_key(&host, json!({ "scopes": scopes })).await;
+        let caller = host.with_token(&token);
+        for (path, code) in ["/word", "/named", "/permission"].iter().zip(wanted) {
+            let answer = caller.get(&format!("/shop{path}")).await;
+            let status = if code.is_empty() { 200 } else { 403 };
+            assert_eq!(answer.status.as_u16(), status, "{path} with {scopes}");
+            if status != 200 {
+                assert_eq!(answer.code(), code, "{path} with {scopes}");
+            }
+        }
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_where_a_key_may_be_used_is_explained_for_an_address() {
+    let host = TestHost::start().await;
+    host.deploy(SHOP, guest("echo")).await;
+    with_roles(&host).await;
+    let token = cooks_key(&host, json!({ "networks": ["192.0.2.0/24"] })).await;
+    for (address, code) in [
+        (Value::Null, Value::Null),
+        (json!("192.0.2.7"), Value::Null),
+        (json!("198.51.100.7"), json!("auth.key_elsewhere")),
+    ] {
+        let request =
+            json!({ "method": "GET", "path": "/shop/role", "token": token, "address": address });
+        let found = host.admin().post("/_gantry/api/v1/explain", &request).await;
+        let found: Value = found.assert_status(200).json();
+        assert_eq!(found["is_allowed"], code.is_null(), "{address}: {found}");
+        assert_eq!(found["code"], code, "{address}: {found}");
+    }
+    for wrong in [
+        json!({ "method": "GET", "path": "/shop/role", "address": "192.0.2.7" }),
+        json!({ "method": "GET", "path": "/shop/role", "token": token, "address": "here" }),
+    ] {
+        let answer = host.admin().post("/_gantry/api/v1/explain", &wrong).await;
+        answer.assert_problem(422, "request.invalid_body");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("till.key");
+    std::fs::write(&file, &token).unwrap();
+    for (more, beginning) in [
+        (&[][..], "allowed: "),
+        (&["--address", "192.0.2.7"], "allowed: "),
+        (&["--address", "198.51.100.7"], "refused: "),
+    ] {
+        let asked = ["explain", "GET", "/shop/role", "--token-stdin"];
+        let output = cli::gantry(&host, folder.path(), &[&asked[..], more].concat())
+            .stdin(std::fs::File::open(&file).unwrap())
+            .output()
+            .await
+            .unwrap();
+        let text = cli::succeeded(&output);
+        assert!(text.starts_with(beginning), "{more:?}: {text}");
+    }
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::extract::{Caller, Json, Path, Query, may};
 use crate::admin::page::{PageBody, PageQuery};
 use crate::admin::{ApiError, Shared};
-use crate::auth::{self, ApiKeyId, NewApiKey, RolePermission, Rotation};
+use crate::auth::{self, ApiKeyId, NewApiKey, Rotation, Scope};
 use crate::clock::rfc3339;
 use crate::ids::{Network, RoleName, ServiceAccountId};
 
@@ -30,9 +30,12 @@ pub struct ApiKeyBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub last_used_at: Option<String>,
-    /// What of the roles' permissions it carries. Empty: all.
+    /// What of the roles' permissions it carries, and words that routes ask for as scopes. Empty: not narrowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Those of its scopes that are no permissions: they count where a route asks for them as scopes, and give nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub free_scopes: Vec<String>,
     /// From where it may be used. Empty: from everywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
@@ -84,7 +87,7 @@ pub struct CreateApiKeyRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub service_account: Option<ServiceAccountId>,
-    /// Permissions to which the roles' are narrowed.
+    /// Permissions to which the roles' are narrowed, and words that routes ask for as scopes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
     /// From where it may be used: `10.0.0.0/8`, `2001:db8::/32`, or single addresses.
@@ -114,6 +117,12 @@ impl From<auth::ApiKey> for ApiKeyBody {
             name: key.name,
             roles: key.roles.iter().map(ToString::to_string).collect(),
             scopes: texts(&key.scopes),
+            free_scopes: key
+                .scopes
+                .iter()
+                .filter(|scope| scope.is_free())
+                .map(ToString::to_string)
+                .collect(),
             networks: texts(&key.networks),
             rate: key
                 .rate
@@ -138,7 +147,7 @@ pub(super) async fn list_api_keys(
     _: Caller<may::Users>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<PageBody<ApiKeyBody>>, ApiError> {
-    let keys = shared.auth.list_api_keys();
+    let keys = shared.auth.list_api_keys().await?;
     let page = query.of(keys, |key| format!("{:016}-{}", key.created_at_ms, key.id))?;
     let items = page.items.into_iter().map(Into::into).collect();
     Ok(axum::Json(PageBody {
@@ -157,7 +166,7 @@ pub(super) async fn create_api_key(
     Json(request): Json<CreateApiKeyRequest>,
 ) -> Result<(StatusCode, axum::Json<ApiKeyBody>), ApiError> {
     let scopes = request.scopes.iter().map(|scope| scope.parse());
-    let scopes: Vec<RolePermission> = scopes
+    let scopes: Vec<Scope> = scopes
         .collect::<Result<_, _>>()
         .map_err(auth::Error::PermissionInvalid)?;
     let account = request.service_account;

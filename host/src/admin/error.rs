@@ -129,6 +129,7 @@ impl From<auth::Error> for ApiError {
             | E::RoleTaken(_)
             | E::RoleBuiltIn(_)
             | E::RoleInUse(_)
+            | E::RoleInSettings { .. }
             | E::ApiKeyNotCurrent
             | E::ServiceAccountTaken
             | E::TotpOn
@@ -162,7 +163,9 @@ impl From<auth::Error> for ApiError {
             | E::SignUpPending
             | E::LoginNotFresh => StatusCode::FORBIDDEN,
             E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
-            E::Busy { .. } | E::ProviderUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            E::Busy { .. } | E::ProviderUnavailable { .. } | E::RolesMissing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, error.code(), error.to_string()).with_retry_after_s(error.retry_after_s())
     }

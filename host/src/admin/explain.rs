@@ -1,7 +1,7 @@
 //! Why a request is refused: which route would answer it, which rules stand before it, and which of them a caller does not
 //! meet. For operators only; callers are told no more than what they lack first.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::extract::State;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -29,9 +29,13 @@ pub struct ExplainRequest {
     /// Headers that conditions may ask for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Who sends it: an access token or an API key. At most one of this and the next two; without any, nobody is logged in.
+    /// Who sends it: an access token or an API key. At most one of this, `user` and `roles`; without any, nobody is logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The address from which that token comes. Without it, nobody asks from where an API key may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
     /// The id or the e-mail address of an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -160,13 +164,12 @@ async fn find_caller(
     shared: &Shared,
     whose: &ExplainRequest,
 ) -> Result<Result<Option<Arc<Principal>>, auth::Rejection>, ApiError> {
+    if whose.address.is_some() && whose.token.is_none() {
+        return Err(invalid("`address` is that of whoever has a `token`"));
+    }
     Ok(match (&whose.token, &whose.user, &whose.roles) {
         (None, None, None) => Ok(None),
-        (Some(token), None, None) => {
-            shared
-                .auth
-                .authenticate(Some(&format!("Bearer {token}")), None, None)
-        }
+        (Some(token), None, None) => shared.auth.owner_of(token, whose.address).map(Some),
         (None, Some(user), None) => {
             let id = match user.parse::<UserId>() {
                 Ok(id) => Some(id),

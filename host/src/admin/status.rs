@@ -20,8 +20,8 @@ pub struct StatusBody {
     /// Whether answers of plugins are held against the `response_schema` of their routes (`gateway.answers_are_checked`).
     #[serde(default)]
     pub answers_are_checked: bool,
-    /// Settings about plugins that change nothing, because the plugin, route or limit that they name is not live. Each is a
-    /// sentence.
+    /// Settings that change nothing, because the plugin, route or limit that they name is not live, or that give roles which do
+    /// not exist. Each is a sentence.
     #[serde(default)]
     pub idle_settings: Vec<String>,
 }
@@ -33,6 +33,8 @@ pub(super) async fn show_status(
     _: Caller<may::Read>,
 ) -> Result<axum::Json<StatusBody>, ApiError> {
     let live = shared.registry.live();
+    let mut idle_settings = shared.registry.idle_settings();
+    idle_settings.extend(shared.auth.missing_roles());
     Ok(axum::Json(StatusBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: shared.began.elapsed().as_secs(),
@@ -40,6 +42,6 @@ pub(super) async fn show_status(
         plugins_failed: live.failures().len(),
         invocations_in_progress: shared.runtime.calls_in_progress(),
         answers_are_checked: shared.settings["gateway"]["answers_are_checked"] == true,
-        idle_settings: shared.registry.idle_settings(),
+        idle_settings,
     }))
 }

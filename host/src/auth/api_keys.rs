@@ -4,9 +4,9 @@ use std::{fmt, io, net::IpAddr, str::FromStr, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::auth::permissions::{PermissionSet, RolePermission};
+use crate::auth::permissions::PermissionSet;
 use crate::auth::store::StoredKey;
-use crate::auth::{ADMIN, Auth, Error, Principal, Rejection, Rotation};
+use crate::auth::{ADMIN, Auth, Error, Principal, Rejection, Rotation, Scope};
 use crate::clock::rfc3339;
 use crate::ids::{Network, RoleName, ServiceAccountId};
 use crate::ledger::Event;
@@ -32,8 +32,8 @@ pub struct ApiKey {
     pub name: String,
     /// Sorted, each once. Empty if an account owns the key: then that one's count.
     pub roles: Vec<RoleName>,
-    /// What of the roles' permissions the key carries. Empty: all of them.
-    pub scopes: Vec<RolePermission>,
+    /// What of the roles' permissions the key carries, and words that routes ask for. Empty: not narrowed.
+    pub scopes: Vec<Scope>,
     /// From where it may be used. Empty: from everywhere.
     pub networks: Vec<Network>,
     /// How often it may be used: so many requests in so many seconds.
@@ -59,7 +59,7 @@ pub struct NewApiKey {
     pub name: String,
     /// Empty if it is to belong to an account.
     pub roles: Vec<RoleName>,
-    pub scopes: Vec<RolePermission>,
+    pub scopes: Vec<Scope>,
     pub networks: Vec<Network>,
     pub rate: Option<(u32, u32)>,
     pub service_account: Option<ServiceAccountId>,
@@ -104,8 +104,13 @@ impl Auth {
             .unwrap_or_default())
     }
 
-    /// All API keys, also those revoked or expired, oldest first.
-    pub fn list_api_keys(&self) -> Vec<ApiKey> {
+    /// All API keys, also those revoked or expired, oldest first. When other hosts saw them last is read from the rows.
+    pub async fn list_api_keys(&self) -> Result<Vec<ApiKey>, Error> {
+        if self.inner.store.db.is_shared() {
+            for stored in self.inner.store.all_keys().await? {
+                self.inner.directory.note_use(&stored.key);
+            }
+        }
         let mut keys: Vec<_> = self
             .inner
             .directory
@@ -114,7 +119,7 @@ impl Auth {
             .map(|key| key.view())
             .collect();
         keys.sort_by_key(|key| (key.created_at_ms, key.id));
-        keys
+        Ok(keys)
     }
 
     /// Revokes an API key at once and for good. `ApiKeyNotFound`.

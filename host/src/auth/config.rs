@@ -118,7 +118,8 @@ pub struct Config {
     pub code_tries_max: u32,
     /// Messages with codes to one address within an hour; further ones are not sent. Default: 3.
     pub codes_per_hour_max: u32,
-    /// Codes that are kept. Default: 10000.
+    /// Codes that are kept for each purpose (new accounts, forgotten passwords, logins at providers, messages that were sent
+    /// without a code); beyond it, the oldest is forgotten. Default: 10000.
     pub codes_max: u32,
     /// Requests that must not tell whether there is an account are answered after a multiple of this time, at most 5000.
     /// Default: 250.
@@ -297,6 +298,14 @@ impl Config {
                 "`registration_roles` must not have `admin` in it: everybody could give it to themselves",
             ),
         ]);
+        let is_first = |(at, issuer): (usize, &Issuer)| {
+            let mut before = self.issuers.iter().take(at);
+            before.all(|other| other.issuer != issuer.issuer)
+        };
+        rules.push((
+            self.issuers.iter().enumerate().all(is_first),
+            "two `[[auth.issuers]]` have the same `issuer`: only one could count, so write it once",
+        ));
         let mistakes = self.issuers.iter();
         let mistakes = mistakes.filter_map(|issuer| issuer.mistake(&self.issuer));
         rules.extend(mistakes.map(|mistake| (false, mistake)));
@@ -311,6 +320,24 @@ impl Config {
         } else {
             Err(Error::Config(broken.join("; ")))
         }
+    }
+
+    /// Every role that these settings give to somebody, with the setting that does.
+    pub(super) fn given_roles(&self) -> impl Iterator<Item = (String, &RoleName)> {
+        let own = self.registration_roles.iter();
+        let own = own.map(|role| ("`auth.registration_roles`".to_owned(), role));
+        let providers = self.providers.iter().flat_map(|provider| {
+            let setting = format!("`roles` of `{}` in `auth.providers`", provider.name);
+            provider
+                .roles
+                .iter()
+                .map(move |role| (setting.clone(), role))
+        });
+        let issuers = self.issuers.iter().flat_map(|issuer| {
+            let setting = format!("`roles` of `{}` in `auth.issuers`", issuer.issuer);
+            issuer.roles.iter().map(move |role| (setting.clone(), role))
+        });
+        own.chain(providers).chain(issuers)
     }
 
     /// Refuses what needs mail where there is none.

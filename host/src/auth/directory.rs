@@ -408,7 +408,10 @@ impl Directory {
         };
         let mut keys = write(&self.keys);
         match keys.get(&id) {
-            Some(live) => live.state.store(Arc::new(state)),
+            Some(live) => {
+                live.used_at_ms.fetch_max(last_used_ms, Ordering::Relaxed);
+                live.state.store(Arc::new(state));
+            }
             None => {
                 let live = LiveKey {
                     state: ArcSwap::from_pointee(state),
@@ -418,6 +421,13 @@ impl Directory {
                 };
                 keys.insert(id, Arc::new(live));
             }
+        }
+    }
+
+    /// Takes over when this key was used elsewhere.
+    pub(super) fn note_use(&self, stored: &ApiKey) {
+        if let (Some(live), Some(used_at_ms)) = (self.key(stored.id), stored.last_used_at_ms) {
+            live.used_at_ms.fetch_max(used_at_ms, Ordering::Relaxed);
         }
     }
 

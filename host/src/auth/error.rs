@@ -46,6 +46,10 @@ pub enum Error {
     RoleBuiltIn(RoleName),
     #[error("the role `{0}` is still held by users or API keys; take it from them first")]
     RoleInUse(RoleName),
+    #[error("the role `{role}` is given by {setting}; take it out of there first")]
+    RoleInSettings { role: RoleName, setting: String },
+    #[error("no account can be opened now: the operator of this server has to mend its settings")]
+    RolesMissing,
     #[error(transparent)]
     PermissionInvalid(#[from] InvalidPermission),
     #[error("there is no such API key")]
@@ -168,7 +172,8 @@ impl Error {
             Self::RoleNotFound(_) => "auth.role_not_found",
             Self::RoleTaken(_) => "auth.role_taken",
             Self::RoleBuiltIn(_) => "auth.role_built_in",
-            Self::RoleInUse(_) => "auth.role_in_use",
+            Self::RoleInUse(_) | Self::RoleInSettings { .. } => "auth.role_in_use",
+            Self::RolesMissing => "auth.roles_missing",
             Self::PermissionInvalid(_) => "auth.permission_invalid",
             Self::ApiKeyNotFound => "auth.api_key_not_found",
             Self::ApiKeyName => "auth.api_key_name_invalid",
@@ -220,6 +225,7 @@ impl Error {
             Self::TooManyAttempts { retry_after_s }
             | Self::ProviderUnavailable { retry_after_s }
             | Self::Busy { retry_after_s } => Some(*retry_after_s),
+            Self::RolesMissing => Some(60),
             _ => None,
         }
     }

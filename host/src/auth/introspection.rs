@@ -14,6 +14,10 @@ impl Auth {
             let principal = self.check_api_key(token, None).ok()?;
             let key = self.find_own_key(token)?;
             let mut claims = of_principal(&principal);
+            let free = key.scopes.iter().filter(|scope| scope.is_free());
+            let scopes = principal.permissions.texts().into_iter();
+            let scopes: Vec<_> = scopes.chain(free.map(ToString::to_string)).collect();
+            claims.insert("scope".to_owned(), scopes.join(" ").into());
             claims.insert("client_id".to_owned(), key.id.to_string().into());
             claims.insert("iat".to_owned(), (key.secret_since_ms / 1000).into());
             let ends = [key.expires_at_ms, key.secret_ends_ms()];

@@ -22,6 +22,7 @@ mod recovery;
 mod registration;
 mod roles;
 mod rotation;
+mod scopes;
 mod service_accounts;
 mod sessions;
 mod shared_revocations;
@@ -53,6 +54,7 @@ pub use providers::{
 pub use registration::Registration;
 pub use roles::{ADMIN, Role};
 pub use rotation::Rotation;
+pub use scopes::Scope;
 pub use service_accounts::ServiceAccount;
 pub use sessions::{Client, Session, Tokens};
 pub use shared_rows::Behind;
@@ -191,24 +193,32 @@ impl Auth {
             (None, Some(key)) => key,
             (Some(authorization), None) => bearer(authorization)?,
         };
+        // Where nobody knows from where, a key that is bound to somewhere does not count.
+        let from = from.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        self.owner_of(credential, Some(from)).map(Some)
+    }
+
+    /// Whose access token or API key this is, as things are now, for those who ask about credentials of others. Without an
+    /// address, where a key may be used from is not asked.
+    pub fn owner_of(
+        &self,
+        credential: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, Rejection> {
         if credential.len() > CREDENTIAL_BYTES_MAX {
             return Err(Rejection::Malformed);
         }
         if credential.starts_with(api_keys::PREFIX) {
-            // Where nobody knows from where, a key that is bound to somewhere does not count.
-            let nowhere = IpAddr::from([0, 0, 0, 0]);
-            self.check_api_key(credential, Some(from.unwrap_or(nowhere)))
-                .map(Some)
-        } else {
-            match self.check_access_token(credential) {
-                Ok(seen) => Ok(Some(seen.principal)),
-                Err(Rejection::TokenInvalid) => {
-                    let (directory, clock) = (&self.inner.directory, &self.inner.clock);
-                    let found = self.inner.external.verify(credential, directory, clock);
-                    found.unwrap_or(Err(Rejection::TokenInvalid)).map(Some)
-                }
-                Err(rejection) => Err(rejection),
+            return self.check_api_key(credential, from);
+        }
+        match self.check_access_token(credential) {
+            Ok(seen) => Ok(seen.principal),
+            Err(Rejection::TokenInvalid) => {
+                let (directory, clock) = (&self.inner.directory, &self.inner.clock);
+                let found = self.inner.external.verify(credential, directory, clock);
+                found.unwrap_or(Err(Rejection::TokenInvalid))
             }
+            Err(rejection) => Err(rejection),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
+use crate::auth::Scope;
 use crate::ids::{Permission, PluginName};
 
 /// A text in a role that is no permission.
@@ -85,7 +86,7 @@ impl PlatformPermission {
         }
     }
 
-    fn find(text: &str) -> Option<Self> {
+    pub(super) fn find(text: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|permission| permission.as_str() == text)
@@ -208,13 +209,18 @@ impl PermissionSet {
         platform.chain(plugins).min()
     }
 
-    /// Those of these permissions that are in the scopes, too. No scopes leave all of them.
-    pub fn narrowed_to(&self, scopes: &[RolePermission]) -> Self {
+    /// Those of these permissions that are in the scopes, too. No scopes leave all of them; scopes that are no permissions leave
+    /// none.
+    pub fn narrowed_to(&self, scopes: &[Scope]) -> Self {
         if scopes.is_empty() {
             return self.clone();
         }
         let mut left = Vec::new();
-        for scope in scopes {
+        let named = scopes.iter().filter_map(|scope| match scope {
+            Scope::Permission(permission) => Some(permission),
+            Scope::Free(_) => None,
+        });
+        for scope in named {
             match scope {
                 RolePermission::Everything => return self.clone(),
                 RolePermission::Platform(PlatformPermission::Admin) => {
@@ -343,9 +349,10 @@ mod tests {
             (&["platform.admin"], &["platform.read"], &["platform.read"]),
             (&["platform.read"], &["platform.deploy", "shop:*"], &[]),
             (&["platform.read"], &["*"], &["platform.read"]),
+            (&["*"], &["orders.read"], &[]),
+            (&["*"], &["orders.read", "shop:read"], &["shop:read"]),
         ] {
-            let scopes: Vec<RolePermission> =
-                scopes.iter().map(|text| text.parse().unwrap()).collect();
+            let scopes: Vec<Scope> = scopes.iter().map(|text| text.parse().unwrap()).collect();
             assert_eq!(
                 set(own).narrowed_to(&scopes).texts(),
                 left,

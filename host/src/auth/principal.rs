@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::ApiKeyId;
 use crate::auth::permissions::{PermissionSet, PlatformPermission, RolePermission};
+use crate::auth::scopes::covers;
 use crate::ids::{PluginName, RoleName};
 
 /// What kind of caller this is.
@@ -88,10 +89,14 @@ impl Principal {
         self.permissions.has(plugin, permission)
     }
 
-    /// Whether the credential has this scope.
+    /// Whether the credential has this scope. What `*` means in a token of another issuer, the host does not know.
     pub fn has_scope(&self, scope: &str) -> bool {
-        let scopes = self.scopes.as_deref();
-        scopes.is_none_or(|scopes| scopes.iter().any(|known| **known == *scope))
+        let Some(scopes) = self.scopes.as_deref() else {
+            return true;
+        };
+        let is_own = self.token_claims.is_none();
+        let has = |known: &str| known == scope || (is_own && covers(known, scope));
+        scopes.iter().any(|known| has(known))
     }
 
     /// What conditions see: `id`, `kind`, `name`, `roles`, `scopes` as the host knows them, and beside these what the token

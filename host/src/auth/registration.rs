@@ -51,6 +51,7 @@ impl Auth {
         }
         let email = normal_email(email)?;
         self.inner.passwords.check_rules(password)?;
+        self.require_roles(&config.registration_roles)?;
         evenly(config.beat(), async {
             // Also where there is an account already: it must cost the same.
             let hash = self.inner.passwords.turn().await?.hash(password).await?;
@@ -120,6 +121,7 @@ impl Auth {
                 (live.settings.roles.clone(), String::new())
             }
         };
+        self.require_roles(&roles)?;
         let new = NewAccount {
             email: redeemed.subject.clone(),
             roles,

@@ -81,9 +81,16 @@ impl Auth {
         .await
     }
 
-    /// Deletes a role that nobody holds. `RoleNotFound`, `RoleBuiltIn`, `RoleInUse`.
+    /// Deletes a role that nobody holds. `RoleNotFound`, `RoleBuiltIn`, `RoleInUse`, `RoleInSettings`.
     pub async fn delete_role(&self, name: RoleName) -> Result<(), Error> {
         require_changeable(&name)?;
+        let mut given = self.inner.config.given_roles();
+        if let Some((setting, role)) = given.find(|(_, role)| **role == name)
+            && self.inner.directory.has_role(role)
+        {
+            let role = role.clone();
+            return Err(Error::RoleInSettings { role, setting });
+        }
         let auth = self.clone();
         self.change(async move {
             if auth
@@ -102,6 +109,28 @@ impl Auth {
             Ok(())
         })
         .await
+    }
+
+    /// Settings that give roles which do not exist: a sentence for each. Whoever makes the role mends it.
+    pub fn missing_roles(&self) -> Vec<String> {
+        let given = self.inner.config.given_roles();
+        let missing = given.filter(|(_, role)| !self.inner.directory.has_role(role));
+        let told = missing.map(|(setting, role)| {
+            format!(
+                "{setting}: there is no role `{role}`; make it with `gantry role create {role}`"
+            )
+        });
+        told.collect()
+    }
+
+    /// Refuses to open an account with roles that do not exist, before anything is sent or spent. `RolesMissing`.
+    pub(super) fn require_roles(&self, given: &[RoleName]) -> Result<(), Error> {
+        let missing = |role: &&RoleName| !self.inner.directory.has_role(role);
+        let Some(role) = given.iter().find(missing) else {
+            return Ok(());
+        };
+        tracing::warn!(role.name = %role, "An account was not opened: settings give it a role that does not exist");
+        Err(Error::RolesMissing)
     }
 
     fn parse_permissions(&self, permissions: &[&str]) -> Result<Vec<RolePermission>, Error> {

@@ -1,5 +1,5 @@
-//! Revocations that reach other hosts: this one tells, on the server that they share, which of its sessions and users have no
-//! good access tokens any more, and learns the same of the issuers whose tokens it takes.
+//! Revocations that reach other hosts: this one tells, on the server that they share, which of its sessions, users and keys have
+//! no good access tokens any more, and learns the same of the issuers whose tokens it takes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Auth, Error};
+use crate::auth::{Auth, Error, KeyState};
 use crate::cluster::{self, Cluster, Script, cmd};
 use crate::ids::{SessionId, UserId};
 use crate::ledger::{Filter, find};
@@ -51,11 +51,13 @@ struct Waiting {
     gone: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Revocation {
     Session(SessionId),
     /// Tokens of the user count from this generation on; of one who was deleted, from none.
     User(UserId, i64),
+    /// Nothing that the key with this id has signed counts, whenever it says that it ends.
+    Key(String),
 }
 
 impl Untold {
@@ -75,7 +77,7 @@ impl Untold {
     /// The first, and its number.
     fn first(&self) -> Option<(u64, Revocation)> {
         let waiting = self.lock();
-        Some((waiting.gone, *waiting.revocations.front()?))
+        Some((waiting.gone, waiting.revocations.front()?.clone()))
     }
 
     /// This one was told. It may have been given up meanwhile, and then another is the first.
@@ -103,6 +105,10 @@ impl Auth {
         // What was revoked before the last stop may not have been told.
         let revoked = self.inner.revoked.all().into_iter();
         self.inner.untold.add(revoked.map(Revocation::Session));
+        let keys = self.list_token_keys().into_iter();
+        let keys = keys.filter(|key| key.state == KeyState::Revoked);
+        let keys = keys.map(|key| Revocation::Key(key.id));
+        self.inner.untold.add(keys);
         match self.users_changed().await {
             Ok(changed) => self.inner.untold.add(changed),
             Err(error) => tracing::error!(
@@ -112,9 +118,15 @@ impl Auth {
         }
         let notice = Duration::from_millis(self.inner.config.revocation_notice_ms.into());
         let mut last = "0".to_owned();
+        let mut has_missed = false;
         loop {
             let _ = self.tell(&cluster, &tell).await;
-            let _ = self.learn(&cluster, &mut last).await;
+            let learned = self.learn(&cluster, &mut last).await;
+            // What is told does not stay for ever; keys that were revoked meanwhile are shown no more.
+            if learned.is_ok() && has_missed {
+                self.inner.external.ask_again();
+            }
+            has_missed = learned.is_err();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.inner.untold.wake.notified(), if cluster.is_reachable() => {}
@@ -153,13 +165,14 @@ impl Auth {
             let () = cluster
                 .run_script(script, &key, |command| {
                     command.arg(kept_ms).arg("iss").arg(&config.issuer);
-                    match revocation {
+                    match &revocation {
                         Revocation::Session(id) => command.arg("sid").arg(id.to_string()),
                         Revocation::User(id, generation) => command
                             .arg("sub")
                             .arg(id.to_string())
                             .arg("generation")
                             .arg(generation),
+                        Revocation::Key(id) => command.arg("kid").arg(id),
                     };
                 })
                 .await?;

@@ -447,7 +447,8 @@ impl Store {
     }
 
     pub(super) async fn touch_key(&self, id: ApiKeyId, used_at_ms: i64) -> Result<(), Error> {
-        sqlx::query("UPDATE api_keys SET last_used_at = $1 WHERE id = $2")
+        let later = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND coalesce(last_used_at, $1) <= $1";
+        sqlx::query(later)
             .bind(used_at_ms)
             .bind(id.to_string())
             .execute(self.db.writer())

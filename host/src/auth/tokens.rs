@@ -127,7 +127,7 @@ impl AccessTokens {
         let verified = match remembered {
             Some(verified) => verified,
             None => {
-                let verified = read(token, &ring, directory)?;
+                let verified = read(token, &ring, directory, self.life_ms)?;
                 self.verified.insert(digest, verified.clone());
                 verified
             }
@@ -161,7 +161,12 @@ fn life_ms(config: &Config) -> i64 {
     i64::from(config.access_token_minutes) * 60_000
 }
 
-fn read(token: &str, ring: &Ring, directory: &Directory) -> Result<Verified, Rejection> {
+fn read(
+    token: &str,
+    ring: &Ring,
+    directory: &Directory,
+    life_ms: i64,
+) -> Result<Verified, Rejection> {
     let header = decode_header(token).map_err(|_| Rejection::TokenInvalid)?;
     let is_access_token = header.typ.is_some_and(|typ| {
         typ.eq_ignore_ascii_case(KIND) || typ.eq_ignore_ascii_case("application/at+jwt")
@@ -181,7 +186,8 @@ fn read(token: &str, ring: &Ring, directory: &Directory) -> Result<Verified, Rej
         session: claims.sid,
         generation: claims.generation,
         begins_ms: ms(claims.nbf),
-        expires_ms: ms(claims.exp),
+        // What was revoked is remembered for as long as a token lives now. One that was made to live longer ends then, too.
+        expires_ms: ms(claims.exp).min(ms(claims.iat) + life_ms),
         epoch: ring.epoch,
     })
 }

@@ -1,6 +1,6 @@
 //! `gantry explain`: why a request is refused, or that it is not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use http::Method;
 
@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// As whoever has the access token or API key on standard input.
     #[arg(long, group = "caller")]
     token_stdin: bool,
+    /// From this address. Without it, nobody asks from where an API key may be used.
+    #[arg(long, requires = "token_stdin")]
+    address: Option<IpAddr>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -58,6 +61,7 @@ pub(super) async fn run(args: Args, server: &Options) -> anyhow::Result<()> {
         host: args.host,
         headers,
         token,
+        address: args.address,
         user: args.user,
         roles: (!args.roles.is_empty()).then_some(args.roles),
     };

@@ -6,6 +6,7 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::admin::api_keys::{ApiKeyBody, CreateApiKeyRequest, RateBody, RotateApiKeyRequest};
+use crate::auth::RolePermission;
 use crate::cli::client::{Client, Options};
 use crate::cli::output;
 use crate::cli::renew::{self, Renewal};
@@ -28,8 +29,8 @@ pub(super) enum Command {
         /// The service account that it belongs to; its roles count.
         #[arg(long, value_name = "ID", conflicts_with = "roles")]
         service_account: Option<ServiceAccountId>,
-        /// A permission to which those of the roles are narrowed. May be repeated.
-        #[arg(long = "scope", value_name = "PERMISSION")]
+        /// A permission to which those of the roles are narrowed, or a word that routes ask for as a scope. May be repeated.
+        #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
         /// From where it may be used: `10.0.0.0/8` or an address. May be repeated.
         #[arg(long = "network", value_name = "NETWORK")]
@@ -87,7 +88,8 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
             rotate_days,
             expires_in,
         } => {
-            role::tell_unknown(&client, &scopes).await;
+            let named = scopes.iter().filter(|scope| is_permission(scope));
+            role::tell_unknown(&client, &named.cloned().collect::<Vec<_>>()).await;
             let expires_at = expires_in
                 .map(|time| Timestamp::now().checked_add(time))
                 .transpose()?;
@@ -115,6 +117,11 @@ pub(super) async fn run(command: Command, server: &Options) -> anyhow::Result<()
                     key.id, key.name
                 ),
             );
+            for scope in &key.free_scopes {
+                output::warn(&format!(
+                    "`{scope}` is no permission; it counts only where a route asks for it as a scope"
+                ));
+            }
             output::print(&format!("{token}\n"));
         }
         Command::List { json } => {
@@ -206,6 +213,10 @@ fn row(key: ApiKeyBody) -> Vec<String> {
         last_used,
         state,
     ]
+}
+
+fn is_permission(scope: &str) -> bool {
+    scope.parse::<RolePermission>().is_ok()
 }
 
 /// `100/60`

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gantry::auth::Issuer;
+use gantry::auth::{Issuer, KeyState};
 use gantry_harness::RedisServer;
 
 use super::*;
@@ -119,4 +119,48 @@ async fn what_is_revoked_where_the_accounts_are_is_revoked_on_hosts_that_take_th
     }
     login.stop().await;
     shop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revoked_key_has_signed_is_refused_on_hosts_that_take_its_tokens() {
+    let Some(mut server) = RedisServer::start().await else {
+        return;
+    };
+    let login = host(&server, "login", Vec::new()).await;
+    // As seldom as can be: the keys are not fetched in time by themselves.
+    let issuer = json!({
+        "issuer": "login", "audience": "gantry", "refresh_s": 86_400,
+        "jwks_url": format!("http://{}/.well-known/jwks.json", login.app().address),
+    });
+    let issuers = vec![serde_json::from_value(issuer).unwrap()];
+    let shop = host(&server, "shop", issuers).await;
+    login.user("ann@example.com", &[]).await;
+    let ann = log_in(&login, "ann@example.com", PASSWORD).await;
+    until(&with(&shop, &ann), 200).await;
+
+    revoke_active_key(&login).await;
+    let refused = until(&with(&shop, &ann), 401).await;
+    refused.assert_problem(401, "auth.token_invalid");
+    // What its successor signs is taken as soon as that was fetched.
+    let next = refresh(&login, &ann["refresh_token"]).await;
+    let next: Value = next.assert_status(200).json();
+    until(&with(&shop, &next), 200).await;
+    until(&with(&shop, &ann), 401).await;
+
+    // Also if the host has not lived to tell it, and cannot be asked for its keys where it was.
+    server.die().await;
+    revoke_active_key(&login).await;
+    let login = login.restart().await;
+    until(&with(&shop, &next), 200).await;
+    server.go_on().await;
+    until(&with(&shop, &next), 401).await;
+    login.stop().await;
+    shop.stop().await;
+}
+
+async fn revoke_active_key(host: &TestHost) {
+    let auth = &host.app().auth;
+    let mut keys = auth.list_token_keys().into_iter();
+    let active = keys.find(|key| key.state == KeyState::Active).unwrap();
+    auth.revoke_token_key(active.id).await.unwrap();
 }

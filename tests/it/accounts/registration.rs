@@ -180,3 +180,42 @@ async fn accounts_open_at_once_where_the_operator_lets_them_and_nowhere_else() {
         .await
         .assert_problem(403, "auth.reset_off");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_begin_with_the_roles_of_the_settings_or_not_at_all() {
+    let api = "/_gantry/api/v1";
+    let host = TestHost::build()
+        .with(|config| {
+            config.auth.registration = Registration::Open;
+            config.auth.registration_roles = vec!["customer".parse().unwrap()];
+        })
+        .start()
+        .await;
+    let idle = async || -> Value {
+        let status = host.admin().get(&format!("{api}/status")).await;
+        status.assert_status(200).json::<Value>()["idle_settings"].clone()
+    };
+    // Nobody has made the role yet.
+    let told = "`auth.registration_roles`: there is no role `customer`; make it with `gantry role create customer`";
+    assert_eq!(idle().await, json!([told]));
+    let refused = register(&host, "ann@example.org").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.assert_problem(503, "auth.roles_missing");
+
+    let role = json!({ "name": "customer", "permissions": [] });
+    let made = host.admin().post(&format!("{api}/roles"), &role).await;
+    made.assert_status(201);
+    assert_eq!(idle().await, json!([]));
+    let path = format!("{api}/roles/customer");
+    let kept = host.admin().delete(&path).await;
+    let kept = kept.assert_problem(409, "auth.role_in_use");
+    assert!(
+        kept.text().contains("auth.registration_roles"),
+        "{}",
+        kept.text()
+    );
+    register(&host, "ann@example.org").await.assert_status(202);
+    let body = log_in(&host, "ann@example.org", PASSWORD).await;
+    assert_eq!(body["user"]["roles"], json!(["customer"]));
+    host.stop().await;
+}

@@ -107,6 +107,18 @@ async fn accounts_are_the_same_on_both_and_what_is_revoked_on_one_is_refused_on_
     let till = b.with_token(made["token"].as_str().unwrap());
     let plugins = format!("{API}/plugins");
     until(&till, &plugins, 200).await;
+    // Where nobody has come with it, it is said, too, when it was used.
+    let began = Instant::now();
+    loop {
+        let keys: Value = admin.get(&format!("{API}/api-keys")).await.json();
+        let mut keys = keys["items"].as_array().unwrap().iter();
+        let shown = keys.find(|key| key["id"] == made["id"]).unwrap();
+        if shown["last_used_at"].is_string() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{shown}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let narrower = json!({ "permissions": [] });
     let request = admin.request(
         http::Method::PUT,

@@ -15,8 +15,6 @@ const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 20;
 const BYTES: usize = ID_BYTES + SECRET_BYTES;
 const HOUR_MS: i64 = 3_600_000;
-/// Codes can always be made again by then.
-const RETRY_AFTER_S: u64 = 60;
 
 /// What a code is for. A code of one purpose is none of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +63,9 @@ impl Codes {
         }
     }
 
-    /// A new code for a subject. None if it had too many in the last hour; `Busy` if there are too many in all.
+    /// A new code for a subject. None if it had too many in the last hour. If there are too many for this purpose, the oldest of
+    /// them goes: codes of one purpose keep none of another from being made, and nobody can have so many made that there are
+    /// none for others.
     pub(super) async fn make(
         &self,
         transaction: &mut Transaction,
@@ -79,12 +79,10 @@ impl Codes {
         if store::count_since(transaction, subject, hour_ago_ms).await? >= self.per_hour_max {
             return Ok(None);
         }
-        if store::count(transaction).await? >= self.kept_max {
-            store::sweep(transaction, now_ms, hour_ago_ms).await?;
-            if store::count(transaction).await? >= self.kept_max {
-                let retry_after_s = RETRY_AFTER_S;
-                return Err(Error::Busy { retry_after_s });
-            }
+        let kept = store::count(transaction, purpose.as_str()).await?;
+        if kept >= self.kept_max {
+            let over = kept - self.kept_max + 1;
+            store::delete_oldest(transaction, purpose.as_str(), over).await?;
         }
         let bytes: [u8; BYTES] = rand::random();
         let (id, secret) = bytes.split_at(ID_BYTES);

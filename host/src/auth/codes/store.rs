@@ -34,12 +34,30 @@ pub(super) async fn count_since(
     Ok(row.try_get("made")?)
 }
 
-/// How many codes there are.
-pub(super) async fn count(transaction: &mut Transaction) -> Result<i64, Error> {
-    let row = sqlx::query("SELECT count(*) AS kept FROM one_time_codes")
+/// How many codes there are for this purpose.
+pub(super) async fn count(transaction: &mut Transaction, purpose: &str) -> Result<i64, Error> {
+    let row = sqlx::query("SELECT count(*) AS kept FROM one_time_codes WHERE purpose = $1")
+        .bind(purpose)
         .fetch_one(&mut **transaction)
         .await?;
     Ok(row.try_get("kept")?)
+}
+
+/// Forgets so many codes of this purpose, the oldest first.
+pub(super) async fn delete_oldest(
+    transaction: &mut Transaction,
+    purpose: &str,
+    count: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "DELETE FROM one_time_codes WHERE id IN
+         (SELECT id FROM one_time_codes WHERE purpose = $1 ORDER BY created_at, id LIMIT $2)",
+    )
+    .bind(purpose)
+    .bind(count)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn insert(transaction: &mut Transaction, row: &Row) -> Result<(), Error> {

@@ -34,6 +34,7 @@ pub(super) struct KeySet {
     pub(super) epoch: u64,
 }
 
+#[derive(Clone)]
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
@@ -51,16 +52,35 @@ impl KeySet {
         fitting.next().is_none().then_some(&first.key)
     }
 
-    /// The set after this one, if it is another.
-    pub(super) fn followed_by(&self, shown: Value) -> Option<Self> {
-        if shown == self.shown {
+    /// The set after this one, if it is another. Those that are `refused` are not in it, although they are shown.
+    pub(super) fn followed_by(
+        &self,
+        shown: &Value,
+        refused: impl Fn(&str) -> bool,
+    ) -> Option<Self> {
+        if *shown == self.shown {
             return None;
         }
         let listed = shown["keys"].as_array().into_iter().flatten();
-        let keys = listed.take(KEYS_MAX).filter_map(read).collect();
+        let keys = listed.take(KEYS_MAX).filter_map(read);
+        let is_taken = |key: &Key| !key.id.as_deref().is_some_and(&refused);
         Some(Self {
-            keys,
-            shown,
+            keys: keys.filter(is_taken).collect(),
+            shown: shown.clone(),
+            epoch: self.epoch + 1,
+        })
+    }
+
+    /// This set without the key with this id; nothing if it is not in it.
+    pub(super) fn without(&self, id: &str) -> Option<Self> {
+        let is_it = |key: &Key| key.id.as_deref() == Some(id);
+        if !self.keys.iter().any(is_it) {
+            return None;
+        }
+        let keys = self.keys.iter().filter(|key| !is_it(key));
+        Some(Self {
+            keys: keys.cloned().collect(),
+            shown: self.shown.clone(),
             epoch: self.epoch + 1,
         })
     }

@@ -4,7 +4,11 @@
 mod keys;
 mod revoked;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::{
@@ -114,6 +118,7 @@ pub(super) struct External {
 struct Live {
     issuer: Issuer,
     keys: ArcSwap<KeySet>,
+    changes: Mutex<()>,
     revoked: Revoked,
     /// Somebody came with a key that is not known.
     is_wanted: Notify,
@@ -160,6 +165,7 @@ impl External {
             Arc::new(Live {
                 issuer: issuer.clone(),
                 keys: ArcSwap::from_pointee(KeySet::default()),
+                changes: Mutex::default(),
                 revoked: Revoked::default(),
                 is_wanted: Notify::new(),
             })
@@ -233,13 +239,58 @@ impl External {
     pub(super) fn learn(&self, told: &HashMap<String, String>) {
         let issuer = told.get("iss");
         let its = |live: &&Arc<Live>| issuer.is_some_and(|issuer| *issuer == live.issuer.issuer);
-        if let Some(live) = self.issuers.iter().find(its) {
-            live.revoked.learn(told);
+        let Some(live) = self.issuers.iter().find(its) else {
+            return;
+        };
+        match told.contains_key("kid") {
+            true => live.drop_key(told),
+            false => live.revoked.learn(told),
+        }
+    }
+
+    /// Asks all issuers for their keys: what they have told of them may have been missed.
+    pub(super) fn ask_again(&self) {
+        for live in &self.issuers {
+            live.is_wanted.notify_one();
         }
     }
 }
 
 impl Live {
+    /// Takes nothing any more that a key has signed that was revoked, also if the issuer still shows it, and asks for the one
+    /// that has taken its place.
+    fn drop_key(&self, told: &HashMap<String, String>) {
+        let _alone = self.alone();
+        let Some(id) = self.revoked.learn_key(told) else {
+            return;
+        };
+        let Some(next) = self.keys.load().without(id) else {
+            return;
+        };
+        self.keys.store(Arc::new(next));
+        tracing::warn!(issuer = %self.issuer.issuer, token_key.id = %id, "An issuer has revoked one of its keys");
+        self.is_wanted.notify_one();
+    }
+
+    /// Takes over the keys that the issuer shows, if they are others. Whether they were.
+    fn take_over(&self, shown: &Value) -> bool {
+        let _alone = self.alone();
+        let next = self
+            .keys
+            .load()
+            .followed_by(shown, |id| self.revoked.has_key(id));
+        let is_another = next.is_some();
+        if let Some(next) = next {
+            self.keys.store(Arc::new(next));
+        }
+        is_another
+    }
+
+    /// Held while the keys change: one that is shown and one that is revoked must not miss each other.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the token claims, if one of the issuer's keys has signed it, and the epoch of the keys.
     fn open(&self, token: &str) -> Result<(Claims, u64), Rejection> {
         let header = decode_header(token).map_err(|_| Rejection::TokenInvalid)?;
@@ -341,10 +392,8 @@ async fn keep_fetching(live: std::sync::Weak<Live>) {
         let every = Duration::from_secs(issuer.issuer.refresh_s.into());
         let pause = match keys::fetch(&client, url).await {
             Ok(fetched) => {
-                let before = issuer.keys.load();
-                if let Some(next) = before.followed_by(fetched) {
+                if issuer.take_over(&fetched) {
                     tracing::info!(issuer = %issuer.issuer.issuer, "The keys of an issuer are known");
-                    issuer.keys.store(Arc::new(next));
                 }
                 every
             }
@@ -407,10 +456,11 @@ mod tests {
             skew_s: 30,
             refresh_s: 300,
         };
-        let keys = KeySet::default().followed_by(keys.clone()).unwrap();
+        let keys = KeySet::default().followed_by(keys, |_| false).unwrap();
         let live = Live {
             issuer,
             keys: ArcSwap::from_pointee(keys),
+            changes: Mutex::default(),
             revoked: Revoked::default(),
             is_wanted: Notify::new(),
         };
@@ -519,6 +569,10 @@ mod tests {
         let mut list = claims();
         list["scp"] = json!(["orders:read"]);
         assert!(see(&list).has_scope("orders:read"));
+        // Of keys of the host these stand for many; what they mean elsewhere is not known here.
+        let mut wild = claims();
+        wild["scope"] = json!("* orders:*");
+        assert!(!see(&wild).has_scope("orders:read"));
     }
 
     #[test]
@@ -530,11 +584,44 @@ mod tests {
         let good = token(Algorithm::EdDSA, &key, &claims());
         assert!(external.verify(&good, &directory, &clock).unwrap().is_ok());
         let live = &external.issuers[0];
-        let next = live.keys.load().followed_by(json!({ "keys": [] })).unwrap();
-        assert!(next.followed_by(json!({ "keys": [] })).is_none());
-        live.keys.store(Arc::new(next));
+        assert!(live.take_over(&json!({ "keys": [] })));
+        assert!(!live.take_over(&json!({ "keys": [] })));
         let seen = external.verify(&good, &directory, &clock).unwrap();
         assert_eq!(seen.unwrap_err(), Rejection::TokenInvalid);
+    }
+
+    #[test]
+    fn a_key_that_was_revoked_opens_nothing_also_while_it_is_still_shown() {
+        let [(key, x), (next_key, next_x)] = [signing(1), signing(2)];
+        let jwk = |id: &str, x: &str| json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": id });
+        let shown = json!({ "keys": [jwk("k1", &x)] });
+        let external = external(&shown);
+        let (directory, clock) = (Directory::default(), Clock::manual(NOW_S * 1000));
+        let see = |token: &str| external.verify(token, &directory, &clock).unwrap();
+        let good = token(Algorithm::EdDSA, &key, &claims());
+        see(&good).unwrap();
+        let told = |issuer: &str| -> HashMap<String, String> {
+            let pairs = [("iss", issuer), ("kid", "k1")];
+            let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            owned.into()
+        };
+        external.learn(&told("https://other.example"));
+        see(&good).unwrap();
+        external.learn(&told("https://login.example"));
+        assert_eq!(see(&good).unwrap_err(), Rejection::TokenInvalid);
+        let live = &external.issuers[0];
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some("k2".to_owned());
+        let next = encode(&header, &claims(), &next_key).unwrap();
+        for shown in [
+            shown,
+            json!({ "keys": [jwk("k1", &x), jwk("k2", &next_x)] }),
+            json!({ "keys": [jwk("k2", &next_x)] }),
+        ] {
+            live.take_over(&shown);
+            assert_eq!(see(&good).unwrap_err(), Rejection::TokenInvalid);
+        }
+        see(&next).unwrap();
     }
 
     #[test]
@@ -556,7 +643,7 @@ mod tests {
             (json!({ "kty": "unknown" }), false),
             (json!(7), false),
         ] {
-            let set = KeySet::default().followed_by(json!({ "keys": [jwk] }));
+            let set = KeySet::default().followed_by(&json!({ "keys": [jwk] }), |_| false);
             let found = set.unwrap().find(Some("k1"), Algorithm::EdDSA).is_some();
             assert_eq!(found, is_key, "{jwk}");
         }

@@ -107,6 +107,7 @@ impl Auth {
     }
 
     async fn sign_up(&self, live: &Live, email: &str, found: &Found) -> Result<Account, Error> {
+        self.require_roles(&live.settings.roles)?;
         let new = NewAccount {
             email: email.to_owned(),
             roles: live.settings.roles.clone(),
@@ -138,6 +139,7 @@ impl Auth {
         email: String,
         found: &Found,
     ) -> Result<(), Error> {
+        self.require_roles(&self.inner.providers.find(provider)?.settings.roles)?;
         if self.inner.store.user_by_email(&email).await?.is_some() {
             return self.tell_registered(email).await;
         }

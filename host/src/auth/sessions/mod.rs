@@ -9,12 +9,15 @@ mod token;
 pub(super) use revoked::Revoked;
 pub(super) use token::PREFIX;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use subtle::ConstantTimeEq as _;
 
 use crate::auth::shared_revocations::Revocation;
@@ -32,6 +35,8 @@ use token::{Mint, RefreshToken};
 const AGENT_CHARS_MAX: usize = 200;
 /// Exchanges that are remembered for the grace; of further ones, the rows still know the last.
 const RECENT_MAX: u64 = 50_000;
+/// The longest grace that can be set.
+const RECENT_FOR: Duration = Duration::from_secs(60);
 /// Sessions that have ended and are forgotten in one go, so that other writers get their turn.
 const SWEEP_MAX: u32 = 1000;
 
@@ -104,7 +109,7 @@ impl Sessions {
         Self {
             exchanges: Exchanges::new(store.clone(), config.refresh_queue_max),
             mint: Mint::new(keys.derive("refresh-tokens")),
-            recent: Cache::builder().max_capacity(RECENT_MAX).build(),
+            recent: recent_ones(RECENT_MAX),
             store,
             clock,
             life_ms: i64::from(config.session_days) * 24 * 3_600_000,
@@ -478,8 +483,53 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
+/// Exchanges of just now. The oldest goes first: each is asked for once at most, so how often one was says nothing.
+fn recent_ones(max: u64) -> Cache<[u8; 32], Recent> {
+    Cache::builder()
+        .max_capacity(max)
+        .eviction_policy(EvictionPolicy::lru())
+        .time_to_live(RECENT_FOR)
+        .build()
+}
+
 /// What a client says, as it may be kept and shown.
 fn shown(text: &str) -> String {
     let plain = text.chars().filter(|c| !c.is_control());
     plain.take(AGENT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_exchange_is_remembered_however_many_there_were_before() {
+        let recent = recent_ones(10);
+        let exchange = |at: u8| {
+            let exchanged = Exchanged {
+                user: UserId::new(),
+                generation: 1,
+                expires_at_ms: 0,
+            };
+            recent.insert(
+                [at; 32],
+                Recent {
+                    exchanged,
+                    at_ms: 0,
+                },
+            );
+            recent.run_pending_tasks();
+        };
+        let is_known = |at: u8| recent.get(&[at; 32]).is_some();
+        for at in 0..10 {
+            exchange(at);
+            // Clients that ask again and again keep no room from others.
+            assert!((0..5).all(|_| is_known(at)), "{at}");
+        }
+        for at in 10..50 {
+            exchange(at);
+            assert!(is_known(at) && is_known(at - 1), "{at}");
+        }
+        assert!(!is_known(0));
+    }
 }

@@ -168,7 +168,7 @@ async fn changed_roles_and_permissions_count_at_once() {
     host.auth.set_user_roles(ann.id, vec![]).await.unwrap();
     assert!(!may(&token) && may(&key));
     host.auth
-        .revoke_api_key(host.auth.list_api_keys()[0].id)
+        .revoke_api_key(host.auth.list_api_keys().await.unwrap()[0].id)
         .await
         .unwrap();
     host.auth.delete_role(name("clerk")).await.unwrap();
@@ -208,7 +208,7 @@ async fn the_first_start_gives_an_administrators_key_once() {
     // Locked out: the next start gives a new one.
     host.auth.revoke_api_key(first.key.id).await.unwrap();
     assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_some());
-    for key in host.auth.list_api_keys() {
+    for key in host.auth.list_api_keys().await.unwrap() {
         host.auth.revoke_api_key(key.id).await.unwrap();
     }
     let ann = host.add_user("ann@example.org", &[ADMIN]).await;
@@ -223,7 +223,7 @@ async fn a_key_of_the_administrator_that_could_not_be_kept_does_not_count() {
     let full = || std::io::Error::other("the disk is full");
     let failed = host.auth.ensure_admin(move |_| Err(full())).await;
     assert!(matches!(failed, Err(Error::AdminKey(_))), "{failed:?}");
-    assert!(host.auth.list_api_keys().is_empty());
+    assert!(host.auth.list_api_keys().await.unwrap().is_empty());
     assert!(host.auth.ensure_admin(|_| Ok(())).await.unwrap().is_some());
 }
 
@@ -312,6 +312,22 @@ fn settings_that_would_be_unsafe_are_all_named() {
         assert!(message.contains(field), "{message}");
     }
     assert!(serde_json::from_str::<Config>(r#"{"acess_token_minutes": 5}"#).is_err());
+    let issuer = |name: &str, audience: &str| {
+        json!({
+            "issuer": format!("https://{name}.example"), "audience": audience,
+            "jwks_url": "https://login.example/keys",
+        })
+    };
+    let with = |issuers: serde_json::Value| Config {
+        issuers: serde_json::from_value(issuers).unwrap(),
+        ..Config::default()
+    };
+    let two = with(json!([issuer("login", "shop"), issuer("other", "shop")]));
+    assert!(two.check().is_ok());
+    // The second one would never be asked.
+    let twice = with(json!([issuer("login", "shop"), issuer("login", "bank")]));
+    let message = twice.check().unwrap_err().to_string();
+    assert!(message.contains("the same `issuer`"), "{message}");
 }
 
 #[tokio::test]

@@ -239,7 +239,7 @@ async fn an_api_key_opens_the_door_until_it_is_revoked_or_expires() {
     assert_eq!(host.see(&wrong).unwrap_err(), Rejection::KeyUnknown);
     host.restart().await;
     assert_eq!(host.see(&lasting.token).unwrap_err(), Rejection::KeyRevoked);
-    assert_eq!(host.auth.list_api_keys().len(), 2);
+    assert_eq!(host.auth.list_api_keys().await.unwrap().len(), 2);
     let missing = host
         .auth
         .revoke_api_key("gk_0000000000000000".parse().unwrap())
@@ -295,12 +295,15 @@ async fn the_use_of_an_api_key_is_noted_at_most_once_a_minute() {
         ..NewApiKey::default()
     };
     let token = host.auth.create_api_key(new).await.unwrap().token;
-    assert_eq!(host.auth.list_api_keys()[0].last_used_at_ms, None);
+    assert_eq!(
+        host.auth.list_api_keys().await.unwrap()[0].last_used_at_ms,
+        None
+    );
     host.see(&token).unwrap();
     host.clock.advance_ms(30_000);
     host.see(&token).unwrap();
     assert_eq!(
-        host.auth.list_api_keys()[0].last_used_at_ms,
+        host.auth.list_api_keys().await.unwrap()[0].last_used_at_ms,
         Some(START_MS + 30_000)
     );
     let noted = async || {
@@ -312,5 +315,8 @@ async fn the_use_of_an_api_key_is_noted_at_most_once_a_minute() {
     }
     assert_eq!(noted().await, Some(START_MS));
     host.restart().await;
-    assert_eq!(host.auth.list_api_keys()[0].last_used_at_ms, Some(START_MS));
+    assert_eq!(
+        host.auth.list_api_keys().await.unwrap()[0].last_used_at_ms,
+        Some(START_MS)
+    );
 }

@@ -249,3 +249,30 @@ async fn identities_go_with_their_account() {
     let second = host.come("open", &bob).await.unwrap();
     assert_ne!(first, second);
 }
+
+#[tokio::test]
+async fn nobody_gets_an_account_without_the_roles_that_settings_give_it() {
+    let host = host().await;
+    // Given by settings, so it stays.
+    let kept = host.auth.delete_role(name("customer")).await.unwrap_err();
+    assert_eq!(kept.code(), "auth.role_in_use");
+    assert!(
+        kept.to_string()
+            .contains("`roles` of `open` in `auth.providers`"),
+        "{kept}"
+    );
+    assert!(host.auth.missing_roles().is_empty());
+    let gone = "DELETE FROM roles WHERE name = 'customer'";
+    sqlx::query(gone).execute(host.db.writer()).await.unwrap();
+    let everything = &mut crate::auth::Behind::everything();
+    host.auth.catch_up(everything).await.unwrap();
+    let [missing] = &host.auth.missing_roles()[..] else {
+        panic!("one role is missing");
+    };
+    assert!(missing.contains("there is no role `customer`"), "{missing}");
+    let bob = found("open", "7", "bob@example.org", true);
+    assert_eq!(host.come("open", &bob).await, Err("auth.roles_missing"));
+    let none: &[&str] = &[];
+    host.auth.create_role(name("customer"), none).await.unwrap();
+    assert!(host.come("open", &bob).await.is_ok());
+}

@@ -1,7 +1,7 @@
 //! What API keys are narrowed to, how their secrets change, and the accounts of programs that own them.
 
 use super::*;
-use crate::auth::Rotation;
+use crate::auth::{Behind, Rotation};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -214,4 +214,29 @@ async fn the_keys_of_a_service_account_follow_it() {
     }
     host.restart().await;
     assert_eq!(host.see(&one.token).unwrap_err(), Rejection::KeyRevoked);
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_key_is_the_latest_that_any_host_has_seen() {
+    let host = Host::start().await;
+    let made = host.auth.create_api_key(new(&[ADMIN])).await.unwrap();
+    let shown = async || host.auth.list_api_keys().await.unwrap()[0].last_used_at_ms;
+    let store = &host.auth.inner.store;
+    let caught_up = async || {
+        let everything = &mut Behind::everything();
+        host.auth.catch_up(everything).await.unwrap();
+    };
+    // As another host writes it.
+    store.touch_key(made.key.id, START_MS + 5000).await.unwrap();
+    caught_up().await;
+    assert_eq!(shown().await, Some(START_MS + 5000));
+    // One that was slower, or whose clock is behind.
+    store.touch_key(made.key.id, START_MS + 1000).await.unwrap();
+    let row = store.all_keys().await.unwrap().remove(0);
+    assert_eq!(row.key.last_used_at_ms, Some(START_MS + 5000));
+    // What this one has seen meanwhile is not lost.
+    host.clock.advance_ms(9000);
+    host.see(&made.token).unwrap();
+    caught_up().await;
+    assert_eq!(shown().await, Some(START_MS + 9000));
 }

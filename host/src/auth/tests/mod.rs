@@ -1,6 +1,7 @@
 //! A host's accounts on a real database, and what people try with them.
 
 mod accounts;
+mod codes;
 mod credentials;
 mod identities;
 mod keys;

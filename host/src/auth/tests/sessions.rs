@@ -294,3 +294,24 @@ async fn why_a_copied_session_has_ended_is_written_with_its_end() {
     let actions: Vec<&str> = last.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["session.ended", "refresh_token.reused"]);
 }
+
+#[tokio::test]
+async fn tokens_that_were_made_to_live_longer_end_when_what_was_revoked_is_forgotten() {
+    let mut host = Host::start().await;
+    host.add_user("ann@example.org", &[]).await;
+    let tokens = host.log_in("ann@example.org").await;
+    let other = host.log_in("ann@example.org").await;
+    host.auth.log_out(&tokens.refresh_token).await.unwrap();
+    host.config.access_token_minutes = 5;
+    host.restart().await;
+    let refused = host.see(&tokens.access_token).unwrap_err();
+    assert_eq!(refused, Rejection::TokenRevoked);
+    assert!(host.see(&other.access_token).is_ok());
+    // Of the first session nobody knows any more that it was ended.
+    host.clock.advance_ms(6 * 60_000);
+    host.restart().await;
+    for tokens in [&tokens, &other] {
+        let refused = host.see(&tokens.access_token).unwrap_err();
+        assert_eq!(refused, Rejection::TokenExpired);
+    }
+}

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::shared_revocations::Revocation;
 use crate::auth::{Auth, Config, Error, Keys};
 use crate::clock::Clock;
 use crate::db::{Db, Transaction};
@@ -311,6 +312,7 @@ impl Auth {
             for _ in 0..TRIES {
                 keys.refresh().await?;
                 if keys.try_revoke(&id).await? {
+                    auth.inner.untold.add([Revocation::Key(id)]);
                     return keys.refresh().await;
                 }
                 // Another host has changed keys at the same moment.

@@ -35,7 +35,9 @@ pub(super) fn explain(error: auth::Error) -> Problem {
         E::TooMany { .. } | E::TotpOn | E::TotpOff | E::ApiKeyNotCurrent => StatusCode::CONFLICT,
         E::SessionNotFound | E::ApiKeyNotFound => StatusCode::NOT_FOUND,
         E::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
-        E::Busy { .. } | E::ProviderUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        E::Busy { .. } | E::ProviderUnavailable { .. } | E::RolesMissing => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => return Problem::internal(&format!("{:#}", anyhow::Error::new(error))),
     };
     let problem = Problem::new(status, error.code(), error.to_string());

@@ -6,7 +6,7 @@ use super::ENTRIES_MAX;
 use super::reader::{Fields, Reader, clip, parsed, refuse_duplicates};
 use super::route::Auth;
 use crate::condition::{Expression, TEXT_BYTES_MAX};
-use crate::ids::RoleName;
+use crate::ids::{RoleName, is_scope};
 
 /// What a route asks of a caller beside a login and permissions. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,10 +69,4 @@ fn read_condition(reader: &mut Reader<'_>, fields: &mut Fields<'_, '_>) -> Optio
         reader.mistake_with_help(text.span(), format!("`condition`: {error}"), help);
     }
     Some((*text.get_ref()).to_owned())
-}
-
-/// A scope token of RFC 6749, section 3.3.
-fn is_scope(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
