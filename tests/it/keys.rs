@@ -146,7 +146,14 @@ async fn a_key_with_a_rate_is_held_to_it_whatever_others_do() {
     let routes = "[[route]]\nmethod = \"GET\"\npath = \"/mine\"\n\
                   [[route]]\nmethod = \"GET\"\npath = \"/few\"\n\
                   limits = [{ name = \"few\", limit = 1, window = \"1h\", key = \"api-key\" }]\n";
-    let manifest = manifests::with("hello", routes);
+    let eight: Vec<String> = (1..=8)
+        .map(|at| format!("{{ name = \"l{at}\", limit = 9, window = \"1h\" }}"))
+        .collect();
+    let many = format!(
+        "{routes}[[route]]\nmethod = \"GET\"\npath = \"/many\"\nlimits = [{}]\n",
+        eight.join(", ")
+    );
+    let manifest = manifests::with("hello", &many);
     host.deploy(&manifest, guest("hello-v1")).await;
     let (_, slow) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
     let (_, other) = key(&host, json!({ "rate": { "limit": 3, "window_s": 3600 } })).await;
@@ -176,7 +183,9 @@ async fn a_key_with_a_rate_is_held_to_it_whatever_others_do() {
     let refused = slow.get("/hello/mine").await;
     assert!(refused.header("retry-after").is_some());
     refused.assert_problem(429, "limit.quota_exceeded");
-    other.get("/hello/mine").await.assert_status(200);
+    // As many limits as a route can have, and that of the key.
+    let told = other.get("/hello/many").await.assert_status(200);
+    assert_eq!(told.header("ratelimit").unwrap().split(',').count(), 9);
     for _ in 0..10 {
         free.get("/hello/mine").await.assert_status(200);
     }

@@ -157,7 +157,7 @@ pub(super) fn accepted_ms(config: &Config) -> i64 {
     life_ms(config) + LEEWAY_MS
 }
 
-fn life_ms(config: &Config) -> i64 {
+pub(super) fn life_ms(config: &Config) -> i64 {
     i64::from(config.access_token_minutes) * 60_000
 }
 

@@ -23,17 +23,18 @@ pub(super) fn of_postgres() -> Migrator {
     steps::<Postgres>()
 }
 
-/// Files are called `NNNN_what_they_bring.sql`.
+/// Files are called `NNNN_what_they_bring.sql`; one that begins with `-- no-transaction` runs without one.
 fn steps<Files: RustEmbed>() -> Migrator {
     let step = |name: &str| {
         let (version, description) = name.strip_suffix(".sql")?.split_once('_')?;
         let sql = String::from_utf8(Files::get(name)?.data.into_owned()).ok()?;
+        let is_apart = sql.starts_with("-- no-transaction");
         Some(Migration::new(
             version.parse().ok()?,
             description.replace('_', " ").into(),
             MigrationType::Simple,
             AssertSqlSafe(sql).into_sql_str(),
-            false,
+            is_apart,
         ))
     };
     Migrator::with_migrations(Files::iter().filter_map(|name| step(&name)).collect())

@@ -22,8 +22,10 @@ pub use policy::{Algorithm, Fail, InvalidPolicy, Policy, PolicyConfig, PolicyPar
 
 use serde::{Deserialize, Serialize};
 
+/// Most policies of one route.
+pub const OF_ROUTE_MAX: usize = 8;
 /// Most policies that one request can be held to: those of a route, and that of an API key.
-pub const CHECKS_MAX: usize = 9;
+pub const CHECKS_MAX: usize = OF_ROUTE_MAX + 1;
 
 /// One question to the limiter: may this caller spend `cost` under this policy? A cost of 0 only asks how the caller
 /// stands. A cost above what the policy allows at once is never admitted.

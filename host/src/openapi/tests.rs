@@ -18,7 +18,7 @@ pub(super) fn request(schema: &Value) -> Value {
     }))
 }
 
-fn response(schema: &Value) -> Value {
+pub(super) fn response(schema: &Value) -> Value {
     document(&json!({
         "responses": { "200": { "description": "", "content": { "application/json": { "schema": schema } } } },
     }))

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Expression;
 use crate::ids::PluginName;
-use crate::limits::{Algorithm, CHECKS_MAX, Fail, InvalidPolicy, KeyKind, Policy, PolicyConfig};
+use crate::limits::{Algorithm, Fail, InvalidPolicy, KeyKind, OF_ROUTE_MAX, Policy, PolicyConfig};
 use crate::plugins::manifest::{self, RateKey, RateLimit};
 
 /// The limits of one route, of which there is at least one.
@@ -123,10 +123,10 @@ impl RouteLimits {
         if drafts.is_empty() {
             return Ok(None);
         }
-        if drafts.len() > CHECKS_MAX {
+        if drafts.len() > OF_ROUTE_MAX {
             let count = drafts.len();
             return Err(format!(
-                "{count} limits apply to one route; at most {CHECKS_MAX} are possible"
+                "{count} limits apply to one route; at most {OF_ROUTE_MAX} are possible"
             ));
         }
         let limits = drafts.into_iter().map(|draft| draft.finish(plugin));

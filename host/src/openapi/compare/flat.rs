@@ -12,12 +12,17 @@ use crate::openapi::resolve;
 const VARIANTS_MAX: usize = 1000;
 
 /// Words for people, and for those who draw forms or write clients. They take and promise nothing.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 22] = [
     "$anchor",
     "$comment",
+    "$dynamicAnchor",
     "$defs",
     "$id",
     "$schema",
+    "$vocabulary",
+    "contentEncoding",
+    "contentMediaType",
+    "contentSchema",
     "default",
     "definitions",
     "deprecated",

@@ -89,6 +89,7 @@ fn compare_within(old: &Value, new: &Value, steps: usize) -> Vec<Difference> {
         operation: String::new(),
         found: Found::default(),
         seen: BTreeSet::new(),
+        unchanged: schema::unchanged(old, new),
         left: steps,
     };
     let others: Vec<Operation<'_>> = operations(new).collect();
@@ -153,6 +154,8 @@ struct Comparison<'a> {
     found: Found,
     /// Pairs of schemas that are being compared, for those that contain themselves.
     seen: BTreeSet<(String, String, bool)>,
+    /// References to schemas that are the same in both, with all that they lead to.
+    unchanged: BTreeSet<String>,
     /// Steps that are left, so that no document takes for ever.
     left: usize,
 }

@@ -11,6 +11,8 @@ use super::{Comparison, escaped};
 
 /// A schema that takes everything.
 const ANY: Value = Value::Bool(true);
+/// A schema that takes nothing.
+const NOTHING: Value = Value::Bool(false);
 /// So many items must fit where nothing is said.
 static ONE: LazyLock<Value> = LazyLock::new(|| Value::from(1));
 
@@ -159,6 +161,8 @@ impl Comparison<'_> {
             // What fits no pattern is one of the other fields.
             let has_rest = key == "patternProperties";
             let (rest_before, rest_after) = (rest_of(old), rest_of(new));
+            // More that comes in answers breaks nobody.
+            let rest_before = rest_before.filter(|rest| is_request || **rest != NOTHING);
             let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
             for name in names {
                 let one = before.get(name).or(rest_before.filter(|_| has_rest));
@@ -174,12 +178,17 @@ impl Comparison<'_> {
             true => (after, before),
             false => (before, after),
         };
+        let always = match is_request {
+            true => names_of(old),
+            false => names_of(new),
+        };
+        let is_there = |field: &Value| field.as_str().is_some_and(|field| always.contains(field));
         for (name, list) in needed {
             let given = given.get(name).and_then(Value::as_array);
             let is_given =
                 |name: &&Value| given.is_some_and(|given| given.iter().any(|one| one == *name));
             let list = list.as_array().into_iter().flatten();
-            for field in list.filter(|name| !is_given(name)) {
+            for field in list.filter(|name| !is_given(name) && !is_there(name)) {
                 let at = format!("{pointer}/{key}/{}", escaped(name));
                 match is_request {
                     true => {
@@ -207,7 +216,8 @@ impl Comparison<'_> {
         let (before, after) = (first_of(old), first_of(new));
         let (items_before, items_after) = (old.get("items"), new.get("items"));
         for index in 0..before.len().max(after.len()) {
-            let one = before.get(index).or(items_before);
+            let rest = items_before.filter(|rest| is_request || **rest != NOTHING);
+            let one = before.get(index).or(rest);
             let other = after.get(index).or(items_after);
             let at = format!("{pointer}/prefixItems/{index}");
             self.below(one, other, is_request, &at, depth);

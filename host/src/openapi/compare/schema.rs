@@ -1,7 +1,7 @@
 //! Two schemas: of what a server takes, the new one must take all that the old one does; of what it gives, it must give
 //! nothing that the old one does not promise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -49,6 +49,10 @@ impl<'a> Comparison<'a> {
         pointer: &str,
         depth: usize,
     ) {
+        // Then size does not matter.
+        if old == new && leads_only_to(old, &self.unchanged) {
+            return;
+        }
         if depth > DEPTH_MAX || self.left == 0 {
             self.cut(pointer);
             return;
@@ -135,7 +139,10 @@ impl<'a> Comparison<'a> {
         let (needed, offered) = if is_request { (old, new) } else { (new, old) };
         for (index, one) in needed.iter().enumerate() {
             let (mut is_met, mut is_unseen) = (false, false);
-            for other in offered {
+            // Most stay where they were.
+            let same_place = offered.get(index).into_iter();
+            let elsewhere = offered.iter().enumerate().filter(|(at, _)| *at != index);
+            for other in same_place.chain(elsewhere.map(|(_, other)| other)) {
                 let (before, after) = if is_request {
                     (one, other)
                 } else {
@@ -328,6 +335,65 @@ fn values_of(map: &Map<String, Value>) -> Option<Vec<Value>> {
 }
 
 /// Whether something in it leads elsewhere, where the documents may differ.
+/// References to named schemas that are the same in both documents, with all that they lead to.
+pub(super) fn unchanged(old: &Value, new: &Value) -> BTreeSet<String> {
+    let schemas = |document: &Value| -> Map<String, Value> {
+        let schemas = document.pointer("/components/schemas");
+        schemas
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (before, after) = (schemas(old), schemas(new));
+    let same = before
+        .iter()
+        .filter(|(name, schema)| after.get(*name) == Some(*schema));
+    let mut same: BTreeMap<String, BTreeSet<&str>> = same
+        .map(|(name, schema)| {
+            let mut found = BTreeSet::new();
+            references(schema, &mut found);
+            (format!("#/components/schemas/{name}"), found)
+        })
+        .collect();
+    loop {
+        let is_left = |name: &&str| same.contains_key(*name);
+        let changed = same
+            .iter()
+            .filter(|(_, leads)| !leads.iter().all(|name| is_left(&name)));
+        let changed: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
+        if changed.is_empty() {
+            return same.into_keys().collect();
+        }
+        for name in changed {
+            same.remove(&name);
+        }
+    }
+}
+
+/// Whether all references in a schema are among these.
+fn leads_only_to(schema: &Value, known: &BTreeSet<String>) -> bool {
+    let mut found = BTreeSet::new();
+    references(schema, &mut found);
+    found.iter().all(|reference| known.contains(*reference))
+}
+
+fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(reference) if key.ends_with("$ref") || key.ends_with("Ref") => {
+                        found.insert(reference);
+                    }
+                    value => references(value, found),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
 pub(super) fn has_reference(map: &Map<String, Value>) -> bool {
     map.iter()
         .any(|(key, value)| key == "$ref" || leads_elsewhere(value))

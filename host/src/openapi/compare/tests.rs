@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Difference, compare, compare_within};
-use crate::openapi::tests::{blocking, document, object, request};
+use crate::openapi::tests::{blocking, document, object, request, response};
 
 /// Whatever keyword it is: a request that takes less than before is told, and one that takes as much or more is not.
 #[test]
@@ -307,9 +307,61 @@ fn what_is_too_large_or_too_deep_to_be_compared_breaks() {
         let below = json!({ "$ref": format!("#/components/schemas/l{}", level - 1) });
         laughs["components"]["schemas"][format!("l{level}")] = json!({ "allOf": [below, below] });
     }
-    let found = told(compare_within(&laughs, &laughs, 10_000));
+    let mut others = laughs.clone();
+    others["components"]["schemas"]["l0"] = json!({ "type": "integer" });
+    let found = told(compare_within(&laughs, &others, 10_000));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("too large"), "{found:?}");
+}
+
+#[test]
+fn what_has_not_changed_is_kept_however_large_it_is() {
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    // A union of many, and parents and children that lead to one another.
+    let many: Vec<Value> = (0..200)
+        .map(|at| json!({ "type": "object", "required": [format!("f{at}")] }))
+        .collect();
+    let mut old = request(&json!({ "oneOf": many, "allOf": [reference("parent")] }));
+    old["components"] = json!({ "schemas": {
+        "parent": { "oneOf": [reference("one"), reference("two")] },
+        "one": { "allOf": [reference("parent"), { "type": "object" }] },
+        "two": { "allOf": [reference("parent"), { "type": "object" }] },
+        "other": { "type": "string" },
+    } });
+    let mut new = old.clone();
+    assert_eq!(compare_within(&old, &new, 10), []);
+    // What is said elsewhere does not matter.
+    new["components"]["schemas"]["other"]["type"] = json!("integer");
+    assert_eq!(compare_within(&old, &new, 10), []);
+    new["components"]["schemas"]["two"] = json!({ "type": "string" });
+    assert_ne!(compare_within(&old, &new, 2000), []);
+    // Variants stay where they are, and one changes.
+    let union = |first: &str| {
+        let mut variants = many.clone();
+        variants[0]["required"] = json!([first]);
+        request(&json!({ "oneOf": variants }))
+    };
+    let found = compare_within(&union("f0"), &union("g0"), 2000);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("variant 1"), "{found:?}");
+}
+
+#[test]
+fn more_in_answers_breaks_nobody() {
+    for (old, new) in [
+        (
+            json!({ "type": "object", "additionalProperties": false }),
+            json!({ "type": "object", "additionalProperties": false,
+                    "patternProperties": { "^x-": { "type": "string" } } }),
+        ),
+        (
+            json!({ "type": "array", "prefixItems": [{ "type": "string" }], "items": false }),
+            json!({ "type": "array", "prefixItems": [{ "type": "string" }, { "type": "string" }],
+                    "items": false }),
+        ),
+    ] {
+        assert_eq!(blocking(&response(&old), &response(&new)), []);
+    }
 }
 
 #[test]
