@@ -357,9 +357,7 @@ pub(super) fn unchanged(old: &Value, new: &Value) -> BTreeSet<String> {
         .collect();
     loop {
         let is_left = |name: &&str| same.contains_key(*name);
-        let changed = same
-            .iter()
-            .filter(|(_, leads)| !leads.iter().all(|name| is_left(&name)));
+        let changed = same.iter().filter(|(_, leads)| !leads.iter().all(is_left));
         let changed: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
         if changed.is_empty() {
             return same.into_keys().collect();
