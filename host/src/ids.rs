@@ -97,6 +97,9 @@ name!(
     |name| is_slug(name, 64, "-_")
 );
 
+/// Longest scope, in bytes.
+pub const SCOPE_BYTES_MAX: usize = 100;
+
 /// Whether this is a scope token (RFC 6749, section 3.3).
 pub fn is_scope(text: &str) -> bool {
     let is_sign = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';

@@ -247,9 +247,7 @@ async fn sse_sends_events_until_the_client_leaves() {
         "{events}"
     );
     drop(response);
-    while host.app().runtime.calls_in_progress() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    host.until_in_progress(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

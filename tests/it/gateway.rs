@@ -276,7 +276,7 @@ async fn a_host_that_stops_finishes_what_it_began_and_takes_nothing_new() {
     host.deploy(&manifests::open("slow"), guest("slow")).await;
     let (client, address) = ((*host).clone(), host.app().address);
     let slow = tokio::spawn(async move { client.get("/slow/?ms=700").await });
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    host.until_in_progress(1).await;
     host.stop().await;
     let answer = slow.await.unwrap().assert_status(200);
     assert_eq!(answer.json::<Value>(), 700);

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::auth::tokens::life_ms;
+use crate::auth::tokens::{end_ms, life_ms};
 use crate::auth::{Auth, Principal, api_keys};
 
 impl Auth {
@@ -40,13 +40,11 @@ impl Auth {
             }
         }
         let said = |name| claims.get(name).and_then(Value::as_i64);
-        // Own tokens end as early as new ones, whatever they say.
         if principal.token_claims.is_none()
             && let (Some(made_s), Some(ends_s)) = (said("iat"), said("exp"))
         {
-            let life_s = life_ms(&self.inner.config) / 1000;
-            let ends_s = ends_s.min(made_s.saturating_add(life_s));
-            claims.insert("exp".to_owned(), ends_s.into());
+            let ends_ms = end_ms(made_s, ends_s, life_ms(&self.inner.config));
+            claims.insert("exp".to_owned(), (ends_ms / 1000).into());
         }
         Some(claims)
     }

@@ -3,10 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::auth::permissions::{InvalidPermission, PlatformPermission, RolePermission};
-use crate::ids::is_scope;
-
-/// Longest scope, in bytes: routes ask for none that is longer.
-const BYTES_MAX: usize = 100;
+use crate::ids::{SCOPE_BYTES_MAX, is_scope};
 
 /// One scope of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +27,7 @@ impl FromStr for Scope {
     /// Whatever looks like a permission of the host or like a pattern must be one: it would be narrower than its author thinks.
     fn from_str(text: &str) -> Result<Self, InvalidPermission> {
         let is_free = is_scope(text)
-            && (1..=BYTES_MAX).contains(&text.len())
+            && text.len() <= SCOPE_BYTES_MAX
             && !text.starts_with("platform.")
             && !text.contains('*');
         match text.parse::<RolePermission>() {

@@ -161,6 +161,18 @@ pub(super) fn life_ms(config: &Config) -> i64 {
     i64::from(config.access_token_minutes) * 60_000
 }
 
+/// When a token is over that says when it was made and when it ends, in seconds. What was revoked is remembered for as long as
+/// a token lives now; one that was made to live longer ends then, too.
+pub(super) fn end_ms(made_s: i64, ends_s: i64, life_ms: i64) -> i64 {
+    ms(ends_s).min(ms(made_s) + life_ms)
+}
+
+fn ms(seconds: i64) -> i64 {
+    seconds
+        .saturating_mul(1000)
+        .clamp(i64::MIN / 2, i64::MAX / 2)
+}
+
 fn read(
     token: &str,
     ring: &Ring,
@@ -179,15 +191,13 @@ fn read(
     let claims = ring.open::<Claims<Vec<RoleName>>>(token, &id);
     let claims = claims.ok_or(Rejection::TokenInvalid)?;
     let live = directory.user(claims.sub).ok_or(Rejection::TokenRevoked)?;
-    let ms = |s: i64| s.saturating_mul(1000).clamp(i64::MIN / 2, i64::MAX / 2);
     Ok(Verified {
         live,
         user: claims.sub,
         session: claims.sid,
         generation: claims.generation,
         begins_ms: ms(claims.nbf),
-        // What was revoked is remembered for as long as a token lives now. One that was made to live longer ends then, too.
-        expires_ms: ms(claims.exp).min(ms(claims.iat) + life_ms),
+        expires_ms: end_ms(claims.iat, claims.exp, life_ms),
         epoch: ring.epoch,
     })
 }

@@ -1,4 +1,10 @@
-use std::{ops::Deref, path::Path, sync::Arc};
+use std::{
+    ops::Deref,
+    panic::Location,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use gantry::{
@@ -12,6 +18,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{Client, PostgresDatabase, guests};
+
+/// How long calls take to begin or to end, on a machine that is busy.
+const CALLS_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A running host. Dereferences to a client without credentials.
 pub struct TestHost {
@@ -135,6 +144,23 @@ impl TestHost {
         self.app.as_ref().expect("the host runs")
     }
 
+    /// Waits until so many calls of plugins are in progress, which is soon.
+    #[track_caller]
+    pub fn until_in_progress(&self, calls: u32) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let until = Instant::now() + CALLS_WAIT_MAX;
+            while self.app().runtime.calls_in_progress() != calls {
+                assert!(
+                    Instant::now() < until,
+                    "{caller}: {} calls are in progress, not {calls}",
+                    self.app().runtime.calls_in_progress()
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
     /// The control of plugins.
     pub fn plugins(&self) -> &Plugins {
         &self.app().plugins
@@ -152,7 +178,7 @@ impl TestHost {
 
     /// The access log so far.
     pub async fn access_log(&self) -> String {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
     }
 

@@ -42,9 +42,5 @@ async fn neighbour_is_healthy(host: &TestHost) {
 
 /// Nothing is left over: no call is in progress and no place taken.
 async fn is_idle(host: &TestHost) {
-    let until = Instant::now() + Duration::from_secs(5);
-    while host.app().runtime.calls_in_progress() > 0 {
-        assert!(Instant::now() < until, "calls are still in progress");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    host.until_in_progress(0).await;
 }

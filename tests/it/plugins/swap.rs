@@ -189,11 +189,15 @@ async fn a_thousand_swaps_under_load_fail_no_request_and_leave_nothing_behind() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_flight_is_finished_by_the_version_that_began_it() {
     let host = gantry_harness::TestHost::start().await;
-    host.deploy(&manifests::open("swapped"), guest("slow"))
+    // Compiled before, so that the swap does not take longer than the request.
+    host.deploy(&manifests::open("hello"), guest("hello-v2"))
         .await;
-    let client = (*host).clone();
-    let slow = tokio::spawn(async move { client.get("/swapped/?ms=800").await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let time = "[limits]\nwall = \"20s\"";
+    host.deploy(&manifests::with("swapped", time), guest("slow"))
+        .await;
+    let client = host.on_a_connection_of_its_own();
+    let slow = tokio::spawn(async move { client.get("/swapped/?ms=4000").await });
+    host.until_in_progress(1).await;
     host.deploy(&manifests::open("swapped"), guest("hello-v2"))
         .await;
     assert_eq!(
@@ -202,7 +206,7 @@ async fn a_request_in_flight_is_finished_by_the_version_that_began_it() {
         "others do not wait for it"
     );
     assert!(!slow.is_finished());
-    assert_eq!(slow.await.unwrap().assert_status(200).json::<Value>(), 800);
+    assert_eq!(slow.await.unwrap().assert_status(200).json::<Value>(), 4000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use serde_json::{Map, Value};
 
 use super::flat::{flat, is_word};
-use super::schema::{DEPTH_MAX, LOWER, UPPER, leads_elsewhere};
+use super::schema::{DEPTH_MAX, LOWER, UPPER};
 use super::{Comparison, escaped};
 
 /// A schema that takes everything.
@@ -330,7 +330,7 @@ impl Comparison<'_> {
             return false;
         }
         self.left -= 1;
-        if old == new && !leads_elsewhere(old) {
+        if self.is_unchanged(old, new) {
             return true;
         }
         match (old, new) {

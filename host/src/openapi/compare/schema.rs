@@ -50,7 +50,7 @@ impl<'a> Comparison<'a> {
         depth: usize,
     ) {
         // Then size does not matter.
-        if old == new && leads_only_to(old, &self.unchanged) {
+        if self.is_unchanged(old, new) {
             return;
         }
         if depth > DEPTH_MAX || self.left == 0 {
@@ -94,6 +94,15 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Whether two values say the same, with all that they lead to.
+    pub(super) fn is_unchanged(&self, old: &Value, new: &Value) -> bool {
+        let mut found = BTreeSet::new();
+        old == new && {
+            references(old, &mut found);
+            found.iter().all(|name| self.unchanged.contains(*name))
+        }
+    }
+
     /// What is below here is not looked at. Whoever reads the differences must not take that for none.
     fn cut(&mut self, pointer: &str) {
         let what = "too large or too deep to compare".to_owned();
@@ -108,9 +117,6 @@ impl<'a> Comparison<'a> {
         pointer: &str,
         depth: usize,
     ) {
-        if old == new && !has_reference(old) {
-            return;
-        }
         let (choices, others) = (choices_of(old), choices_of(new));
         if choices.is_some() || others.is_some() {
             let whole = |map: &Map<String, Value>| vec![Value::Object(map.clone())];
@@ -368,13 +374,6 @@ pub(super) fn unchanged(old: &Value, new: &Value) -> BTreeSet<String> {
     }
 }
 
-/// Whether all references in a schema are among these.
-fn leads_only_to(schema: &Value, known: &BTreeSet<String>) -> bool {
-    let mut found = BTreeSet::new();
-    references(schema, &mut found);
-    found.iter().all(|reference| known.contains(*reference))
-}
-
 fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
     match value {
         Value::Object(map) => {
@@ -389,18 +388,5 @@ fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
         }
         Value::Array(list) => list.iter().for_each(|value| references(value, found)),
         _ => {}
-    }
-}
-
-pub(super) fn has_reference(map: &Map<String, Value>) -> bool {
-    map.iter()
-        .any(|(key, value)| key == "$ref" || leads_elsewhere(value))
-}
-
-pub(super) fn leads_elsewhere(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => has_reference(map),
-        Value::Array(list) => list.iter().any(leads_elsewhere),
-        _ => false,
     }
 }

@@ -6,7 +6,7 @@ use super::ENTRIES_MAX;
 use super::reader::{Fields, Reader, clip, parsed, refuse_duplicates};
 use super::route::Auth;
 use crate::condition::{Expression, TEXT_BYTES_MAX};
-use crate::ids::{RoleName, is_scope};
+use crate::ids::{RoleName, SCOPE_BYTES_MAX, is_scope};
 
 /// What a route asks of a caller beside a login and permissions. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Policy {
             }
         }
         let mut scopes = Vec::new();
-        for text in fields.strings(reader, "scopes", ENTRIES_MAX, 100) {
+        for text in fields.strings(reader, "scopes", ENTRIES_MAX, SCOPE_BYTES_MAX) {
             if is_scope(text.get_ref()) {
                 scopes.push((text.span(), (*text.get_ref()).to_owned()));
             } else {
