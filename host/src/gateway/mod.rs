@@ -82,7 +82,7 @@ pub struct Config {
     pub uri_bytes_max: usize,
     /// Most bytes of a request's header names and values. Default: 32 KiB.
     pub header_bytes_max: usize,
-    /// Most headers of a request. Default: 100.
+    /// Most headers of a request. Default: 90.
     pub headers_max: usize,
     /// How many calls of plugins may stand above a request: a plugin that calls a plugin (or itself) by way of a request
     /// to another server is one. Default: 8.
@@ -140,7 +140,7 @@ impl Default for Config {
             answers_bytes_per_client_max: 64 << 20,
             uri_bytes_max: 8 << 10,
             header_bytes_max: 32 << 10,
-            headers_max: 100,
+            headers_max: 90,
             call_depth_max: 8,
             trusted_proxies: TrustedProxies::default(),
             pages_are_sandboxed: true,
