@@ -14,12 +14,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 
-/// Enough for a request with some ten kilobytes of JSON. Together with a stack of 64 KiB and the data of a usual plugin it
-/// stays within three pages of memory, which the host wipes in a microsecond; more would take it longer.
-const ARENA_BYTES: usize = 96 * 1024;
+/// Enough for a request with some kilobytes of JSON, as most have. Together with a stack of 64 KiB and the data of a usual
+/// plugin it stays within two pages of memory. The host wipes all of them after each request, which takes a microsecond for
+/// each where processors have little cache; who needs more grows, and costs as much as twenty of them.
+const ARENA_BYTES: usize = 40 * 1024;
 
 /// Blocks from this size on go to the system at once: one of them would use up what hundreds of small ones need.
-const BLOCK_BYTES_MAX: usize = 32 * 1024;
+const BLOCK_BYTES_MAX: usize = 16 * 1024;
 
 /// By how much the memory grows when small blocks need more: 1 MiB is one call of the host instead of sixteen.
 const STEP_BYTES: usize = 1024 * 1024;

@@ -66,7 +66,7 @@
 //!
 //! # Memory
 //!
-//! With the feature `arena` (on by default) the SDK sets the global allocator: the first 96 KiB come from a region
+//! With the feature `arena` (on by default) the SDK sets the global allocator: the first 40 KiB come from a region
 //! that is part of the component's initial memory, so that a usual request never grows it. Growing costs the server
 //! a system call that all its threads wait for. What does not fit comes from the ordinary allocator behind it, so
 //! long runs and large bodies just work. Turn the feature off to set an allocator of your own.

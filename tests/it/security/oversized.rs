@@ -205,7 +205,9 @@ async fn heads_that_are_too_large_are_refused_by_their_size_and_not_by_what_is_i
     }
     let with_headers = |count: usize| {
         let request = host.request(Method::GET, "/echo/open/x");
-        (0..count).fold(request, |request, at| request.header(format!("x-{at}"), "1"))
+        (0..count).fold(request, |request, at| {
+            request.header(format!("x-{at}"), "1")
+        })
     };
     host.send(with_headers(80)).await.assert_status(200);
     host.send(with_headers(95))
