@@ -22,7 +22,7 @@ pub(super) const CSRF_COOKIE: &str = "__Host-gantry-csrf";
 /// How all of these begin.
 const COOKIES: &str = "__Host-gantry-";
 const CSRF_HEADER: HeaderName = HeaderName::from_static("x-gantry-csrf");
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What of a request decides who has sent it.
 #[derive(Clone, Copy)]

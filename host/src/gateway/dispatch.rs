@@ -551,7 +551,7 @@ fn refuse_encoding(plugin: &LivePlugin, headers: &HeaderMap) -> Result<(), Probl
 /// Credentials are the host's: a plugin learns who is calling, not how they proved it.
 pub(super) fn for_guest(mut headers: HeaderMap, uri: &http::Uri) -> HeaderMap {
     headers.remove(header::AUTHORIZATION);
-    headers.remove("x-api-key");
+    headers.remove(credentials::API_KEY);
     headers.remove(trace::DEPTH);
     credentials::hide_from_plugins(&mut headers);
     // The plugin was found by the authority (RFC 9112, section 3.2.2), so that is the host it must see.

@@ -88,6 +88,10 @@ fn ambiguity(path: &str) -> Option<&'static str> {
     if path.contains("//") {
         return Some("the path has an empty segment (`//`); send it without");
     }
+    // Without these, which most paths are, there is nothing to look for.
+    if !path.bytes().any(|byte| matches!(byte, b'\\' | b'%' | b'.')) {
+        return None;
+    }
     // A backslash is a slash to those who read by the rules of browsers.
     if path.contains('\\') {
         return Some("the path has a backslash; write `/`");

@@ -8,7 +8,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, request};
 use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
 
@@ -23,6 +23,10 @@ use crate::limits::{Caller, Check, Decision, Key, Permit};
 use crate::plugins::access;
 use crate::plugins::limits::{KeySource, RouteLimit};
 use crate::plugins::routes::{Route, below};
+
+/// How much is left, and of what (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What a request can be counted by.
 pub(super) struct Asked<'r> {
@@ -128,11 +132,11 @@ impl Admitted<'_> {
         } = self;
         if let Some(policies) = policies {
             let headers = answer.headers_mut();
-            headers.insert("ratelimit-policy", policies);
-            insert(headers, "ratelimit", decision.limit_header());
+            headers.insert(RATE_LIMIT_POLICY, policies);
+            insert(headers, RATE_LIMIT, decision.limit_header());
             if has_legacy_headers {
                 for (name, value) in response::legacy_headers(&decision) {
-                    insert(headers, name, value);
+                    insert(headers, HeaderName::from_static(name), value);
                 }
             }
         }
@@ -149,7 +153,7 @@ impl Admitted<'_> {
 }
 
 /// Nothing for a list without members (RFC 9651, section 3.1): where nothing could be counted, nothing is told.
-fn insert(headers: &mut HeaderMap, name: &'static str, value: String) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if value.is_empty() {
         return;
     }

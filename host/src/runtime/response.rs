@@ -1,29 +1,38 @@
 //! What a guest may answer: the shape and the size of a response are checked before anybody else sees it.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{self, MaxSizeReached},
+};
 
 use crate::bindings::messages;
 use crate::http::reserved;
 use crate::runtime::Config;
+
+/// Room for the headers that the host adds to most answers, so that the map does not grow, and hash all names again, for each
+/// few of them.
+const HOST_HEADERS: usize = 12;
 
 /// A response of `gantry:http/handler`. The error is the reason, for people.
 pub(super) fn check(
     response: messages::Response,
     config: &Config,
 ) -> Result<http::Response<Bytes>, String> {
-    // Before the map is made: it panics when it is asked for too much.
+    // Before the map is made, which takes memory for all of them.
     if response.headers.len() > config.response_headers_max {
         return Err(format!(
             "it has more than {} headers",
             config.response_headers_max
         ));
     }
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let too_many = |error: MaxSizeReached| format!("it has too many headers: {error}");
+    let room = response.headers.len() + HOST_HEADERS;
+    let mut headers = HeaderMap::try_with_capacity(room).map_err(too_many)?;
     for (name, value) in response.headers {
         let name = header_name(&name)?;
         let value = header_value(&name, value)?;
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(too_many)?;
     }
     finish(response.status, headers, response.body, config)
 }
@@ -204,6 +213,28 @@ mod tests {
             (200, &[], 101, "its body has more than 100 bytes"),
         ] {
             assert_eq!(answer(status, headers, body).unwrap_err(), reason);
+        }
+    }
+
+    #[test]
+    fn more_headers_than_a_map_holds_are_refused_where_settings_allow_them() {
+        let config = Config {
+            response_headers_max: 100_000,
+            ..Config::default()
+        };
+        for count in [20_000, 40_000] {
+            let headers = (0..count).map(|number| (format!("x-{number}"), String::new()));
+            let response = messages::Response {
+                status: 200,
+                headers: headers.collect(),
+                body: Bytes::new(),
+            };
+            let error = check(response, &config).unwrap_err();
+            let expected = ["its headers have", "it has too many headers"];
+            assert!(
+                error.starts_with(expected[usize::from(count > 30_000)]),
+                "{error}"
+            );
         }
     }
 
