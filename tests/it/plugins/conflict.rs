@@ -1,6 +1,6 @@
 //! Two at once: what one does is never undone by the other, and what fails leaves no trace that comes alive later.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gantry::plugins::store::StoreError;
@@ -17,9 +17,33 @@ fn slow() -> Bytes {
     components::slow_to_compile(4000)
 }
 
-/// Until a deployment that was begun has read what the plugin is now, and is compiling.
-async fn until_it_compiles() {
-    tokio::time::sleep(Duration::from_millis(400)).await;
+/// A host whose compiler gives a component so many seconds at first, by which its children are known among others.
+async fn host_that_compiles(seconds: u64) -> TestHost {
+    TestHost::build()
+        .with(|config| {
+            config.runtime.compile.quick_cpu_s = seconds;
+            config.runtime.compile.wall_s = 300;
+        })
+        .start()
+        .await
+}
+
+/// Until a deployment that was begun has read what the plugin is now, and is compiling with so many seconds.
+async fn until_it_compiles(seconds: u64) {
+    let argument = format!("--cpu-s\0{seconds}\0");
+    let is_compiling = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = processes.filter_map(|one| std::fs::read(one.path().join("cmdline")).ok());
+        lines.any(|line| String::from_utf8_lossy(&line).contains(&argument))
+    };
+    let began = Instant::now();
+    while !is_compiling() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "nothing compiles"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn version(host: &TestHost) -> String {
@@ -36,13 +60,13 @@ async fn what_the_operator_changes_during_a_deployment_is_kept_and_the_deploymen
     );
     let changes = ["settings", "grants", "mount", "rollback"];
     for what in changes {
-        let host = TestHost::start().await;
+        let host = host_that_compiles(11).await;
         for _ in 0..2 {
             host.deploy(&manifest, guest("hello-v2")).await;
         }
         let name = "hello".parse().unwrap();
         let change = async {
-            until_it_compiles().await;
+            until_it_compiles(11).await;
             let plugins = host.plugins();
             match what {
                 "settings" => {
@@ -111,13 +135,13 @@ async fn what_the_operator_changes_during_a_deployment_is_kept_and_the_deploymen
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_deployment_that_is_refused_leaves_the_one_that_came_before_it() {
-    let host = TestHost::start().await;
+    let host = host_that_compiles(12).await;
     let manifest = manifests::open("hello");
     // So that the second one need not wait for the compiler.
     host.deploy(&manifests::open("other"), guest("hello-v2"))
         .await;
     let quick = async {
-        until_it_compiles().await;
+        until_it_compiles(12).await;
         host.deploy(&manifest, guest("hello-v2")).await
     };
     let (late, _) = tokio::join!(host.try_deploy(&manifest, slow(), GrantMode::Keep), quick);
@@ -175,9 +199,9 @@ async fn a_version_that_cannot_go_live_is_not_recorded_and_does_not_come_up_late
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_compiles_slowly_does_not_hold_up_the_others() {
-    let server = Process::start("[runtime.compile]\nquick_cpu_s = 1\n").await;
+    let server = Process::start("[runtime.compile]\nquick_cpu_s = 1\nwall_s = 300\n").await;
     let others = async {
-        until_it_compiles().await;
+        until_it_compiles(1).await;
         for name in ["one", "two"] {
             let query = format!("name={name}");
             server
@@ -187,7 +211,7 @@ async fn a_component_that_compiles_slowly_does_not_hold_up_the_others() {
         }
     };
     // By its size it is not slow yet: that is found out.
-    let slow = components::slow_to_compile(7000);
+    let slow = components::slow_to_compile(6500);
     let slow = async { server.upload("name=slow", slow).await };
     let mut slow = std::pin::pin!(slow);
     tokio::select! {
