@@ -123,10 +123,7 @@ async fn a_server_that_hangs_costs_one_command_its_limit_and_the_others_nothing(
         let answer = ping(&cluster).await;
         assert!(matches!(answer, Err(Error::Unreachable)), "{answer:?}");
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "nobody waits for a server that did not answer"
-    );
+    assert!(began.elapsed() < Duration::from_millis(250));
 
     server.wake().await;
     until("it is found", async || ping(&cluster).await.is_ok()).await;

@@ -373,7 +373,7 @@ async fn a_flood_of_writes_does_not_keep_the_neighbour_from_writing() {
         let answer = host.get("/neighbour/value?bytes=10").await;
         assert!(answer.json::<Value>()["ok"].is_number());
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(2),
             "{:?}",
             began.elapsed()
         );

@@ -425,12 +425,18 @@ async fn what_was_replaced_has_its_time_to_finish_and_no_more() {
     };
     let (short, long) = (ask(500), ask(9000));
     host.until_in_progress(2).await;
+    let began = Instant::now();
     admin
         .upload("", hello("2.0.0", "hello-v2"))
         .await
         .assert_status(201);
     short.await.unwrap().assert_status(200);
     long.await.unwrap().assert_problem(504, "plugin.retired");
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
     // A change of settings replaces what was loaded as well, but not what is kept.
     assert_eq!(by_canary(&host, 5).await, 5);
 }
