@@ -126,7 +126,7 @@ fn has_dot_segment(path: &str) -> bool {
 }
 
 /// The name of the header that carries the id of a request.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Adds what every answer has. A plugin cannot set the request id.
 pub(super) fn finish(headers: &mut HeaderMap, id: &RequestId) {

@@ -24,9 +24,10 @@ use crate::plugins::access;
 use crate::plugins::limits::{KeySource, RouteLimit};
 use crate::plugins::routes::{Route, below};
 
-/// How much is left, and of what (draft-ietf-httpapi-ratelimit-headers).
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// How much is left (draft-ietf-httpapi-ratelimit-headers).
+pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// Of what (the same draft).
+pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What a request can be counted by.
 pub(super) struct Asked<'r> {

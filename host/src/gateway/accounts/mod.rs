@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State as AxumState,
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderValue, Method, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -30,7 +30,9 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, security};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::gateway::State;
-use crate::gateway::credentials::ACCESS_COOKIE;
+use crate::gateway::credentials::{ACCESS_COOKIE, API_KEY};
+use crate::gateway::headers::REQUEST_ID;
+use crate::gateway::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::openapi::failures;
 use crate::plugins;
 
@@ -69,16 +71,12 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("x-api-key"),
-        ])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, API_KEY])
         .expose_headers([
             header::RETRY_AFTER,
-            HeaderName::from_static("ratelimit"),
-            HeaderName::from_static("ratelimit-policy"),
-            HeaderName::from_static("x-request-id"),
+            RATE_LIMIT,
+            RATE_LIMIT_POLICY,
+            REQUEST_ID,
         ])
         .max_age(Duration::from_secs(600))
 }
